@@ -1,0 +1,42 @@
+/** What the consensus host needs of a journal; `src/journal/` implements it on files, tests in memory. */
+import type { Entry, HardState, Index, NodeId, Term } from "../raft/types.ts";
+
+/** What one fsync makes durable. A first entry at or below the journal's last index replaces the suffix from there. */
+export interface JournalBatch {
+  readonly hardState?: HardState | undefined;
+  readonly entries: readonly Entry[];
+}
+
+/** What a journal held when it was opened. */
+export interface JournalState {
+  /** Undefined for an empty journal. */
+  readonly nodeId: NodeId | undefined;
+  readonly clusterId: string | undefined;
+  readonly hardState: HardState;
+  /** All entries that are kept, without gaps. */
+  readonly entries: readonly Entry[];
+  /** The entry before the first kept one: (0, 0), or where the log was compacted. */
+  readonly baseIndex: Index;
+  readonly baseTerm: Term;
+}
+
+export interface Journal {
+  readonly state: JournalState;
+  /** Writes the identity as the first record of an empty journal. */
+  initialize(identity: { nodeId: NodeId; clusterId: string }): Promise<void>;
+  /**
+   * Appends in order; resolves when this batch and all before it are on disk. A failed write or fsync is never retried:
+   * the returned promise rejects, and so does every later call (the process is to exit).
+   * @throws WeirError `DiskFull` before anything is written when less than the reserve is free (hardState alone is let through)
+   */
+  append(batch: JournalBatch): Promise<void>;
+  /** Milliseconds since the oldest write under way was handed to the disk; 0 when there is none. */
+  oldestWriteAgeMs(): number;
+  /** Forgets entries at and below `index`, whose term is `term`; the metadata store holds what they did, synced. */
+  compact(index: Index, term: Term): Promise<void>;
+  /** Drops the whole log and starts behind a snapshot just installed. */
+  reset(baseIndex: Index, baseTerm: Term): Promise<void>;
+  /** Bytes on disk. */
+  sizeBytes(): number;
+  close(): Promise<void>;
+}

@@ -1,0 +1,76 @@
+/**
+ * The replicated state as sorted keys and values. Keys are latin1 strings, one character per byte, so that comparing
+ * strings is comparing bytes.
+ *
+ * Invariants of an implementation
+ * 1. What was put is seen by every later `get`, `scan` and `iterate`, flushed or not.
+ * 2. What is on disk is the state at exactly one applied index, which is stored in the same batch.
+ * 3. `hash` depends on keys and values alone, not on the order in which they were written.
+ */
+
+export interface KeyRange {
+  /** Inclusive. */
+  readonly from: string;
+  /** Exclusive. */
+  readonly to: string;
+}
+
+/** The range of all keys that begin with `prefix` (whose last character is below 0xff). */
+export function prefixRange(prefix: string): KeyRange {
+  const last = prefix.charCodeAt(prefix.length - 1);
+  return { from: prefix, to: prefix.slice(0, -1) + String.fromCharCode(last + 1) };
+}
+
+export type KeyValue = readonly [key: string, value: Uint8Array];
+
+/** Point reads, synchronous: overlay, then cache, then LevelDB. */
+export interface StateReader {
+  get(key: string): Uint8Array | undefined;
+  /**
+   * Keys of a range in order, `limit` at most, as of the moment of the call, whatever is applied while the promise is
+   * pending.
+   */
+  iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]>;
+}
+
+/** What apply() works on. */
+export interface StateWriter {
+  get(key: string): Uint8Array | undefined;
+  put(key: string, value: Uint8Array): void;
+  delete(key: string): void;
+  /** Keys of a range in order. The range must have been handed to `load` before this entry is applied. */
+  scan(range: KeyRange): readonly KeyValue[];
+}
+
+export interface StateStore extends StateReader, StateWriter {
+  /** Log position on disk at the time of opening; 0 for an empty store. */
+  readonly flushedIndex: number;
+  readonly flushedTerm: number;
+  readonly appliedIndex: number;
+  /** Makes `scan` of these ranges possible until `release` is called with the same list. */
+  load(ranges: readonly KeyRange[]): Promise<void>;
+  release(ranges: readonly KeyRange[]): void;
+  /** Starts an undo log; `rollback` takes back all puts and deletes since, `commit` forgets the undo log. */
+  savepoint(): { rollback(): void; commit(): void };
+  /** All writes since the call before belong to the entry (index, term); flushes run in the background. */
+  applied(index: number, term: number): void;
+  /** True while the overlay is too full: proposals are to be refused with `Busy`. */
+  readonly full: boolean;
+  /** 16 hex digits over all keys and values. */
+  hash(): string;
+  /** Waits until everything applied so far is on disk; resolves with that index. */
+  flush(): Promise<{ index: number; term: number }>;
+  /** The whole state at one flushed index, in chunks. */
+  snapshot(): Promise<StoreSnapshot>;
+  /** Replaces everything by a snapshot; the store on disk changes over atomically. */
+  install(index: number, term: number, chunks: AsyncIterable<readonly KeyValue[]>): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface StoreSnapshot {
+  readonly index: number;
+  readonly term: number;
+  chunks(): AsyncIterable<readonly KeyValue[]>;
+  /** To be called exactly once; the store does not close before. */
+  close(): Promise<void>;
+}

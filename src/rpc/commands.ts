@@ -1,0 +1,252 @@
+/**
+ * The commands that change the replicated state, and their results. Clients send the first group, the leader itself
+ * proposes the second. All refer to directories by inode and name, so that applying one needs no path walk and means
+ * the same whatever was renamed meanwhile.
+ */
+import type { ErrorCode } from "../lib/errors.ts";
+import { errorCodes, WeirError } from "../lib/errors.ts";
+import type { InodeId, LineageId, SessionId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
+import {
+  boolean,
+  type Infer,
+  list,
+  name,
+  optional,
+  type Schema,
+  signed,
+  struct,
+  text,
+  textMap,
+  union,
+  unsigned,
+} from "../lib/schema.ts";
+import {
+  extent,
+  fileKind,
+  fileStatus,
+  job,
+  lineageInput,
+  medium,
+  timestamp,
+  writeType,
+} from "./namespace.ts";
+
+const inode = unsigned<InodeId>();
+const writeId = unsigned<WriteId>();
+const workerId = unsigned<WorkerId>();
+const lineageId = unsigned<LineageId>();
+
+/** What a listing of a store says of one name. */
+export const ufsEntry = struct({
+  name,
+  kind: fileKind,
+  size: unsigned(),
+  mode: unsigned(),
+  uid: unsigned(),
+  gid: unsigned(),
+  mtime: timestamp,
+  fingerprint: text,
+  target: optional(name),
+});
+export type UfsEntry = Infer<typeof ufsEntry>;
+
+/** An output as an attempt wrote it: extents of the container (output inode, epoch). */
+export const attemptOutput = struct({ inode, size: unsigned(), hash: text, extents: list(extent) });
+
+const clientCommands = {
+  /** Makes a name. `lease` takes the write lease with it (files). `exclusive: false` returns an existing file instead. */
+  create: {
+    parent: inode,
+    name,
+    fileKind,
+    mode: unsigned(),
+    uid: unsigned(),
+    gid: unsigned(),
+    target: optional(name),
+    lease: boolean,
+    exclusive: boolean,
+    writeType: optional(writeType),
+  },
+  link: { inode, parent: inode, name },
+  /** `held`: the client has the file open and will `release` it; its data outlives the name until then. */
+  unlink: { parent: inode, name, held: boolean },
+  rmdir: { parent: inode, name },
+  /** Removes a name and all below it: the edge moves to the trash now, the rest is reaped in the background. */
+  deleteTree: { parent: inode, name },
+  /** rename(2) within one mount. `noReplace` refuses an existing target. */
+  rename: {
+    sourceParent: inode,
+    sourceName: name,
+    targetParent: inode,
+    targetName: name,
+    noReplace: boolean,
+  },
+  setAttributes: {
+    inode,
+    mode: optional(unsigned()),
+    uid: optional(unsigned()),
+    gid: optional(unsigned()),
+    atime: optional(timestamp),
+    mtime: optional(timestamp),
+  },
+  /** Changes the size alone; refused with `LeaseConflict` while another session holds the write lease. */
+  truncate: { inode, size: unsigned() },
+  /** Takes the write lease, or answers with the one that this session holds. */
+  lease: { inode },
+  /**
+   * Publishes what was written under the lease as the next version: extents replace what they overlap, the file gets
+   * `size`. `keepers` hold the container (inode, writeId) until the version is persisted.
+   */
+  commit: {
+    inode,
+    writeId,
+    baseVersion: unsigned(),
+    size: unsigned(),
+    extents: list(extent),
+    keepers: list(workerId),
+    mtime: optional(timestamp),
+    /** Ends the lease; by the write type this queues the persist. */
+    release: boolean,
+  },
+  releaseLease: { inode, writeId },
+  /** Ends the hold of an unlinked file or an old version. */
+  release: { inode },
+  /** Queues the write of the present version to the under storage. */
+  persist: { inode },
+  mount: { parent: inode, name, uri: text, readOnly: boolean, options: textMap },
+  unmount: { parent: inode, name },
+  /** Makes missing outputs as empty files that the lineage owns, all or none. */
+  recordLineage: {
+    inputs: list(lineageInput),
+    outputs: list(struct({ path: name, parent: inode, name })),
+    job,
+    uid: unsigned(),
+    gid: unsigned(),
+  },
+  deleteLineage: { lineage: lineageId },
+} as const;
+
+const leaderCommands = {
+  /** The result's `id` is the session. */
+  openSession: { clientName: text, timeoutMs: unsigned() },
+  /** Extends the named sessions to now + their timeout (cluster time). Batched. */
+  touchSessions: { sessions: list(unsigned<SessionId>()) },
+  /** Ended by its client, or expired: bounded, repeated by the leader until `more` is false (`id` 0). */
+  closeSession: { session: unsigned<SessionId>() },
+  /** Binds a uuid to an id (the result's `id`) and makes a lost worker live again. */
+  registerWorker: {
+    uuid: text,
+    host: text,
+    address: text,
+    tiers: list(struct({ medium, quotaBytes: unsigned() })),
+  },
+  workerLost: { worker: workerId },
+  /** Names below a directory, as listed at `listedAtIndex`; names changed since are left alone. `last`: now complete. */
+  loadPage: {
+    directory: inode,
+    entries: list(ufsEntry),
+    listedAtIndex: unsigned(),
+    last: boolean,
+  },
+  /** A side effect on a store was executed; `error` says why it was given up. */
+  ufsDone: { op: unsigned<UfsOpId>(), fingerprint: optional(text), error: optional(text) },
+  /** Starts an attempt if none is under way; the result's `writeId` is its epoch. */
+  startAttempt: { lineage: lineageId, worker: workerId },
+  commitAttempt: {
+    lineage: lineageId,
+    epoch: writeId,
+    worker: workerId,
+    outputs: list(attemptOutput),
+    durationMs: unsigned(),
+  },
+  failAttempt: {
+    lineage: lineageId,
+    epoch: writeId,
+    exitCode: optional(signed),
+    error: text,
+    durationMs: unsigned(),
+    /** The worker or the leader went away, it is no fault of the job: does not count towards the cap. */
+    blameless: boolean,
+  },
+  /** Lets a failed lineage try again. */
+  resetLineage: { lineage: lineageId },
+  /** Forgets retired content whose grace is over; bounded by the number of keys. */
+  reapGarbage: { keys: list(name) },
+  /** Takes up to a bounded number of names out of a directory in the trash. */
+  reapTrash: { directory: inode, names: list(name) },
+  /** The first command of a cluster: its identity, its block size for ever, and the mount of "/". */
+  bootstrap: {
+    clusterId: text,
+    clusterName: text,
+    blockSizeBytes: unsigned(),
+    rootUri: text,
+    rootOptions: textMap,
+    uid: unsigned(),
+    gid: unsigned(),
+  },
+} as const;
+
+export const clientCommand = union(clientCommands);
+export type ClientCommand = Infer<typeof clientCommand>;
+
+export const command = union({ ...clientCommands, ...leaderCommands });
+export type Command = Infer<typeof command>;
+
+/** One client request: all its commands in order, under one sequence number. */
+export const request = struct({
+  /** 0: from the leader itself; such commands are idempotent by their meaning. */
+  session: unsigned<SessionId>(),
+  sequence: unsigned(),
+  /** The client has the answers of all sequences below. */
+  acknowledgedBelow: unsigned(),
+  /** All commands or none: the first failure undoes those before it. */
+  atomic: boolean,
+  commands: list(command),
+});
+export type Request = Infer<typeof request>;
+
+/** What one log entry carries. */
+export const entryPayload = struct({
+  /** The cluster's own time in milliseconds, never less than in the entry before. */
+  clusterTimeMs: unsigned(),
+  /** The leader's wall time; apply keeps it from going back. */
+  wallTime: timestamp,
+  requests: list(request),
+});
+export type EntryPayload = Infer<typeof entryPayload>;
+
+/** What a command did. The meaning of `id` and `writeId` is said at each command. */
+export type CommandResult =
+  | {
+      readonly ok: true;
+      readonly status?: Infer<typeof fileStatus> | undefined;
+      readonly writeId?: WriteId | undefined;
+      readonly id?: number | undefined;
+    }
+  | { readonly ok: false; readonly code: ErrorCode; readonly detail: string };
+
+const doneFields = struct({
+  status: optional(fileStatus),
+  writeId: optional(writeId),
+  id: optional(unsigned()),
+});
+
+export const commandResult: Schema<CommandResult> = {
+  toWire: (result) =>
+    result.ok ? doneFields.toWire({ ...noFields, ...result }) : [result.code, result.detail],
+  fromWire: (wire, at) => {
+    if (Array.isArray(wire) && typeof wire[0] === "string") {
+      const code = errorCodes.has(wire[0]) ? (wire[0] as ErrorCode) : "Internal";
+      return { ok: false, code, detail: String(wire[1]) };
+    }
+    return { ok: true, ...doneFields.fromWire(wire, at) };
+  },
+};
+
+const noFields = { status: undefined, writeId: undefined, id: undefined };
+
+/** The result's value, or its error: `doing` opens the message, as in `Cannot rename "/a" to "/b"`. */
+export function unwrap(result: CommandResult, doing: string): Extract<CommandResult, { ok: true }> {
+  if (result.ok) return result;
+  throw new WeirError(result.code, `${doing}: ${result.detail}`);
+}

@@ -1,0 +1,191 @@
+/** The procedures that masters serve. Reads take a consistency; only the leader takes writes, others answer `NotLeader`. */
+import type { InodeId, LineageId, Position, SessionId, WorkerId } from "../lib/ids.ts";
+import {
+  boolean,
+  list,
+  name,
+  optional,
+  pair,
+  struct,
+  text,
+  union,
+  unsigned,
+  word,
+} from "../lib/schema.ts";
+import { clientCommand, commandResult } from "./commands.ts";
+import { method, streamMethod } from "./method.ts";
+import { fileLayout, fileStatus, lineageInfo, medium, mountInfo, workerInfo } from "./namespace.ts";
+import { heartbeat, heartbeatReply, mountTarget, taskResult } from "./tasks.ts";
+
+const inode = unsigned<InodeId>();
+const session = unsigned<SessionId>();
+
+/** `linearizable`: reflects everything acknowledged before the call. `stale`: what this master has applied. */
+export const consistency = word("linearizable", "stale");
+
+/** Every read's answer says which log index it reflects. */
+const appliedIndex = unsigned();
+
+const nothing = struct({});
+
+export const masterApi = {
+  // Sessions and commands
+  openSession: method(
+    "openSession",
+    struct({ clientName: text }),
+    struct({ session, timeoutMs: unsigned() }),
+  ),
+  /** To be called every third of the timeout. `SessionExpired` when it is too late. */
+  keepSession: method("keepSession", struct({ session }), nothing),
+  closeSession: method("closeSession", struct({ session }), nothing),
+  /** Executes commands exactly once: a repeated (session, sequence) is answered with the first results. */
+  mutate: method(
+    "mutate",
+    struct({
+      session,
+      sequence: unsigned(),
+      acknowledgedBelow: unsigned(),
+      atomic: boolean,
+      commands: list(clientCommand),
+    }),
+    struct({ position: unsigned<Position>(), results: list(commandResult) }),
+  ),
+
+  // Reads
+  lookup: method(
+    "lookup",
+    struct({ parent: inode, name, consistency }),
+    struct({ appliedIndex, status: fileStatus }),
+  ),
+  /** Walks an absolute path; symbolic links are not followed. `parent` is absent for `/`. */
+  resolve: method(
+    "resolve",
+    struct({ path: name, consistency }),
+    struct({ appliedIndex, status: fileStatus, parent: optional(inode) }),
+  ),
+  getStatus: method(
+    "getStatus",
+    struct({ inode, consistency }),
+    struct({ appliedIndex, status: fileStatus }),
+  ),
+  /** Names in byte order, `after` exclusive; `more` when the page was full. */
+  list: method(
+    "list",
+    struct({ directory: inode, after: optional(name), limit: unsigned(), consistency }),
+    struct({
+      appliedIndex,
+      entries: list(struct({ name, status: fileStatus })),
+      more: boolean,
+    }),
+  ),
+  /**
+   * Where the bytes [offset, offset + length) of a file are. Of a file whose keepers are all lost: waits for the
+   * recovery by its lineage within the deadline, or `Lost` with what can be done.
+   */
+  layout: method(
+    "layout",
+    struct({ inode, offset: unsigned(), length: unsigned(), consistency }),
+    struct({ appliedIndex, layout: fileLayout }),
+  ),
+  /** The path of an inode by its first link, for people and stores. */
+  pathOf: method("pathOf", struct({ inode }), struct({ path: name })),
+  workers: method(
+    "workers",
+    struct({ consistency }),
+    struct({ appliedIndex, workers: list(workerInfo) }),
+  ),
+  mounts: method("mounts", nothing, struct({ mounts: list(mountInfo) })),
+  /** Drops the cached copies of a persisted file; answers how many containers were asked to go. */
+  free: method("free", struct({ inode }), struct({ containers: unsigned() })),
+  /** Number of side effects on stores that are queued or under way, in all or below one inode. */
+  pendingUfsOps: method(
+    "pendingUfsOps",
+    struct({ inode: optional(inode) }),
+    struct({ count: unsigned() }),
+  ),
+  statFs: method(
+    "statFs",
+    nothing,
+    struct({ inodes: unsigned(), capacityBytes: unsigned(), usedBytes: unsigned() }),
+  ),
+
+  // Lineage
+  lineageOf: method(
+    "lineageOf",
+    struct({ lineage: unsigned<LineageId>() }),
+    struct({ appliedIndex, lineage: lineageInfo }),
+  ),
+  lineages: method(
+    "lineages",
+    struct({ after: optional(unsigned<LineageId>()), limit: unsigned() }),
+    struct({ appliedIndex, lineages: list(lineageInfo), more: boolean }),
+  ),
+  /** Runs the lineage's job (and what it needs first) and answers when its outputs are committed. */
+  runLineage: method(
+    "runLineage",
+    struct({ lineage: unsigned<LineageId>() }),
+    struct({ lineage: lineageInfo }),
+  ),
+  /** Rebuilds a lost file; answers when it is whole, at once if it is. `jobs` counts the jobs that were run. */
+  recover: method("recover", struct({ inode }), struct({ jobs: unsigned() })),
+
+  // Cluster
+  status: method(
+    "status",
+    nothing,
+    struct({
+      clusterId: text,
+      clusterName: text,
+      nodeId: text,
+      role: word("leader", "follower", "candidate", "learner"),
+      leader: optional(text),
+      leaderAddress: optional(text),
+      term: unsigned(),
+      commitIndex: unsigned(),
+      appliedIndex: unsigned(),
+      flushedIndex: unsigned(),
+      /** Incremental sum over the state, equal on all masters at an equal applied index; hex. */
+      stateHash: text,
+      inodes: unsigned(),
+      masters: list(struct({ name: text, address: text })),
+      natsUrl: text,
+    }),
+  ),
+  /** The change feed. */
+  subscribe: streamMethod(
+    "subscribe",
+    /** `after`: the last log index seen; 0 starts with what comes next. */
+    struct({ after: unsigned() }),
+    union({
+      /** Committed changes up to `index`: inodes whose attributes or content changed, names that came or went. */
+      change: {
+        index: unsigned(),
+        inodes: list(inode),
+        names: list(pair(inode, name)),
+      },
+      /** Changes after `after` are not all known any more: drop every cache; the stream goes on from `index`. */
+      gap: { index: unsigned() },
+    }),
+  ),
+
+  // Workers
+  registerWorker: method(
+    "registerWorker",
+    struct({
+      uuid: text,
+      host: text,
+      address: text,
+      tiers: list(struct({ medium, quotaBytes: unsigned() })),
+    }),
+    struct({ worker: unsigned<WorkerId>(), clusterId: text }),
+  ),
+  /** A long poll: answered at once when there are tasks, else after `waitMs`. Served by every master. */
+  heartbeat: method("heartbeat", heartbeat, heartbeatReply),
+  taskResults: method(
+    "taskResults",
+    struct({ worker: unsigned<WorkerId>(), results: list(taskResult) }),
+    nothing,
+  ),
+  /** Mounts with credentials; for workers. */
+  mountTargets: method("mountTargets", nothing, struct({ mounts: list(mountTarget) })),
+} as const;

@@ -1,0 +1,227 @@
+/**
+ * The values of the namespace as clients, workers and masters exchange them: attributes, extents, mounts, workers,
+ * jobs. Names and paths are latin1 strings, one character per byte.
+ */
+import type { InodeId, LineageId, MountId, WorkerId, WriteId } from "../lib/ids.ts";
+import {
+  boolean,
+  type Infer,
+  list,
+  name,
+  optional,
+  signed,
+  struct,
+  text,
+  textMap,
+  unsigned,
+  word,
+} from "../lib/schema.ts";
+
+/** A point in time: seconds since 1970 (may be negative) and nanoseconds [0, 1e9). */
+export const timestamp = struct({ sec: signed, nsec: unsigned() });
+export type Timestamp = Infer<typeof timestamp>;
+
+export const fileKind = word(
+  "file",
+  "directory",
+  "symlink",
+  "fifo",
+  "socket",
+  "charDevice",
+  "blockDevice",
+);
+export type FileKind = Infer<typeof fileKind>;
+
+/** How a write becomes durable; the table of write types in docs/ARCHITECTURE.md says what each survives. */
+export const writeType = word("MUST_CACHE", "ASYNC_THROUGH", "CACHE_THROUGH", "THROUGH");
+export type WriteType = Infer<typeof writeType>;
+
+/**
+ * Whether the under storage holds the file: `none` (never asked), `pending` (a persist is queued for a version that is
+ * not there yet), `persisted` (it holds exactly `version`).
+ */
+export const persistence = word("none", "pending", "persisted");
+export type Persistence = Infer<typeof persistence>;
+
+/** What `stat` returns of one inode. */
+export const fileStatus = struct({
+  inode: unsigned<InodeId>(),
+  kind: fileKind,
+  /** Permission bits with setuid, setgid and sticky: 0 … 0o7777; the type is `kind`. */
+  mode: unsigned(),
+  uid: unsigned(),
+  gid: unsigned(),
+  /** Bytes of content; of a directory the number of its entries, of a link the length of its target. */
+  size: unsigned(),
+  nlink: unsigned(),
+  atime: timestamp,
+  mtime: timestamp,
+  ctime: timestamp,
+  /** Raised by each commit of content: equal versions of one inode have equal bytes. */
+  version: unsigned(),
+  mountId: unsigned<MountId>(),
+  persistence,
+  /** Of a directory: whether its names below have been loaded. */
+  loaded: boolean,
+  /** Target of a symbolic link. */
+  target: optional(name),
+  /** The lineage that makes this file. */
+  lineageId: optional(unsigned<LineageId>()),
+  writeType: optional(writeType),
+  /** The directory is the root of a mount. */
+  mountPoint: boolean,
+});
+export type FileStatus = Infer<typeof fileStatus>;
+
+/**
+ * A range of a file that lies in one block: `length` bytes at `fileOffset` are at `offset` in block `blockIndex` of the
+ * container (inode, writeId). No extent crosses a block boundary: offset + length ≤ the block size.
+ */
+export const extent = struct({
+  fileOffset: unsigned(),
+  length: unsigned(),
+  writeId: unsigned<WriteId>(),
+  blockIndex: unsigned(),
+  offset: unsigned(),
+});
+export type Extent = Infer<typeof extent>;
+
+/** A block: bytes [blockIndex × blockSize, …) of the container `<inode>.<writeId>`. */
+export const blockId = struct({
+  inode: unsigned<InodeId>(),
+  writeId: unsigned<WriteId>(),
+  blockIndex: unsigned(),
+});
+export type BlockId = Infer<typeof blockId>;
+
+/** An object of a store, in the state in which it was listed or written. */
+export const ufsObject = struct({
+  mountId: unsigned<MountId>(),
+  /** Path below the root of the mount, without a leading slash. */
+  path: name,
+  /** What tells one content from another: etag and version of an object; size, mtime and inode of a local file. */
+  fingerprint: text,
+});
+export type UfsObject = Infer<typeof ufsObject>;
+
+/** A stretch of a file as a reader sees it, and the workers that have it: all, in the order to prefer. */
+export const segment = struct({
+  fileOffset: unsigned(),
+  length: unsigned(),
+  /** Absent: a hole, which reads as zeros. */
+  block: optional(
+    struct({
+      writeId: unsigned<WriteId>(),
+      blockIndex: unsigned(),
+      /** Where the segment's first byte lies in the block. */
+      offset: unsigned(),
+      /** Length of the whole block in bytes. */
+      length: unsigned(),
+    }),
+  ),
+  /** Keepers and known cached copies. */
+  locations: list(unsigned<WorkerId>()),
+});
+export type Segment = Infer<typeof segment>;
+
+/** Where a file's bytes are, at one version. */
+export const fileLayout = struct({
+  status: fileStatus,
+  blockSizeBytes: unsigned(),
+  segments: list(segment),
+  /** The store's object that holds exactly these bytes, at equal offsets: any worker can read a missing block there. */
+  ufs: optional(ufsObject),
+});
+export type FileLayout = Infer<typeof fileLayout>;
+
+export const medium = word("MEM", "SSD", "HDD");
+export type Medium = Infer<typeof medium>;
+
+export const tierUsage = struct({ medium, quotaBytes: unsigned(), usedBytes: unsigned() });
+export type TierUsage = Infer<typeof tierUsage>;
+
+/** `lost`: silent for longer than the grace; its copies count no more until it comes back. */
+export const workerState = word("live", "lost");
+
+export const workerInfo = struct({
+  id: unsigned<WorkerId>(),
+  /** Random, made at the worker's first start, kept in its first tier. */
+  uuid: text,
+  /** For people only: nothing is decided by it. */
+  host: text,
+  /** Address of the worker's control RPC, `host:port`. */
+  address: text,
+  state: workerState,
+  tiers: list(tierUsage),
+  /** Milliseconds since the answering master heard of it; large when it never did. */
+  silentMs: unsigned(),
+});
+export type WorkerInfo = Infer<typeof workerInfo>;
+
+/** A mount as clients see it: credentials never leave the masters and workers. */
+export const mountInfo = struct({
+  id: unsigned<MountId>(),
+  path: name,
+  /** `file:///dir` or `s3://bucket/prefix`. */
+  uri: text,
+  readOnly: boolean,
+  /** Options without credentials. */
+  options: textMap,
+});
+export type MountInfo = Infer<typeof mountInfo>;
+
+/** A program that makes files. */
+export const job = struct({
+  /**
+   * Program and arguments, run without a shell. `{in}`, `{out}` and `{in:N}`, `{out:N}` (N from 0) stand for the paths at
+   * which the job finds its inputs and must write its outputs; the environment has them as WEIR_IN_0, WEIR_OUT_0, ….
+   */
+  argv: list(text),
+  environment: textMap,
+  /** The job fails when it takes longer. */
+  timeoutMs: unsigned(),
+  /** Standard output becomes output 0 (for programs that only write there, such as `gzip -c`). */
+  captureStdout: boolean,
+});
+export type Job = Infer<typeof job>;
+
+/** An input as it was when the lineage was recorded. */
+export const lineageInput = struct({ path: name, inode: unsigned<InodeId>(), version: unsigned() });
+export type LineageInput = Infer<typeof lineageInput>;
+
+export const lineageOutput = struct({
+  path: name,
+  inode: unsigned<InodeId>(),
+  /** Of the first committed attempt: length in bytes and sha256 in hex; later attempts must agree. */
+  size: optional(unsigned()),
+  hash: optional(text),
+});
+export type LineageOutput = Infer<typeof lineageOutput>;
+
+/** `recorded`: never ran; `running`: an attempt is under way; `done`: outputs were committed; `failed`: gave up. */
+export const lineageState = word("recorded", "running", "done", "failed");
+
+export const lineageAttempt = struct({
+  /** Position of the command that started it; it is the write id of what the attempt writes. */
+  epoch: unsigned<WriteId>(),
+  worker: unsigned<WorkerId>(),
+  startedMs: unsigned(),
+  durationMs: optional(unsigned()),
+  exitCode: optional(signed),
+  /** Why it failed, with the end of the job's standard error. */
+  error: optional(text),
+});
+export type LineageAttempt = Infer<typeof lineageAttempt>;
+
+export const lineageInfo = struct({
+  id: unsigned<LineageId>(),
+  inputs: list(lineageInput),
+  outputs: list(lineageOutput),
+  job,
+  state: lineageState,
+  /** The last few attempts, oldest first (at most 8). */
+  attempts: list(lineageAttempt),
+  /** Attempts since the last committed one; the lineage fails at its cap. */
+  failures: unsigned(),
+});
+export type LineageInfo = Infer<typeof lineageInfo>;

@@ -1,0 +1,155 @@
+/**
+ * What a leader asks of a worker, and what comes back. Tasks ride on heartbeat replies (long polls), carry the leader's
+ * term, and are idempotent: a worker may get one twice, or get one that another worker executes as well.
+ */
+import type { InodeId, LineageId, MountId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
+import {
+  boolean,
+  type Infer,
+  list,
+  name,
+  optional,
+  signed,
+  struct,
+  text,
+  textMap,
+  union,
+  unsigned,
+} from "../lib/schema.ts";
+import { ufsEntry } from "./commands.ts";
+import { extent, fileLayout, job, timestamp } from "./namespace.ts";
+
+/** A mount with all its options: what a worker needs to open the store. Never shown, never logged. */
+export const mountTarget = struct({
+  id: unsigned<MountId>(),
+  uri: text,
+  readOnly: boolean,
+  options: textMap,
+});
+export type MountTarget = Infer<typeof mountTarget>;
+
+/** A side effect on a store. Paths are below the mount's root, without a leading slash. */
+export const ufsAction = union({
+  /** Writes the file's bytes straight to the final key, with parents as needed. */
+  persist: {
+    path: name,
+    layout: fileLayout,
+    mode: unsigned(),
+    uid: unsigned(),
+    gid: unsigned(),
+    mtime: timestamp,
+  },
+  /** Removes an object, or a directory and all below it; missing is done. */
+  delete: { path: name },
+  /** Moves an object or a tree; a missing source with a present target is done. */
+  rename: { from: name, to: name },
+  mkdir: { path: name, mode: unsigned(), uid: unsigned(), gid: unsigned() },
+  symlink: { path: name, target: name },
+  setAttributes: {
+    path: name,
+    mode: optional(unsigned()),
+    uid: optional(unsigned()),
+    gid: optional(unsigned()),
+    mtime: optional(timestamp),
+  },
+});
+export type UfsAction = Infer<typeof ufsAction>;
+
+export const task = union({
+  /** Lists a directory of a store, `after` a name (exclusive) where a page ended. */
+  listDirectory: {
+    taskId: unsigned(),
+    mount: mountTarget,
+    path: name,
+    after: optional(name),
+    limit: unsigned(),
+  },
+  ufsOp: { taskId: unsigned(), op: unsigned<UfsOpId>(), mount: mountTarget, action: ufsAction },
+  runJob: {
+    taskId: unsigned(),
+    lineage: unsigned<LineageId>(),
+    epoch: unsigned<WriteId>(),
+    job,
+    inputs: list(struct({ path: name, layout: fileLayout })),
+    outputs: list(
+      struct({
+        path: name,
+        inode: unsigned<InodeId>(),
+        size: optional(unsigned()),
+        hash: optional(text),
+      }),
+    ),
+  },
+  /** Drops containers that nothing names any more, or cached copies that `free` asked for (never kept ones). */
+  dropContainers: {
+    taskId: unsigned(),
+    containers: list(struct({ inode: unsigned<InodeId>(), writeId: unsigned<WriteId>() })),
+    /** Also when the worker keeps them: the committed state says that they are garbage. */
+    kept: boolean,
+  },
+});
+export type Task = Infer<typeof task>;
+
+export const taskResult = union({
+  listed: { taskId: unsigned(), entries: list(ufsEntry), last: boolean },
+  ufsDone: { taskId: unsigned(), op: unsigned<UfsOpId>(), fingerprint: optional(text) },
+  jobDone: {
+    taskId: unsigned(),
+    lineage: unsigned<LineageId>(),
+    epoch: unsigned<WriteId>(),
+    exitCode: signed,
+    durationMs: unsigned(),
+    /** The last part of standard error, for people. */
+    stderrTail: text,
+    /** Present if the exit code is 0: what the attempt wrote and this worker keeps. */
+    outputs: optional(
+      list(
+        struct({ inode: unsigned<InodeId>(), size: unsigned(), hash: text, extents: list(extent) }),
+      ),
+    ),
+  },
+  dropped: { taskId: unsigned() },
+  failed: { taskId: unsigned(), code: text, message: text },
+});
+export type TaskResult = Infer<typeof taskResult>;
+
+/** A container as a worker holds it: a contiguous set of blocks in one of its tiers. */
+export const containerReport = struct({
+  inode: unsigned<InodeId>(),
+  writeId: unsigned<WriteId>(),
+  /** Indexes of the blocks that are whole there. */
+  blocks: list(unsigned()),
+});
+export type ContainerReport = Infer<typeof containerReport>;
+
+export const heartbeat = struct({
+  worker: unsigned<WorkerId>(),
+  /** Random per start of the process. */
+  incarnation: text,
+  /** Counts reports of this incarnation towards this master, from 0; a gap asks for a full report. */
+  sequence: unsigned(),
+  /** The first report of an incarnation is full, in as many pages as needed. */
+  full: boolean,
+  /** Containers as they are now (all their blocks), that changed since the report before. */
+  changed: list(containerReport),
+  /** Containers that are gone. */
+  removed: list(struct({ inode: unsigned<InodeId>(), writeId: unsigned<WriteId>() })),
+  usedBytes: list(unsigned()),
+  /** How many tasks the worker can take now. */
+  freeSlots: unsigned(),
+  /** The reply may be held back so long when there is nothing to do. */
+  waitMs: unsigned(),
+});
+
+export const heartbeatReply = struct({
+  term: unsigned(),
+  /** Only the leader's tasks count. */
+  leader: boolean,
+  appliedIndex: unsigned(),
+  tasks: list(task),
+  /** The master does not know the reports before: start over with a full one. */
+  resync: boolean,
+  /** The worker is unknown or was declared lost: register (again). */
+  register: boolean,
+});
+export type HeartbeatReply = Infer<typeof heartbeatReply>;

@@ -1,0 +1,79 @@
+/**
+ * An under file system: a store below a mount. Paths are latin1 strings (one character per byte) relative to the
+ * mount's root, without a leading slash; "" is the root.
+ *
+ * All operations are idempotent, reject with a WeirError whose message names the store and the path, and never read a
+ * whole object into memory.
+ */
+export interface UfsTimestamp {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+export interface UfsStat {
+  readonly kind:
+    | "file"
+    | "directory"
+    | "symlink"
+    | "fifo"
+    | "socket"
+    | "charDevice"
+    | "blockDevice";
+  readonly size: number;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtime: UfsTimestamp;
+  /** What tells one content from another: etag and version id; or size, mtime and inode. */
+  readonly fingerprint: string;
+  /** Of a symbolic link, shown and never followed. */
+  readonly target: string | undefined;
+}
+
+export interface UfsListEntry extends UfsStat {
+  readonly name: string;
+}
+
+export interface UfsAttributes {
+  readonly mode?: number | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly mtime?: UfsTimestamp | undefined;
+}
+
+export interface UnderFileSystem {
+  /** Shown to people, without credentials. */
+  readonly uri: string;
+  readonly readOnly: boolean;
+  /** Names directly below `path` in byte order, `after` exclusive. */
+  list(
+    path: string,
+    options: { after?: string | undefined; limit: number; signal?: AbortSignal },
+  ): Promise<{ entries: readonly UfsListEntry[]; last: boolean }>;
+  stat(path: string): Promise<UfsStat | undefined>;
+  /**
+   * Bytes [offset, offset + length), in chunks of any size.
+   * @throws WeirError `Stale` when the object no longer has `fingerprint`, `NotFound` when it is gone
+   */
+  read(
+    path: string,
+    options: {
+      offset: number;
+      length: number;
+      fingerprint?: string | undefined;
+      signal?: AbortSignal;
+    },
+  ): AsyncIterable<Uint8Array>;
+  /** Writes the object whole, straight to its key, with parents; resolves with its fingerprint when it is durable. */
+  write(
+    path: string,
+    source: AsyncIterable<Uint8Array>,
+    options: { size: number; attributes?: UfsAttributes; signal?: AbortSignal },
+  ): Promise<string>;
+  delete(path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  mkdir(path: string, attributes?: UfsAttributes): Promise<void>;
+  symlink(path: string, target: string): Promise<void>;
+  setAttributes(path: string, attributes: UfsAttributes): Promise<void>;
+  close(): Promise<void>;
+}

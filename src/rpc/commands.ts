@@ -167,6 +167,8 @@ const leaderCommands = {
     durationMs: unsigned(),
     /** The worker or the leader went away, it is no fault of the job: does not count towards the cap. */
     blameless: boolean,
+    /** The leader gives up: the lineage is `failed` until it is reset. Otherwise it may be tried again. */
+    final: optional(boolean),
   },
   /** Lets a failed lineage try again. */
   resetLineage: { lineage: lineageId },

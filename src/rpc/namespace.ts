@@ -101,6 +101,11 @@ export const ufsObject = struct({
   path: name,
   /** What tells one content from another: etag and version of an object; size, mtime and inode of a local file. */
   fingerprint: text,
+  /**
+   * Byte o of block i of the container of this write lies at i · block size + o of the object. Only blocks of this write
+   * may be read there: others of the same file were written later and are not in the store yet.
+   */
+  writeId: unsigned<WriteId>(),
 });
 export type UfsObject = Infer<typeof ufsObject>;
 
@@ -129,7 +134,7 @@ export const fileLayout = struct({
   status: fileStatus,
   blockSizeBytes: unsigned(),
   segments: list(segment),
-  /** The store's object that holds exactly these bytes, at equal offsets: any worker can read a missing block there. */
+  /** The store's object in which any worker can read missing blocks of the write that it names, at equal offsets. */
   ufs: optional(ufsObject),
 });
 export type FileLayout = Infer<typeof fileLayout>;

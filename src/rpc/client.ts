@@ -1,0 +1,288 @@
+/**
+ * The calling end of the RPC: one TCP connection to one address, made at the first call, and again at the first call
+ * after it was lost. It does not retry: it says by `outcome` whether the caller may.
+ *
+ * Invariants
+ * 1. Every call ends at its deadline at the latest, whatever the peer does.
+ * 2. A call that fails before its connection was there is `notApplied`; one whose connection is lost later is `unknown`.
+ * 3. While anything is outstanding the peer is probed; one that has been silent for `silenceProbes` probes is given up.
+ */
+import { connect } from "node:net";
+import { WeirError } from "../lib/errors.ts";
+import type { Logger } from "../lib/logger.ts";
+import { FrameConnection } from "./connection.ts";
+import type { Method, StreamMethod } from "./method.ts";
+import { type Frame, maxDeadlineMs, streamWindow } from "./wire.ts";
+
+const connectTimeoutMs = 3000;
+const probeEveryMs = 1000;
+/** Counted in probes, not in time: a pause of our own process is no silence of the peer. */
+const silenceProbes = 4;
+
+interface Pending {
+  reply(body: unknown): void;
+  /** Only for streams. */
+  item?(body: unknown): void;
+  fail(error: WeirError): void;
+}
+
+export class RpcClient {
+  /** `host:port`, as given. */
+  readonly address: string;
+  readonly #host: string;
+  readonly #port: number;
+  readonly #logger: Logger;
+  #link: Link | undefined;
+  #closed = false;
+
+  constructor(options: { host: string; port: number; logger: Logger }) {
+    this.#host = options.host;
+    this.#port = options.port;
+    this.#logger = options.logger;
+    this.address = `${options.host}:${String(options.port)}`;
+  }
+
+  /**
+   * Calls a method. `deadlineMs` is relative to now.
+   * @throws WeirError what the server answered; `Unavailable` when there is no connection or it was lost;
+   *   `DeadlineExceeded`; `Cancelled` when `signal` is aborted; `ProtocolError` for a malformed answer
+   */
+  async call<Q, S>(
+    method: Method<Q, S>,
+    request: Q,
+    options: { deadlineMs: number; signal?: AbortSignal | undefined },
+  ): Promise<S> {
+    const deadlineMs = Math.max(1, Math.min(Math.ceil(options.deadlineMs), maxDeadlineMs));
+    const { signal } = options;
+    if (signal?.aborted === true) throw cancelled(method.name, "notApplied");
+    const link = this.#connected();
+    let id = 0;
+    let timer: NodeJS.Timeout | undefined;
+    const onAbort = () => link.cancel(id, cancelled(method.name, link.outcome));
+    try {
+      const body = await new Promise<unknown>((resolve, reject) => {
+        timer = setTimeout(() => {
+          link.cancel(
+            id,
+            new WeirError(
+              "DeadlineExceeded",
+              `Cannot call "${method.name}" at ${this.address}: no answer within ${String(deadlineMs)} ms`,
+              { outcome: link.outcome },
+            ),
+          );
+        }, deadlineMs);
+        signal?.addEventListener("abort", onAbort, { once: true });
+        id = link.start(
+          { method: method.name, deadlineMs, body: method.request.toWire(request) },
+          { reply: resolve, fail: reject },
+        );
+      });
+      return method.response.fromWire(body, method.name);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /**
+   * Items of a stream until the server ends it or `signal` is aborted. The server is at most `streamWindow` items ahead.
+   * @throws WeirError as `call` does, from the iterator
+   */
+  async *stream<Q, I>(
+    method: StreamMethod<Q, I>,
+    request: Q,
+    options: { signal: AbortSignal },
+  ): AsyncGenerator<I, void, undefined> {
+    const { signal } = options;
+    if (signal.aborted) throw cancelled(method.name, "notApplied");
+    const link = this.#connected();
+    const items: unknown[] = [];
+    let ended: { error: WeirError | undefined } | undefined;
+    let wake: (() => void) | undefined;
+    const end = (error: WeirError | undefined) => {
+      ended ??= { error };
+      wake?.();
+    };
+    const id = link.start(
+      { method: method.name, deadlineMs: 0, body: method.request.toWire(request) },
+      {
+        item: (item) => {
+          items.push(item);
+          wake?.();
+        },
+        reply: () => end(undefined),
+        fail: end,
+      },
+    );
+    const onAbort = () => link.cancel(id, cancelled(method.name, link.outcome));
+    signal.addEventListener("abort", onAbort, { once: true });
+    let consumed = 0;
+    try {
+      for (;;) {
+        const item = items.shift();
+        if (item !== undefined) {
+          yield method.item.fromWire(item, method.name);
+          if (++consumed >= streamWindow / 2) {
+            link.send({ kind: "credit", id, count: consumed });
+            consumed = 0;
+          }
+        } else if (ended !== undefined) {
+          if (ended.error !== undefined) throw ended.error;
+          return;
+        } else {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      link.cancel(id, cancelled(method.name, "unknown"));
+    }
+  }
+
+  /** Ends the connection; calls under way fail, and later ones too. */
+  close(): void {
+    this.#closed = true;
+    this.#link?.close(
+      new WeirError("Unavailable", `Cannot talk to ${this.address}: it was closed`),
+    );
+  }
+
+  #connected(): Link {
+    if (this.#closed) {
+      throw new WeirError("Unavailable", `Cannot talk to ${this.address}: this client is closed`);
+    }
+    if (this.#link === undefined) {
+      const link = new Link(this.#host, this.#port, (error) => {
+        if (this.#link === link) this.#link = undefined;
+        this.#logger.debug({ address: this.address, error: error.message }, "connection lost");
+      });
+      this.#link = link;
+    }
+    return this.#link;
+  }
+}
+
+function cancelled(method: string, outcome: "notApplied" | "unknown"): WeirError {
+  return new WeirError("Cancelled", `Cannot finish "${method}": it was cancelled`, { outcome });
+}
+
+/** One connection of a client, from the attempt to connect to its end. */
+class Link {
+  readonly #connection: FrameConnection;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  #connected = false;
+  #silentProbes = 0;
+  #prober: NodeJS.Timeout | undefined;
+
+  constructor(host: string, port: number, onClose: (error: WeirError) => void) {
+    const address = `${host}:${String(port)}`;
+    const socket = connect({ host, port });
+    const connecting = setTimeout(() => {
+      this.close(
+        new WeirError(
+          "Unavailable",
+          `Cannot connect to ${address}: no answer within ${String(connectTimeoutMs)} ms`,
+        ),
+      );
+    }, connectTimeoutMs);
+    socket.once("connect", () => {
+      clearTimeout(connecting);
+      this.#connected = true;
+    });
+    this.#connection = new FrameConnection(socket, {
+      peer: address,
+      onFrame: (frame) => this.#receive(frame),
+      onClose: (error) => {
+        clearTimeout(connecting);
+        clearInterval(this.#prober);
+        onClose(error);
+        const { message, code } = error;
+        const lost = new WeirError(code, message, { cause: error.cause, outcome: this.outcome });
+        const pending = [...this.#pending.values()];
+        this.#pending.clear();
+        for (const each of pending) each.fail(lost);
+      },
+    });
+  }
+
+  /** What is known of a call that gets no answer now. */
+  get outcome(): "notApplied" | "unknown" {
+    return this.#connected ? "unknown" : "notApplied";
+  }
+
+  start(request: { method: string; deadlineMs: number; body: unknown }, pending: Pending): number {
+    const id = this.#nextId++;
+    this.#pending.set(id, pending);
+    try {
+      this.#connection.send({ kind: "request", id, ...request });
+    } catch (error) {
+      this.#pending.delete(id);
+      throw error;
+    }
+    this.#prober ??= setInterval(() => this.#probe(), probeEveryMs);
+    return id;
+  }
+
+  send(frame: Frame): void {
+    this.#connection.send(frame);
+  }
+
+  /** Forgets a call that is still open, telling the server. */
+  cancel(id: number, error: WeirError): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    this.#pending.delete(id);
+    this.#connection.send({ kind: "cancel", id });
+    pending.fail(error);
+  }
+
+  close(error: WeirError): void {
+    this.#connection.close(error);
+  }
+
+  #receive(frame: Frame): void {
+    this.#silentProbes = 0;
+    switch (frame.kind) {
+      case "pong":
+        return;
+      case "item":
+        this.#pending.get(frame.id)?.item?.(frame.body);
+        return;
+      case "reply":
+      case "end":
+      case "error": {
+        const pending = this.#pending.get(frame.id);
+        if (pending === undefined) return;
+        this.#pending.delete(frame.id);
+        if (frame.kind === "error") pending.fail(frame.error);
+        else pending.reply(frame.kind === "reply" ? frame.body : undefined);
+        return;
+      }
+      case "request":
+      case "cancel":
+      case "credit":
+      case "ping":
+        this.close(new WeirError("ProtocolError", `Cannot take a "${frame.kind}" from a server`));
+    }
+  }
+
+  #probe(): void {
+    if (this.#pending.size === 0) {
+      clearInterval(this.#prober);
+      this.#prober = undefined;
+      this.#silentProbes = 0;
+      return;
+    }
+    if (!this.#connected) return;
+    if (this.#silentProbes++ >= silenceProbes) {
+      this.close(
+        new WeirError("Unavailable", `Cannot talk to ${this.#connection.peer}: it is silent`),
+      );
+      return;
+    }
+    this.#connection.send({ kind: "ping", id: 0 });
+  }
+}

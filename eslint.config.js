@@ -72,7 +72,7 @@ export default tseslint.config(
   ...dependencyRules,
   {
     files: pureFiles,
-    ignores: ["src/raft/node.ts", "src/raft/transport.ts"],
+    ignores: ["src/raft/node.ts", "src/raft/transport.ts", "src/raft/host/**"],
     rules: {
       "no-restricted-globals": [
         "error",

@@ -27,8 +27,6 @@ export interface JournalState {
   /** The entry before the first kept one: (0, 0), or where the log was compacted. */
   readonly baseIndex: Index;
   readonly baseTerm: Term;
-  /** The cluster's configuration as of the base, opaque to the journal; undefined where none was recorded. */
-  readonly configuration?: Uint8Array | undefined;
 }
 
 export interface Journal {
@@ -46,16 +44,10 @@ export interface Journal {
   append(batch: JournalBatch): Promise<void>;
   /** Milliseconds since the oldest write under way was handed to the disk; 0 when there is none. */
   oldestWriteAgeMs(): number;
-  /**
-   * Forgets entries at and below `index`, whose term is `term`; the metadata store holds what they did, synced. A given
-   * `configuration` replaces the recorded one.
-   */
-  compact(index: Index, term: Term, configuration?: Uint8Array): Promise<void>;
-  /**
-   * Drops the whole log and starts behind a snapshot just installed; the HardState stays. A given `configuration` replaces
-   * the recorded one.
-   */
-  reset(baseIndex: Index, baseTerm: Term, configuration?: Uint8Array): Promise<void>;
+  /** Forgets entries at and below `index`, whose term is `term`; the metadata store holds what they did, synced. */
+  compact(index: Index, term: Term): Promise<void>;
+  /** Drops the whole log and starts behind a snapshot just installed; identity and HardState stay. */
+  reset(baseIndex: Index, baseTerm: Term): Promise<void>;
   /** Bytes on disk. */
   sizeBytes(): number;
   close(): Promise<void>;

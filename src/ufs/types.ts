@@ -74,6 +74,10 @@ export interface UnderFileSystem {
   rename(from: string, to: string): Promise<void>;
   mkdir(path: string, attributes?: UfsAttributes): Promise<void>;
   symlink(path: string, target: string): Promise<void>;
-  setAttributes(path: string, attributes: UfsAttributes): Promise<void>;
+  /**
+   * Resolves with the fingerprint that the object has now, where attributes are a part of it (mtime of a local file);
+   * undefined where they are not.
+   */
+  setAttributes(path: string, attributes: UfsAttributes): Promise<string | undefined>;
   close(): Promise<void>;
 }

@@ -1,0 +1,577 @@
+/**
+ * A local (or locally mounted) directory as an under file system.
+ *
+ * Invariants
+ * 1. Nothing outside the root is read or changed: no "..", and no symbolic link is followed, neither in the middle of a
+ *    path nor at its end.
+ * 2. A file appears under its name whole and durable, or not at all: bytes go to a hidden name beside it, are fsynced,
+ *    renamed, and the directory is fsynced.
+ * 3. Every chunk that `read` yields was read before a check that the file still has its fingerprint.
+ *
+ * Ownership is set where the process may do so, and left alone where it may not. Times are set with the precision of a
+ * double, which is a quarter of a microsecond.
+ */
+import { randomBytes } from "node:crypto";
+import { type BigIntStats, constants } from "node:fs";
+import {
+  chmod,
+  chown,
+  type FileHandle,
+  lchown,
+  lstat,
+  lutimes,
+  mkdir,
+  open,
+  readdir,
+  readlink,
+  realpath,
+  rename,
+  rmdir,
+  symlink,
+  unlink,
+  utimes,
+} from "node:fs/promises";
+import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
+import { type Anchor, openAnchor, openItself } from "./anchor.ts";
+import { refuseIfAborted } from "./errors.ts";
+import { assertLength, componentsOf, shown, splitPath, temporaryPrefix } from "./paths.ts";
+import type {
+  UfsAttributes,
+  UfsListEntry,
+  UfsStat,
+  UfsTimestamp,
+  UnderFileSystem,
+} from "./types.ts";
+
+const readChunkBytes = 1024 ** 2;
+/** Stats under way at once in one listing. */
+const listingConcurrency = 32;
+/** A hidden name this old is left from a process that died. */
+const abandonedAfterMs = 24 * 3600 * 1000;
+/** Directories whose sorted names are kept from one page of a listing to the next. */
+const keptListings = 8;
+
+interface KeptListing {
+  readonly identity: string;
+  readonly names: readonly string[];
+}
+
+export class LocalFileSystem implements UnderFileSystem {
+  readonly uri: string;
+  readonly readOnly = false;
+  /** Absolute, latin1, without symbolic links. */
+  readonly #root: string;
+  readonly #listings = new Map<string, KeptListing>();
+
+  private constructor(uri: string, root: string) {
+    this.uri = uri;
+    this.#root = root;
+  }
+
+  /**
+   * @param directory bytes of an absolute path
+   * @throws WeirError `NotFound` or `NotDirectory` when there is no directory, `PermissionDenied` when it is closed
+   */
+  static async open(uri: string, directory: Buffer): Promise<LocalFileSystem> {
+    const doing = `Cannot use ${uri}`;
+    try {
+      const root = await realpath(directory, { encoding: "latin1" });
+      const store = new LocalFileSystem(uri, root);
+      await store.#within("", doing, () => Promise.resolve());
+      return store;
+    } catch (thrown) {
+      if (isMissing(thrown)) {
+        const missing = (thrown as NodeJS.ErrnoException).code === "ENOENT";
+        throw new WeirError(
+          missing ? "NotFound" : "NotDirectory",
+          `${doing}: there is ${missing ? "nothing" : "no directory"} at "${directory.toString()}", wanted an existing directory`,
+          { cause: thrown },
+        );
+      }
+      throw toWeirError(thrown, doing);
+    }
+  }
+
+  async list(
+    path: string,
+    options: { after?: string | undefined; limit: number; signal?: AbortSignal },
+  ): Promise<{ entries: readonly UfsListEntry[]; last: boolean }> {
+    const doing = this.#doing("list", path);
+    return this.#within(path, doing, async (anchor) => {
+      const names = await this.#namesOf(path, anchor, options.after !== undefined);
+      const entries: UfsListEntry[] = [];
+      let at = options.after === undefined ? 0 : firstAfter(names, options.after);
+      while (at < names.length && entries.length < options.limit) {
+        refuseIfAborted(options.signal, doing);
+        const wanted = Math.min(listingConcurrency, options.limit - entries.length);
+        const batch = names.slice(at, at + wanted);
+        at += batch.length;
+        const stats = await Promise.all(batch.map((name) => entryOf(anchor, name)));
+        for (const [index, stat] of stats.entries()) {
+          if (stat !== undefined) entries.push({ name: batch[index]!, ...stat });
+        }
+      }
+      const last = at >= names.length;
+      if (last) this.#listings.delete(path);
+      return { entries, last };
+    });
+  }
+
+  async stat(path: string): Promise<UfsStat | undefined> {
+    const doing = this.#doing("stat", path);
+    try {
+      return await this.#at(path, doing, async (host, anchor, name) =>
+        name === ""
+          ? toStat(await lstat(host, { bigint: true }), undefined)
+          : entryOf(anchor, name),
+      );
+    } catch (thrown) {
+      if (hasCode(thrown, "NotFound", "NotDirectory")) return undefined;
+      throw thrown;
+    }
+  }
+
+  async *read(
+    path: string,
+    options: {
+      offset: number;
+      length: number;
+      fingerprint?: string | undefined;
+      signal?: AbortSignal;
+    },
+  ): AsyncIterable<Uint8Array> {
+    const doing = this.#doing("read", path);
+    const handle = await this.#at(path, doing, (host) =>
+      openRegular(host, constants.O_RDONLY, doing),
+    );
+    try {
+      const stat = await handle.stat({ bigint: true });
+      if (!stat.isFile()) {
+        throw new WeirError(
+          stat.isDirectory() ? "IsDirectory" : "InvalidArgument",
+          `${doing}: it is no regular file`,
+        );
+      }
+      const wanted = options.fingerprint ?? fingerprintOf(stat);
+      let offset = options.offset;
+      const end = offset + options.length;
+      for (;;) {
+        refuseIfAborted(options.signal, doing);
+        // A buffer of its own per chunk: the consumer may keep it.
+        const buffer = Buffer.allocUnsafe(Math.min(readChunkBytes, end - offset));
+        const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset);
+        const now = fingerprintOf(await handle.stat({ bigint: true }));
+        if (now !== wanted) {
+          throw new WeirError("Stale", `${doing}: the file is ${now}, wanted ${wanted}`);
+        }
+        if (bytesRead === 0) return;
+        offset += bytesRead;
+        yield buffer.subarray(0, bytesRead);
+        if (offset >= end) return;
+      }
+    } catch (thrown) {
+      throw toWeirError(thrown, doing);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async write(
+    path: string,
+    source: AsyncIterable<Uint8Array>,
+    options: { size: number; attributes?: UfsAttributes; signal?: AbortSignal },
+  ): Promise<string> {
+    const doing = this.#doing("write", path);
+    const { parent, name } = this.#target(path, doing);
+    await this.#makeParents(parent, doing);
+    return this.#within(parent, doing, async (anchor) => {
+      const hidden = anchor.child(temporaryName());
+      const flags =
+        constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+      const handle = await open(hidden, flags, 0o600);
+      let placed = false;
+      try {
+        let offset = 0;
+        for await (const chunk of source) {
+          refuseIfAborted(options.signal, doing);
+          if (offset + chunk.length > options.size) {
+            assertLength(offset + chunk.length, options.size, doing);
+          }
+          offset += await writeFully(handle, chunk, offset);
+        }
+        assertLength(offset, options.size, doing);
+        refuseIfAborted(options.signal, doing);
+        await applyToHandle(handle, { mode: 0o644, ...defined(options.attributes) });
+        await handle.sync();
+        await rename(hidden, anchor.child(name));
+        placed = true;
+        await syncDirectory(anchor);
+        return fingerprintOf(await handle.stat({ bigint: true }));
+      } catch (thrown) {
+        throw toWeirError(thrown, doing);
+      } finally {
+        await handle.close();
+        if (!placed) await unlink(hidden).catch(() => undefined);
+      }
+    });
+  }
+
+  async delete(path: string): Promise<void> {
+    const doing = this.#doing("delete", path);
+    this.#target(path, doing);
+    try {
+      await this.#deleteTree(path, doing);
+    } catch (thrown) {
+      if (!hasCode(thrown, "NotFound", "NotDirectory")) throw thrown;
+    }
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    const doing = `Cannot rename ${shown(from)} to ${shown(to)} in ${this.uri}`;
+    const source = this.#target(from, doing);
+    const target = this.#target(to, doing);
+    if (to.startsWith(`${from}/`)) {
+      throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
+    }
+    if ((await this.stat(from)) === undefined) {
+      if ((await this.stat(to)) !== undefined) return;
+      throw new WeirError("NotFound", `${doing}: there is no ${shown(from)}`);
+    }
+    await this.#makeParents(target.parent, doing);
+    await this.#within(source.parent, doing, (sourceAnchor) =>
+      this.#within(target.parent, doing, async (targetAnchor) => {
+        await rename(sourceAnchor.child(source.name), targetAnchor.child(target.name));
+        await syncDirectory(targetAnchor);
+        if (source.parent !== target.parent) await syncDirectory(sourceAnchor);
+      }),
+    );
+  }
+
+  async mkdir(path: string, attributes?: UfsAttributes): Promise<void> {
+    const doing = this.#doing("make directory", path);
+    const { parent } = this.#target(path, doing);
+    await this.#makeParents(parent, doing);
+    await this.#makeDirectory(path, doing);
+    if (attributes !== undefined) await this.setAttributes(path, attributes);
+  }
+
+  async symlink(path: string, target: string): Promise<void> {
+    const doing = this.#doing("make symbolic link", path);
+    const { parent, name } = this.#target(path, doing);
+    await this.#makeParents(parent, doing);
+    await this.#within(parent, doing, async (anchor) => {
+      const present = await entryOf(anchor, name);
+      if (present?.target === target) return;
+      const hidden = anchor.child(temporaryName());
+      await symlink(Buffer.from(target, "latin1"), hidden);
+      try {
+        await rename(hidden, anchor.child(name));
+      } catch (thrown) {
+        await unlink(hidden).catch(() => undefined);
+        throw thrown;
+      }
+      await syncDirectory(anchor);
+    });
+  }
+
+  async setAttributes(path: string, attributes: UfsAttributes): Promise<string | undefined> {
+    const doing = this.#doing("change attributes of", path);
+    return this.#at(path, doing, async (host) => {
+      const itself = await openItself(host);
+      try {
+        const stat = await (itself?.handle.stat({ bigint: true }) ?? lstat(host, { bigint: true }));
+        if (stat.isSymbolicLink()) await applyToLink(host, attributes);
+        else await applyToPath(itself?.path ?? host, stat, attributes);
+        return fingerprintOf(await lstat(host, { bigint: true }));
+      } finally {
+        await itself?.handle.close();
+      }
+    });
+  }
+
+  close(): Promise<void> {
+    this.#listings.clear();
+    return Promise.resolve();
+  }
+
+  #doing(verb: string, path: string): string {
+    return `Cannot ${verb} ${shown(path)} in ${this.uri}`;
+  }
+
+  #target(path: string, doing: string): { parent: string; name: string } {
+    if (componentsOf(path, doing).length === 0) {
+      throw new WeirError("InvalidArgument", `${doing}: it is the root of the mount`);
+    }
+    return splitPath(path);
+  }
+
+  /** Runs `use` on the opened directory `path`; system errors become WeirErrors that begin with `doing`. */
+  async #within<T>(path: string, doing: string, use: (anchor: Anchor) => Promise<T>): Promise<T> {
+    componentsOf(path, doing);
+    try {
+      const anchor = await openAnchor(this.#root, path, doing);
+      try {
+        return await use(anchor);
+      } finally {
+        await anchor.close();
+      }
+    } catch (thrown) {
+      throw toWeirError(thrown, doing);
+    }
+  }
+
+  /** As #within, on the directory that holds `path`; for the root, on itself with the name "". */
+  #at<T>(
+    path: string,
+    doing: string,
+    use: (host: Buffer, anchor: Anchor, name: string) => Promise<T>,
+  ): Promise<T> {
+    if (path === "") {
+      const dot = Buffer.from("/.");
+      return this.#within("", doing, (anchor) =>
+        use(Buffer.concat([anchor.self, dot]), anchor, ""),
+      );
+    }
+    componentsOf(path, doing);
+    const { parent, name } = splitPath(path);
+    return this.#within(parent, doing, (anchor) => use(anchor.child(name), anchor, name));
+  }
+
+  async #makeParents(path: string, doing: string): Promise<void> {
+    if (path === "") return;
+    try {
+      await this.#within(path, doing, () => Promise.resolve());
+    } catch (thrown) {
+      if (!hasCode(thrown, "NotFound")) throw thrown;
+      await this.#makeParents(splitPath(path).parent, doing);
+      await this.#makeDirectory(path, doing);
+    }
+  }
+
+  /** An existing directory is fine. */
+  async #makeDirectory(path: string, doing: string): Promise<void> {
+    const { parent, name } = splitPath(path);
+    await this.#within(parent, doing, async (anchor) => {
+      const host = anchor.child(name);
+      try {
+        await mkdir(host, 0o755);
+        await syncDirectory(anchor);
+      } catch (thrown) {
+        const exists = (thrown as NodeJS.ErrnoException).code === "EEXIST";
+        if (!exists || !(await lstat(host)).isDirectory()) throw thrown;
+      }
+    });
+  }
+
+  async #deleteTree(path: string, doing: string): Promise<void> {
+    const { parent, name } = splitPath(path);
+    const isDirectory = await this.#within(parent, doing, async (anchor) => {
+      const directory = (await lstat(anchor.child(name))).isDirectory();
+      if (!directory) {
+        await unlink(anchor.child(name));
+        await syncDirectory(anchor);
+      }
+      return directory;
+    });
+    if (!isDirectory) return;
+    const names = await this.#within(path, doing, async (anchor) => {
+      const all = await readdir(anchor.self, { encoding: "latin1" });
+      const hidden = all.filter((each) => each.startsWith(temporaryPrefix));
+      for (const each of hidden) await unlink(anchor.child(each));
+      return all.filter((each) => !each.startsWith(temporaryPrefix));
+    });
+    for (const each of names) {
+      await this.#deleteTree(`${path}/${each}`, doing).catch((thrown: unknown) => {
+        if (!hasCode(thrown, "NotFound")) throw thrown;
+      });
+    }
+    await this.#within(parent, doing, async (anchor) => {
+      await rmdir(anchor.child(name));
+      await syncDirectory(anchor);
+    });
+  }
+
+  /** All names in byte order. Later pages use what the first one read, while the directory has not changed. */
+  async #namesOf(path: string, anchor: Anchor, laterPage: boolean): Promise<readonly string[]> {
+    const dot = Buffer.concat([anchor.self, Buffer.from("/.")]);
+    const { mtimeNs, ctimeNs, ino } = await lstat(dot, { bigint: true });
+    const identity = `${ino}-${mtimeNs}-${ctimeNs}`;
+    const kept = this.#listings.get(path);
+    if (laterPage && kept?.identity === identity) return kept.names;
+    const all = await readdir(anchor.self, { encoding: "latin1" });
+    const hidden = all.filter((name) => name.startsWith(temporaryPrefix));
+    for (const name of hidden) await removeAbandoned(anchor.child(name));
+    const names = all.filter((name) => !name.startsWith(temporaryPrefix));
+    // Default order of JavaScript is by code unit, which in latin1 is by byte.
+    names.sort();
+    this.#listings.delete(path);
+    this.#listings.set(path, { identity, names });
+    if (this.#listings.size > keptListings) {
+      this.#listings.delete(this.#listings.keys().next().value!);
+    }
+    return names;
+  }
+}
+
+function temporaryName(): string {
+  return `${temporaryPrefix}${randomBytes(8).toString("hex")}`;
+}
+
+async function removeAbandoned(path: Buffer): Promise<void> {
+  try {
+    if (Date.now() - (await lstat(path)).mtimeMs > abandonedAfterMs) await unlink(path);
+  } catch {
+    // Somebody else's listing took it, or it is not ours to take: it stays hidden.
+  }
+}
+
+/** The place of the first name behind `after` in sorted names. */
+function firstAfter(names: readonly string[], after: string): number {
+  let low = 0;
+  let high = names.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (names[middle]! <= after) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+async function entryOf(anchor: Anchor, name: string): Promise<UfsStat | undefined> {
+  const host = anchor.child(name);
+  try {
+    const stat = await lstat(host, { bigint: true });
+    const target = stat.isSymbolicLink() ? await readlink(host, { encoding: "latin1" }) : undefined;
+    return toStat(stat, target);
+  } catch (thrown) {
+    // Gone, or replaced by something else, since the directory was read.
+    const code = (thrown as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "EINVAL") return undefined;
+    throw thrown;
+  }
+}
+
+function toStat(stat: BigIntStats, target: string | undefined): UfsStat {
+  return {
+    kind: kindOf(stat),
+    size: stat.isSymbolicLink() || stat.isFile() ? Number(stat.size) : 0,
+    mode: Number(stat.mode & 0o7777n),
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    mtime: timestampOf(stat.mtimeNs),
+    fingerprint: fingerprintOf(stat),
+    target,
+  };
+}
+
+function kindOf(stat: BigIntStats): UfsStat["kind"] {
+  if (stat.isFile()) return "file";
+  if (stat.isDirectory()) return "directory";
+  if (stat.isSymbolicLink()) return "symlink";
+  if (stat.isFIFO()) return "fifo";
+  if (stat.isSocket()) return "socket";
+  return stat.isCharacterDevice() ? "charDevice" : "blockDevice";
+}
+
+function fingerprintOf(stat: BigIntStats): string {
+  return `${stat.size}-${stat.mtimeNs}-${stat.ino}`;
+}
+
+function timestampOf(nanoseconds: bigint): UfsTimestamp {
+  const nsec = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+  return { sec: Number((nanoseconds - nsec) / 1_000_000_000n), nsec: Number(nsec) };
+}
+
+function secondsOf(time: UfsTimestamp): number {
+  return time.sec + time.nsec / 1e9;
+}
+
+/** O_NONBLOCK: opening a fifo must not wait for a writer. */
+async function openRegular(host: Buffer, flags: number, doing: string): Promise<FileHandle> {
+  try {
+    return await open(host, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (thrown) {
+    const code = (thrown as NodeJS.ErrnoException).code;
+    if (code !== "ELOOP" && code !== "ENXIO") throw thrown;
+    throw new WeirError("InvalidArgument", `${doing}: it is no regular file`, { cause: thrown });
+  }
+}
+
+async function writeFully(handle: FileHandle, chunk: Uint8Array, offset: number): Promise<number> {
+  let written = 0;
+  while (written < chunk.length) {
+    const rest = chunk.length - written;
+    written += (await handle.write(chunk, written, rest, offset + written)).bytesWritten;
+  }
+  return written;
+}
+
+async function syncDirectory(anchor: Anchor): Promise<void> {
+  const handle = await open(anchor.self, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Owner before mode: chown clears setuid and setgid. Time last: the others leave it alone, writing does not. */
+async function applyToHandle(handle: FileHandle, attributes: UfsAttributes): Promise<void> {
+  const stat = await handle.stat();
+  const { uid, gid, mode, mtime } = attributes;
+  if (ownerDiffers(stat, attributes)) {
+    await whereAllowed(handle.chown(uid ?? stat.uid, gid ?? stat.gid));
+  }
+  if (mode !== undefined) await handle.chmod(mode);
+  if (mtime !== undefined) await handle.utimes(stat.atimeMs / 1000, secondsOf(mtime));
+}
+
+async function applyToPath(
+  path: Buffer,
+  stat: BigIntStats,
+  attributes: UfsAttributes,
+): Promise<void> {
+  const { uid, gid, mode, mtime } = attributes;
+  const owner = { uid: Number(stat.uid), gid: Number(stat.gid) };
+  if (ownerDiffers(owner, attributes)) {
+    await whereAllowed(chown(path, uid ?? owner.uid, gid ?? owner.gid));
+  }
+  if (mode !== undefined) await chmod(path, mode);
+  if (mtime !== undefined)
+    await utimes(path, secondsOf(timestampOf(stat.atimeNs)), secondsOf(mtime));
+}
+
+/** A link has no mode of its own (symlink(7)). */
+async function applyToLink(path: Buffer, attributes: UfsAttributes): Promise<void> {
+  const stat = await lstat(path);
+  const { uid, gid, mtime } = attributes;
+  if (ownerDiffers(stat, attributes)) {
+    await whereAllowed(lchown(path, uid ?? stat.uid, gid ?? stat.gid));
+  }
+  if (mtime !== undefined) await lutimes(path, stat.atimeMs / 1000, secondsOf(mtime));
+}
+
+function ownerDiffers(owner: { uid: number; gid: number }, wanted: UfsAttributes): boolean {
+  return (
+    (wanted.uid !== undefined && wanted.uid !== owner.uid) ||
+    (wanted.gid !== undefined && wanted.gid !== owner.gid)
+  );
+}
+
+/** A service without root may not give files away: the data matters more than its owner. */
+async function whereAllowed(change: Promise<void>): Promise<void> {
+  await change.catch((thrown: unknown) => {
+    if ((thrown as NodeJS.ErrnoException).code !== "EPERM") throw thrown;
+  });
+}
+
+function defined(attributes: UfsAttributes | undefined): UfsAttributes {
+  return Object.fromEntries(
+    Object.entries(attributes ?? {}).filter(([, value]) => value !== undefined),
+  );
+}
+
+function isMissing(thrown: unknown): boolean {
+  const code = (thrown as NodeJS.ErrnoException | null)?.code;
+  return code === "ENOENT" || code === "ENOTDIR" || code === "NotFound" || code === "NotDirectory";
+}

@@ -1,0 +1,55 @@
+/**
+ * Paths below the root of a mount: latin1 strings (one character per byte) without a leading slash, "" for the root.
+ *
+ * Invariant: a path that passed `componentsOf` has no empty component, no "." and no "..", so that joining it to a root
+ * never leads above the root.
+ */
+import { WeirError } from "../lib/errors.ts";
+
+/** Names that a write in progress uses; hidden from listings and refused as targets. */
+export const temporaryPrefix = ".weir-tmp-";
+
+/**
+ * The names of a path, [] for the root.
+ * @throws WeirError `InvalidArgument` for an absolute path, an empty component, ".", "..", NUL, or a reserved name
+ */
+export function componentsOf(path: string, doing: string): readonly string[] {
+  if (path === "") return [];
+  const names = path.split("/");
+  for (const name of names) {
+    if (name === "" || name === "." || name === ".." || name.includes("\0")) {
+      throw new WeirError(
+        "InvalidArgument",
+        `${doing}: a component is ${JSON.stringify(name)}, wanted names that lead down from the root of the mount`,
+      );
+    }
+    if (name.startsWith(temporaryPrefix)) {
+      throw new WeirError(
+        "InvalidArgument",
+        `${doing}: names that begin with "${temporaryPrefix}" are reserved for writes in progress`,
+      );
+    }
+  }
+  return names;
+}
+
+/** The path of the directory that holds `path`, and the last name. `path` is not the root. */
+export function splitPath(path: string): { parent: string; name: string } {
+  const slash = path.lastIndexOf("/");
+  return { parent: slash < 0 ? "" : path.slice(0, slash), name: path.slice(slash + 1) };
+}
+
+/** A path for people: bytes as UTF-8 where they are UTF-8. */
+export function shown(path: string): string {
+  return JSON.stringify(Buffer.from(path, "latin1").toString("utf8"));
+}
+
+/** A length check of what a writer was given. */
+export function assertLength(given: number, wanted: number, doing: string): void {
+  if (given !== wanted) {
+    throw new WeirError(
+      "InvalidArgument",
+      `${doing}: the source gave ${given > wanted ? "more than " : ""}${Math.min(given, wanted)} bytes, wanted ${wanted}`,
+    );
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * The keys of the replicated state: a word, then ids of 8 bytes (big-endian, so that keys sort like numbers), then a name
+ * where there is one. Keys are latin1 strings, one character per byte. Values are said in model.ts.
+ *
+ * Invariant: every range that is scanned ends in "/", so that the end of the range can be written by counting up.
+ */
+import type {
+  InodeId,
+  LineageId,
+  MountId,
+  SessionId,
+  UfsOpId,
+  WorkerId,
+  WriteId,
+} from "../../lib/ids.ts";
+import { type KeyRange, prefixRange } from "../store/types.ts";
+
+const idLength = 8;
+
+/** An integer below 2^53 as 8 characters that sort like the integer. */
+function id(value: number): string {
+  const high = Math.floor(value / 2 ** 32);
+  const low = value >>> 0;
+  return String.fromCharCode(
+    (high >>> 24) & 0xff,
+    (high >>> 16) & 0xff,
+    (high >>> 8) & 0xff,
+    high & 0xff,
+    low >>> 24,
+    (low >>> 16) & 0xff,
+    (low >>> 8) & 0xff,
+    low & 0xff,
+  );
+}
+
+function idAt(key: string, offset: number): number {
+  let value = 0;
+  for (let i = 0; i < idLength; i++) value = value * 256 + key.charCodeAt(offset + i);
+  return value;
+}
+
+export const clusterKey = "meta/cluster";
+export const clockKey = "meta/clock";
+/** Ids of all mounts. */
+export const mountIdsKey = "meta/mounts";
+/** Number of inodes that exist. */
+export const inodeCountKey = "meta/inodes";
+
+export type CounterName = "Inode" | "Mount" | "Worker" | "Lineage" | "UfsOp";
+/** The next id of a kind. */
+export function counterKey(name: CounterName): string {
+  return `meta/next${name}`;
+}
+
+export function inodeKey(inode: InodeId): string {
+  return `inode/${id(inode)}`;
+}
+
+const edgePrefixLength = "edge/".length + idLength + 1;
+export function edgeKey(parent: InodeId, name: string): string {
+  return `edge/${id(parent)}/${name}`;
+}
+export function edgeRange(parent: InodeId): KeyRange {
+  return prefixRange(edgeKey(parent, ""));
+}
+/** The name in an `edgeKey`. */
+export function nameOfEdge(key: string): string {
+  return key.slice(edgePrefixLength);
+}
+
+/** The links of an inode. */
+export function parentKey(inode: InodeId): string {
+  return `parent/${id(inode)}`;
+}
+
+/** A name in a directory that a pending side effect takes out of the store. */
+export function tombKey(directory: InodeId, name: string): string {
+  return `tomb/${id(directory)}/${name}`;
+}
+
+export function extentKey(inode: InodeId, fileOffset: number): string {
+  return `extent/${id(inode)}/${id(fileOffset)}`;
+}
+/** Keys of all extents of `inode` that begin at `fileOffset` or later. */
+export function extentRange(inode: InodeId, fileOffset = 0): KeyRange {
+  return { from: extentKey(inode, fileOffset), to: prefixRange(`extent/${id(inode)}/`).to };
+}
+/** The file offset in an `extentKey`. */
+export function offsetOfExtent(key: string): number {
+  return idAt(key, key.length - idLength);
+}
+
+export function containerKey(inode: InodeId, writeId: WriteId): string {
+  return `container/${id(inode)}/${id(writeId)}`;
+}
+export function containerRange(inode: InodeId): KeyRange {
+  return prefixRange(`container/${id(inode)}/`);
+}
+/** The write id in a `containerKey`. */
+export function writeIdOfContainer(key: string): WriteId {
+  return idAt(key, key.length - idLength) as WriteId;
+}
+
+/** Says that a worker keeps a container: the reverse of the container's list of workers. */
+export function keptKey(worker: WorkerId, inode: InodeId, writeId: WriteId): string {
+  return `kept/${id(worker)}/${id(inode)}/${id(writeId)}`;
+}
+export function keptRange(worker: WorkerId): KeyRange {
+  return prefixRange(`kept/${id(worker)}/`);
+}
+/** The container in a `keptKey`. */
+export function containerOfKept(key: string): { inode: InodeId; writeId: WriteId } {
+  return {
+    inode: idAt(key, key.length - 2 * idLength - 1) as InodeId,
+    writeId: idAt(key, key.length - idLength) as WriteId,
+  };
+}
+
+export function sessionKey(session: SessionId): string {
+  return `session/${id(session)}`;
+}
+export const sessionRange = prefixRange("session/");
+export function sessionOfKey(key: string): SessionId {
+  return idAt(key, key.length - idLength) as SessionId;
+}
+
+/** The results of one request of a session. */
+export function resultKey(session: SessionId, sequence: number): string {
+  return `result/${id(session)}/${id(sequence)}`;
+}
+export function resultRange(session: SessionId): KeyRange {
+  return prefixRange(`result/${id(session)}/`);
+}
+
+/** Says that a session holds the write lease of an inode. */
+export function leaseKey(session: SessionId, inode: InodeId): string {
+  return `lease/${id(session)}/${id(inode)}`;
+}
+export function leaseRange(session: SessionId): KeyRange {
+  return prefixRange(`lease/${id(session)}/`);
+}
+
+/** Says that a session holds an inode beyond its last name. */
+export function retainedKey(session: SessionId, inode: InodeId): string {
+  return `retained/${id(session)}/${id(inode)}`;
+}
+export function retainedRange(session: SessionId): KeyRange {
+  return prefixRange(`retained/${id(session)}/`);
+}
+/** The inode in a `leaseKey` or a `retainedKey`. */
+export function inodeAtEnd(key: string): InodeId {
+  return idAt(key, key.length - idLength) as InodeId;
+}
+
+export function mountKey(mount: MountId): string {
+  return `mount/${id(mount)}`;
+}
+
+export function workerKey(worker: WorkerId): string {
+  return `worker/${id(worker)}`;
+}
+export function workerUuidKey(uuid: string): string {
+  return `uuid/${uuid}`;
+}
+
+export function lineageKey(lineage: LineageId): string {
+  return `lineage/${id(lineage)}`;
+}
+export function lineageRange(after: LineageId | undefined): KeyRange {
+  const from = after === undefined ? "lineage/" : lineageKey((after + 1) as LineageId);
+  return { from, to: prefixRange("lineage/").to };
+}
+
+export function ufsOpKey(mount: MountId, op: UfsOpId): string {
+  return `ufsop/${id(mount)}/${id(op)}`;
+}
+export function ufsOpRange(mount: MountId, after?: UfsOpId): KeyRange {
+  const prefix = `ufsop/${id(mount)}/`;
+  const range = prefixRange(prefix);
+  return after === undefined
+    ? range
+    : { from: ufsOpKey(mount, (after + 1) as UfsOpId), to: range.to };
+}
+
+const garbagePrefix = "garbage/";
+const garbageKeyLength = garbagePrefix.length + 3 * idLength + 2;
+
+/** Retired at a cluster time: a container, or (`writeId` 0) an inode with all that it has. */
+export interface GarbageId {
+  readonly retiredAtMs: number;
+  readonly inode: InodeId;
+  readonly writeId: WriteId;
+}
+export const wholeInode = 0 as WriteId;
+export function garbageKey(garbage: GarbageId): string {
+  return `${garbagePrefix}${id(garbage.retiredAtMs)}/${id(garbage.inode)}/${id(garbage.writeId)}`;
+}
+/** What a `garbageKey` says, or undefined for any other string. */
+export function parseGarbageKey(key: string): GarbageId | undefined {
+  if (key.length !== garbageKeyLength || !key.startsWith(garbagePrefix)) return undefined;
+  const at = garbagePrefix.length;
+  return {
+    retiredAtMs: idAt(key, at),
+    inode: idAt(key, at + idLength + 1) as InodeId,
+    writeId: idAt(key, at + 2 * (idLength + 1)) as WriteId,
+  };
+}
+/** Garbage that was retired at `retiredBeforeMs` (cluster time) or earlier. */
+export function garbageRange(retiredBeforeMs: number): KeyRange {
+  return { from: garbagePrefix, to: `${garbagePrefix}${id(retiredBeforeMs + 1)}` };
+}

@@ -1,0 +1,269 @@
+/**
+ * The records of the replicated state, one per kind of key (keys.ts), each encoded with its version first.
+ *
+ * Invariants
+ * 1. Records are values: a change puts a new one. Fields are only ever appended, as `optional`.
+ * 2. Nothing here is a float, a local time or an address in memory: equal logs make equal bytes on every master.
+ */
+import type {
+  InodeId,
+  LineageId,
+  MountId,
+  SessionId,
+  UfsOpId,
+  WorkerId,
+  WriteId,
+} from "../../lib/ids.ts";
+import {
+  boolean,
+  decode,
+  encode,
+  type Infer,
+  list,
+  name,
+  optional,
+  type Schema,
+  signed,
+  struct,
+  text,
+  textMap,
+  union,
+  unsigned,
+  word,
+} from "../../lib/schema.ts";
+import {
+  fileKind,
+  job,
+  lineageAttempt,
+  lineageInput,
+  lineageOutput,
+  lineageState,
+  medium,
+  persistence,
+  timestamp,
+  workerState,
+  writeType,
+} from "../../rpc/namespace.ts";
+import { commandResult } from "../../rpc/commands.ts";
+
+const inodeId = unsigned<InodeId>();
+const sessionId = unsigned<SessionId>();
+const writeId = unsigned<WriteId>();
+const workerId = unsigned<WorkerId>();
+const mountId = unsigned<MountId>();
+
+/** Holds what leaves the namespace until it is reaped; no name leads there. */
+export const trashInodeId = 2 as InodeId;
+
+/** `meta/cluster`: fixed by the first command. */
+export const cluster = struct({
+  clusterId: text,
+  clusterName: text,
+  /** For ever: block i of a container begins at i times this. */
+  blockSizeBytes: unsigned(),
+});
+export type Cluster = Infer<typeof cluster>;
+
+/** `meta/clock`: neither ever goes back. */
+export const stateClock = struct({ clusterTimeMs: unsigned(), wallTime: timestamp });
+export type StateClock = Infer<typeof stateClock>;
+
+/** `inode/<id>`: small and of a bounded size, whatever the file holds. */
+export const inode = struct({
+  id: inodeId,
+  kind: fileKind,
+  /** 0 … 0o7777. */
+  mode: unsigned(),
+  uid: unsigned(),
+  gid: unsigned(),
+  /** Bytes of a file's content; 0 of all others (see `statusOf` for what `stat` says of them). */
+  size: unsigned(),
+  /** Of a directory 2 + its subdirectories. 0: no name leads here any more. */
+  nlink: unsigned(),
+  atime: timestamp,
+  mtime: timestamp,
+  ctime: timestamp,
+  /** From 1, raised by each change of content. Equal versions have equal bytes. */
+  version: unsigned(),
+  mountId,
+  /** The directory is the root of its mount. */
+  mountPoint: boolean,
+  /** Names in a directory, as far as they are loaded. */
+  childCount: unsigned(),
+  /** Of a directory: every name in the store is known here. Never goes back to false. */
+  loaded: boolean,
+  /** Of a directory: the last log index at which something below a name of it changed in the store by our doing. */
+  removedIndex: unsigned(),
+  target: optional(name),
+  lineageId: optional(unsigned<LineageId>()),
+  /** Absent: of a store's file, written like ASYNC_THROUGH. */
+  writeType: optional(writeType),
+  persistence,
+  /** The version that the store's object has; 0: the store has none. */
+  persistedVersion: unsigned(),
+  /** The latest queued persist (mkdir, symlink); earlier ones are moot. */
+  persistOp: optional(unsigned<UfsOpId>()),
+  /**
+   * The store's object as far as its bytes count: block i of the container (inode, writeId) is its bytes
+   * [i · block size, …), which end at `size`.
+   */
+  source: optional(struct({ writeId, fingerprint: text, size: unsigned() })),
+  /**
+   * `source`: the content is exactly the source's bytes, no extents are stored. `extents`: the content is what the
+   * extents say, with holes between; some of them may name the source's blocks.
+   */
+  form: word("source", "extents"),
+  /** Number of `extent/<id>/…` keys. */
+  extentCount: unsigned(),
+  /** Who may write. The session may be gone: then the lease is free to take. */
+  lease: optional(struct({ session: sessionId, writeId })),
+  /** Sessions that hold the inode beyond its last name (`retained/…`). */
+  holds: unsigned(),
+});
+export type Inode = Infer<typeof inode>;
+
+/** `edge/<parent>/<name>`. */
+export const edge = struct({ child: inodeId, kind: fileKind });
+export type Edge = Infer<typeof edge>;
+
+/** `parent/<inode>`: its names, the first of which is the one that its store path is made of. */
+export const links = list(struct({ parent: inodeId, name }));
+export type Links = Infer<typeof links>;
+export type Link = Links[number];
+
+/** `extent/<inode>/<fileOffset>`: the file offset is in the key. */
+export const storedExtent = struct({
+  length: unsigned(),
+  writeId,
+  blockIndex: unsigned(),
+  offset: unsigned(),
+});
+
+/** `container/<inode>/<writeId>`: bytes that are in no store, and who must keep them. */
+export const container = struct({
+  /** Extents that name it; at 0 it is garbage, unless its lease is still held. */
+  references: unsigned(),
+  /** Its length as far as it was committed. */
+  size: unsigned(),
+  keepers: list(workerId),
+});
+export type Container = Infer<typeof container>;
+
+/** `session/<id>`. */
+export const session = struct({
+  clientName: text,
+  timeoutMs: unsigned(),
+  /** Cluster time at which the leader may close it. */
+  expiresAtMs: unsigned(),
+  /** Results of all sequences below are forgotten. */
+  prunedBelow: unsigned(),
+  /** It is being closed, in steps: no request is served any more, its leases are free to take. */
+  closing: boolean,
+});
+export type Session = Infer<typeof session>;
+
+/** `result/<session>/<sequence>`: the answer to a request, for when it is sent again. */
+export const storedResults = struct({ position: unsigned(), results: list(commandResult) });
+
+/** `mount/<id>`. */
+export const mount = struct({
+  id: mountId,
+  uri: text,
+  readOnly: boolean,
+  /** With credentials. */
+  options: textMap,
+  root: inodeId,
+  /** Number of `ufsop/<id>/…` keys. */
+  pendingOps: unsigned(),
+  /** The last log index at which a directory below was moved or removed, here or in the store. */
+  movedIndex: unsigned(),
+  /** The empty directory that the mount point hides; it comes back at unmount. */
+  covered: optional(inodeId),
+});
+export type Mount = Infer<typeof mount>;
+
+export const mountIds = list(mountId);
+
+/** `worker/<id>`. */
+export const worker = struct({
+  id: workerId,
+  uuid: text,
+  host: text,
+  address: text,
+  state: workerState,
+  tiers: list(struct({ medium, quotaBytes: unsigned() })),
+});
+export type Worker = Infer<typeof worker>;
+
+/** `ufsop/<mount>/<id>`: paths are below the mount's root, as of the command that queued it. */
+export const ufsOpAction = union({
+  /** Writes the file's content as of `version`. `primary` is false for a further hard link. */
+  persist: { path: name, inode: inodeId, version: unsigned(), size: unsigned(), primary: boolean },
+  delete: { path: name },
+  rename: { from: name, to: name, inode: inodeId },
+  mkdir: { path: name, inode: inodeId, mode: unsigned(), uid: unsigned(), gid: unsigned() },
+  symlink: { path: name, inode: inodeId, target: name },
+  setAttributes: {
+    path: name,
+    inode: inodeId,
+    mode: optional(unsigned()),
+    uid: optional(unsigned()),
+    gid: optional(unsigned()),
+    mtime: optional(timestamp),
+  },
+});
+export type UfsOpAction = Infer<typeof ufsOpAction>;
+
+export const ufsOp = struct({
+  id: unsigned<UfsOpId>(),
+  mountId,
+  action: ufsOpAction,
+  /** Directories whose names in the store it changes. */
+  directories: list(inodeId),
+  /** The name that it takes out of the store: loading skips it until then. */
+  tomb: optional(struct({ directory: inodeId, name })),
+  /** It moves or removes a directory. */
+  moves: boolean,
+});
+export type UfsOp = Infer<typeof ufsOp>;
+
+/** `lineage/<id>`. */
+export const lineage = struct({
+  inputs: list(lineageInput),
+  outputs: list(lineageOutput),
+  job,
+  state: lineageState,
+  /** The attempt under way, if `state` is `running`. */
+  running: optional(struct({ epoch: writeId, worker: workerId, startedMs: unsigned() })),
+  /** An attempt was committed once: sizes and hashes of the outputs are known. */
+  committed: boolean,
+  /** Ended attempts, oldest first, at most 8. */
+  attempts: list(lineageAttempt),
+  failures: unsigned(),
+});
+export type Lineage = Infer<typeof lineage>;
+
+export const count = unsigned();
+export const storedId = unsigned();
+/** The value of keys that say all by being there. */
+export const presence: Uint8Array = encode(signed, 1);
+
+/** The record under `key`, or undefined where there is none. */
+export function readRecord<T>(
+  reader: { get(key: string): Uint8Array | undefined },
+  schema: Schema<T>,
+  key: string,
+): T | undefined {
+  const stored = reader.get(key);
+  return stored === undefined ? undefined : decode(schema, stored, key);
+}
+
+/** Puts `value` under `key`. */
+export function writeRecord<T>(
+  writer: { put(key: string, value: Uint8Array): void },
+  schema: Schema<T>,
+  key: string,
+  value: T,
+): void {
+  writer.put(key, encode(schema, value));
+}

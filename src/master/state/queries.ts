@@ -1,0 +1,456 @@
+/**
+ * What the replicated state says, by point reads alone: for apply itself and for the services that answer clients. Lists
+ * of unknown length are read by services/listings.ts.
+ */
+import {
+  type InodeId,
+  type LineageId,
+  type MountId,
+  rootInodeId,
+  type SessionId,
+  type UfsOpId,
+  type WorkerId,
+  type WriteId,
+} from "../../lib/ids.ts";
+import type { Schema } from "../../lib/schema.ts";
+import type { Command } from "../../rpc/commands.ts";
+import type { FileStatus, LineageInfo, MountInfo } from "../../rpc/namespace.ts";
+import type { MountTarget } from "../../rpc/tasks.ts";
+import {
+  clockKey,
+  clusterKey,
+  containerKey,
+  type CounterName,
+  counterKey,
+  edgeKey,
+  inodeCountKey,
+  inodeKey,
+  keptKey,
+  lineageKey,
+  mountIdsKey,
+  mountKey,
+  parentKey,
+  sessionKey,
+  ufsOpKey,
+  workerKey,
+  workerUuidKey,
+} from "./keys.ts";
+import {
+  type Cluster,
+  cluster,
+  type Container,
+  container,
+  count,
+  type Edge,
+  edge,
+  type Inode,
+  inode,
+  type Lineage,
+  type Link,
+  type Links,
+  lineage,
+  links,
+  type Mount,
+  mount,
+  mountIds,
+  readRecord,
+  type Session,
+  type StateClock,
+  session,
+  stateClock,
+  storedId,
+  trashInodeId,
+  type UfsOp,
+  ufsOp,
+  type Worker,
+  worker,
+} from "./model.ts";
+
+/** Point reads of the state. */
+export interface PointReader {
+  get(key: string): Uint8Array | undefined;
+}
+
+/** The cluster's identity, or undefined before `bootstrap`. */
+export function clusterOf(reader: PointReader): Cluster | undefined {
+  return readRecord(reader, cluster, clusterKey);
+}
+
+const zeroClock: StateClock = { clusterTimeMs: 0, wallTime: { sec: 0, nsec: 0 } };
+/** Cluster time and the last wall time, as of the last applied entry. */
+export function clockOf(reader: PointReader): StateClock {
+  return readRecord(reader, stateClock, clockKey) ?? zeroClock;
+}
+
+export function inodeOf(reader: PointReader, id: InodeId): Inode | undefined {
+  return readRecord(reader, inode, inodeKey(id));
+}
+
+/** Number of inodes that exist, directories and what waits to be reclaimed included. */
+export function inodeCount(reader: PointReader): number {
+  return readRecord(reader, count, inodeCountKey) ?? 0;
+}
+
+/** The id that the next thing of a kind will get. */
+export function nextId(reader: PointReader, name: CounterName): number {
+  return readRecord(reader, storedId as Schema<number>, counterKey(name)) ?? 1;
+}
+
+export function edgeOf(reader: PointReader, parent: InodeId, name: string): Edge | undefined {
+  return readRecord(reader, edge, edgeKey(parent, name));
+}
+
+/** All names of an inode; none for the root, the trash and what was unlinked. */
+export function linksOf(reader: PointReader, id: InodeId): Links {
+  return readRecord(reader, links, parentKey(id)) ?? [];
+}
+
+/** What `stat` shows of an inode. */
+export function statusOf(of: Inode): FileStatus {
+  return {
+    inode: of.id,
+    kind: of.kind,
+    mode: of.mode,
+    uid: of.uid,
+    gid: of.gid,
+    size:
+      of.kind === "directory" ? of.childCount : of.kind === "symlink" ? of.target!.length : of.size,
+    nlink: of.nlink,
+    atime: of.atime,
+    mtime: of.mtime,
+    ctime: of.ctime,
+    version: of.version,
+    mountId: of.mountId,
+    persistence: of.persistence,
+    loaded: of.loaded,
+    target: of.target,
+    lineageId: of.lineageId,
+    writeType: of.writeType,
+    mountPoint: of.mountPoint,
+  };
+}
+
+export function inodeStatus(reader: PointReader, id: InodeId): FileStatus | undefined {
+  const found = inodeOf(reader, id);
+  return found === undefined ? undefined : statusOf(found);
+}
+
+/**
+ * `unloaded` is a directory whose names in the store are not all known: when it is present, the answer may be another
+ * after it was loaded.
+ */
+export type Found =
+  | { readonly found: true; readonly inode: Inode; readonly parent: InodeId | undefined }
+  | {
+      readonly found: false;
+      readonly code: "NotFound" | "NotDirectory";
+      readonly unloaded: InodeId | undefined;
+    };
+
+/** The inode at `name` in the directory `parent`. `.` and `..` are understood; `..` of the root is the root. */
+export function lookup(reader: PointReader, parent: InodeId, name: string): Found {
+  const directory = inodeOf(reader, parent);
+  if (directory === undefined) return { found: false, code: "NotFound", unloaded: undefined };
+  if (directory.kind !== "directory") {
+    return { found: false, code: "NotDirectory", unloaded: undefined };
+  }
+  if (name === "." || name === "..") {
+    const up = name === "." ? parent : (linksOf(reader, parent)[0]?.parent ?? parent);
+    return {
+      found: true,
+      inode: inodeOf(reader, up)!,
+      parent: linksOf(reader, up)[0]?.parent,
+    };
+  }
+  const child = edgeOf(reader, parent, name);
+  if (child === undefined) {
+    const unloaded = directory.loaded ? undefined : parent;
+    return { found: false, code: "NotFound", unloaded };
+  }
+  return { found: true, inode: inodeOf(reader, child.child)!, parent };
+}
+
+/** Walks an absolute path; symbolic links are not followed. `parent` is undefined for `/`. */
+export function resolvePath(reader: PointReader, path: string): Found {
+  let at = lookup(reader, rootInodeId, ".");
+  for (const part of path.split("/")) {
+    if (part === "" || !at.found) continue;
+    at = lookup(reader, at.inode.id, part);
+  }
+  return at;
+}
+
+/** The ancestors of a link's place, nearest first, from its directory up to the root or the trash. */
+export function* ancestorsOf(reader: PointReader, directory: InodeId): Iterable<InodeId> {
+  let at: InodeId | undefined = directory;
+  while (at !== undefined) {
+    yield at;
+    at = linksOf(reader, at)[0]?.parent;
+  }
+}
+
+/** Whether `directory` can be reached from the root. */
+export function isReachable(reader: PointReader, directory: InodeId): boolean {
+  let top = directory;
+  for (const ancestor of ancestorsOf(reader, directory)) top = ancestor;
+  return top === rootInodeId;
+}
+
+/** The absolute path of an inode by its first link, or undefined when no name leads there. */
+export function pathOf(reader: PointReader, id: InodeId): string | undefined {
+  const parts: string[] = [];
+  let at = id;
+  while (at !== rootInodeId) {
+    const link = linksOf(reader, at)[0];
+    if (link === undefined) return undefined;
+    parts.push(link.name);
+    at = link.parent;
+  }
+  return `/${parts.reverse().join("/")}`;
+}
+
+/** The path of a link below the root of its mount, or undefined where the mount is gone or it lies in the trash. */
+export function ufsPathOfLink(reader: PointReader, link: Link): string | undefined {
+  const parts: string[] = [link.name];
+  let at = link.parent;
+  for (;;) {
+    const directory = inodeOf(reader, at);
+    if (directory === undefined || at === trashInodeId) return undefined;
+    if (directory.mountPoint) break;
+    const up = linksOf(reader, at)[0];
+    if (up === undefined) return undefined;
+    parts.push(up.name);
+    at = up.parent;
+  }
+  if (!isReachable(reader, at)) return undefined;
+  return parts.reverse().join("/");
+}
+
+/** The path below the root of its mount ("" is the root) by its first link, or undefined as above. */
+export function ufsPathOf(reader: PointReader, of: Inode): string | undefined {
+  if (of.mountPoint) return isReachable(reader, of.id) ? "" : undefined;
+  const link = linksOf(reader, of.id)[0];
+  return link === undefined ? undefined : ufsPathOfLink(reader, link);
+}
+
+export function mountOf(reader: PointReader, id: MountId): Mount | undefined {
+  return readRecord(reader, mount, mountKey(id));
+}
+
+/** All mounts, the root first, then in the order of their making. */
+export function mountsOf(reader: PointReader): Mount[] {
+  const ids = readRecord(reader, mountIds, mountIdsKey) ?? [];
+  return ids.map((id) => mountOf(reader, id)!);
+}
+
+/** Names of options that clients may see; all others are taken for credentials. */
+const shownOptions = new Set(["endpoint", "region", "forcePathStyle"]);
+
+/** A mount as clients see it. */
+export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {
+  const options = Object.entries(of.options).filter(([key]) => shownOptions.has(key));
+  return {
+    id: of.id,
+    path: pathOf(reader, of.root) ?? "/",
+    uri: of.uri,
+    readOnly: of.readOnly,
+    options: Object.fromEntries(options),
+  };
+}
+
+/** A mount as workers need it. */
+export function mountTargetOf(of: Mount): MountTarget {
+  return { id: of.id, uri: of.uri, readOnly: of.readOnly, options: of.options };
+}
+
+export function sessionOf(reader: PointReader, id: SessionId): Session | undefined {
+  return readRecord(reader, session, sessionKey(id));
+}
+
+/** Whether a session's requests are served and its leases count. */
+export function isOpen(reader: PointReader, id: SessionId): boolean {
+  const found = sessionOf(reader, id);
+  return found !== undefined && !found.closing;
+}
+
+export function workerOf(reader: PointReader, id: WorkerId): Worker | undefined {
+  return readRecord(reader, worker, workerKey(id));
+}
+
+export function workerByUuid(reader: PointReader, uuid: string): Worker | undefined {
+  const id = readRecord(reader, storedId, workerUuidKey(uuid));
+  return id === undefined ? undefined : workerOf(reader, id as WorkerId);
+}
+
+/** All workers that ever registered, in the order of their ids. */
+export function workersOf(reader: PointReader): Worker[] {
+  const workers: Worker[] = [];
+  const end = nextId(reader, "Worker");
+  for (let id = 1; id < end; id++) workers.push(workerOf(reader, id as WorkerId)!);
+  return workers;
+}
+
+export function containerOf(
+  reader: PointReader,
+  of: InodeId,
+  writeId: WriteId,
+): Container | undefined {
+  return readRecord(reader, container, containerKey(of, writeId));
+}
+
+/** Keepers that are not lost. */
+export function liveKeepersOf(reader: PointReader, of: Container): WorkerId[] {
+  return of.keepers.filter((keeper) => workerOf(reader, keeper)?.state === "live");
+}
+
+/** True while extents name the container and all its keepers are lost. Heals when one of them comes back. */
+export function isContainerLost(reader: PointReader, of: Container): boolean {
+  return of.references > 0 && liveKeepersOf(reader, of).length === 0;
+}
+
+/** Whether the worker must not drop the container (inode, writeId). */
+export function isKept(
+  reader: PointReader,
+  of: { worker: WorkerId; inode: InodeId; writeId: WriteId },
+): boolean {
+  return reader.get(keptKey(of.worker, of.inode, of.writeId)) !== undefined;
+}
+
+/**
+ * What the state knows of a container that some worker holds: `kept` (the only copies, by its keepers), `source` (blocks
+ * of a store's object), `writing` (its write lease or its attempt is under way), `unknown` (nothing names it: it may be
+ * dropped, if the state has applied at least the entry of its write id).
+ */
+export function containerUse(
+  reader: PointReader,
+  of: { inode: InodeId; writeId: WriteId },
+): "kept" | "source" | "writing" | "unknown" {
+  if (containerOf(reader, of.inode, of.writeId) !== undefined) return "kept";
+  const owner = inodeOf(reader, of.inode);
+  if (owner === undefined) return "unknown";
+  if (owner.source?.writeId === of.writeId) return "source";
+  if (owner.lease?.writeId === of.writeId) return "writing";
+  if (owner.lineageId === undefined) return "unknown";
+  const running = lineageOf(reader, owner.lineageId)?.running;
+  return running?.epoch === of.writeId ? "writing" : "unknown";
+}
+
+export function lineageOf(reader: PointReader, id: LineageId): Lineage | undefined {
+  return readRecord(reader, lineage, lineageKey(id));
+}
+
+/** A lineage as clients see it: the attempt under way is the last of its attempts. */
+export function lineageInfoOf(id: LineageId, of: Lineage): LineageInfo {
+  const under = of.running;
+  const attempts =
+    under === undefined
+      ? of.attempts
+      : [
+          ...of.attempts,
+          { ...under, durationMs: undefined, exitCode: undefined, error: undefined },
+        ].slice(-8);
+  const { inputs, outputs, job, state, failures } = of;
+  return { id, inputs, outputs, job, state, attempts, failures };
+}
+
+/** True of an output whose lineage never committed an attempt: its bytes were never made. */
+export function isUnmade(reader: PointReader, of: Inode): boolean {
+  return of.lineageId !== undefined && lineageOf(reader, of.lineageId)?.committed === false;
+}
+
+/** A queued side effect of any mount. */
+export function ufsOpOf(reader: PointReader, id: UfsOpId): UfsOp | undefined {
+  for (const mountId of readRecord(reader, mountIds, mountIdsKey) ?? []) {
+    const found = readRecord(reader, ufsOp, ufsOpKey(mountId, id));
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/**
+ * True when executing a persist would be wasted or wrong: its file is gone, was queued again, or no longer has the
+ * name. The leader then proposes `ufsDone` without a fingerprint at once.
+ */
+export function isMoot(reader: PointReader, op: UfsOp): boolean {
+  const { action } = op;
+  if (action.kind !== "persist") return false;
+  const file = inodeOf(reader, action.inode);
+  if (file === undefined || file.nlink === 0 || file.version !== action.version) return true;
+  if (action.primary) return file.persistOp !== op.id;
+  const primaryPath = ufsPathOf(reader, file);
+  return primaryPath === undefined || primaryPath === action.path;
+}
+
+/** The paths below the mount that an operation reads or changes. */
+function pathsOf(op: UfsOp): readonly string[] {
+  return op.action.kind === "rename" ? [op.action.from, op.action.to] : [op.action.path];
+}
+
+/** True when one of the paths is the other or lies below it. */
+function overlap(a: string, b: string): boolean {
+  return a === b || a.startsWith(`${b}/`) || b.startsWith(`${a}/`) || a === "" || b === "";
+}
+
+/** Whether `later` must wait for `earlier` (of the same mount). */
+export function mustWaitFor(later: UfsOp, earlier: UfsOp): boolean {
+  return pathsOf(later).some((a) => pathsOf(earlier).some((b) => overlap(a, b)));
+}
+
+/** Whether a listing or a read at `path` would meet the effects of `op` half-way. */
+export function touchesPath(op: UfsOp, path: string): boolean {
+  return pathsOf(op).some((each) => overlap(each, path));
+}
+
+/**
+ * Where the store has what the namespace shows at `path`, while none of `pending` (in order) was executed.
+ */
+export function pathInStore(path: string, pending: readonly UfsOp[]): string {
+  let at = path;
+  for (let i = pending.length - 1; i >= 0; i--) {
+    const { action } = pending[i]!;
+    if (action.kind !== "rename") continue;
+    if (at === action.to || at.startsWith(`${action.to}/`)) {
+      at = action.from + at.slice(action.to.length);
+    }
+  }
+  return at;
+}
+
+/**
+ * The directories whose names must be loaded before `command` is proposed: otherwise its result is `Stale`, since what
+ * the store has there could decide it.
+ */
+export function directoriesToLoad(reader: PointReader, of: Command): InodeId[] {
+  const wanted: InodeId[] = [];
+  const add = (directory: InodeId | undefined) => {
+    if (directory === undefined || wanted.includes(directory)) return;
+    const found = inodeOf(reader, directory);
+    if (found?.kind === "directory" && !found.loaded) wanted.push(directory);
+  };
+  const addName = (parent: InodeId, name: string) => {
+    if (edgeOf(reader, parent, name) === undefined) add(parent);
+  };
+  switch (of.kind) {
+    case "create":
+    case "link":
+    case "unlink":
+    case "deleteTree":
+      addName(of.parent, of.name);
+      break;
+    case "rmdir":
+    case "mount":
+      addName(of.parent, of.name);
+      add(edgeOf(reader, of.parent, of.name)?.child);
+      break;
+    case "rename":
+      addName(of.sourceParent, of.sourceName);
+      addName(of.targetParent, of.targetName);
+      add(edgeOf(reader, of.targetParent, of.targetName)?.child);
+      break;
+    case "recordLineage":
+      for (const output of of.outputs) addName(output.parent, output.name);
+      break;
+    default:
+  }
+  return wanted;
+}

@@ -1,0 +1,102 @@
+/** What a cluster looks like from outside: each master asked by itself, workers as the leader knows them. */
+import { systemClock } from "../lib/clock.ts";
+import type { Config } from "../lib/config.ts";
+import { type ErrorCode, toWeirError } from "../lib/errors.ts";
+import { silentLogger } from "../lib/logger.ts";
+import { masterApi } from "../rpc/master-api.ts";
+import { MasterConnection } from "../rpc/master-connection.ts";
+import type { WorkerInfo } from "../rpc/namespace.ts";
+
+export interface MasterView {
+  readonly name: string;
+  readonly address: string;
+  /** `unreachable`: it did not answer; `error` says how. */
+  readonly role: "leader" | "follower" | "candidate" | "learner" | "unreachable";
+  readonly term: number | undefined;
+  readonly appliedIndex: number | undefined;
+  readonly stateHash: string | undefined;
+  readonly error: ErrorCode | undefined;
+}
+
+export interface ClusterView {
+  readonly clusterName: string;
+  readonly clusterId: string | undefined;
+  /** Name of the leader, if one answers as such. */
+  readonly leader: string | undefined;
+  readonly inodes: number | undefined;
+  readonly masters: readonly MasterView[];
+  /** Empty while there is no leader. */
+  readonly workers: readonly WorkerInfo[];
+}
+
+/** Asks every master; never rejects for a cluster that is down. `deadlineMs` bounds each of the two rounds. */
+export async function viewCluster(config: Config, deadlineMs = 1000): Promise<ClusterView> {
+  const connection = connectMasters(config);
+  try {
+    return await viewThrough(connection, config, deadlineMs);
+  } finally {
+    connection.close();
+  }
+}
+
+/** A connection to the masters of a configuration; the caller closes it. */
+export function connectMasters(config: Config): MasterConnection {
+  return new MasterConnection({
+    masters: config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort })),
+    logger: silentLogger,
+    clock: systemClock,
+  });
+}
+
+/** As `viewCluster`, on a connection that stays open: for those who look again and again. */
+export async function viewThrough(
+  connection: MasterConnection,
+  config: Config,
+  deadlineMs: number,
+): Promise<ClusterView> {
+  const answers = await Promise.all(
+    connection.each.map((client) =>
+      client
+        .call(masterApi.status, {}, { deadlineMs })
+        .catch((thrown: unknown) => toWeirError(thrown, "Cannot ask a master")),
+    ),
+  );
+  const masters = answers.map((answer, index): MasterView => {
+    const { name, host, rpcPort } = config.masters[index]!;
+    const failed = answer instanceof Error;
+    return {
+      name,
+      address: `${host}:${String(rpcPort)}`,
+      role: failed ? "unreachable" : answer.role,
+      term: failed ? undefined : answer.term,
+      appliedIndex: failed ? undefined : answer.appliedIndex,
+      stateHash: failed ? undefined : answer.stateHash,
+      error: failed ? answer.code : undefined,
+    };
+  });
+  // A deposed leader that has not noticed yet has the lower term.
+  const leading = masters
+    .map((master, index) => ({ master, index }))
+    .filter(({ master }) => master.role === "leader")
+    .sort((a, b) => b.master.term! - a.master.term!)[0];
+  const answered = answers.find((answer) => !(answer instanceof Error));
+  const workers =
+    leading === undefined
+      ? []
+      : await connection.each[leading.index]!.call(
+          masterApi.workers,
+          { consistency: "stale" },
+          { deadlineMs },
+        ).then(
+          (answer) => answer.workers,
+          () => [],
+        );
+  return {
+    clusterName: config.clusterName,
+    clusterId: answered instanceof Error ? undefined : answered?.clusterId,
+    leader: leading?.master.name,
+    inodes: answered instanceof Error ? undefined : answered?.inodes,
+    masters,
+    workers,
+  };
+}

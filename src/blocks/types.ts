@@ -51,8 +51,10 @@ export interface ContainerSink {
   append(chunk: Uint8Array): Promise<void>;
   /** All appended bytes can be read by others; with `sync` they are also fsynced where the tier is a disk. */
   flush(options: { sync: boolean }): Promise<void>;
-  /** `keep: false` removes what was never committed. */
+  /** `keep: false` takes back what was appended since the opening: the caller never committed it. */
   close(options: { keep: boolean }): Promise<void>;
+  /** The writer went away without a close: only what was flushed stays. */
+  abort(): Promise<void>;
 }
 
 /** A client's side of one container on a chain of workers; the first passes on to the next. */
@@ -66,6 +68,8 @@ export interface ContainerWriter {
   /** Resolves when every worker of the chain holds all bytes so far (on disk, with `sync`). */
   flush(options: { sync: boolean }): Promise<void>;
   close(options: { keep: boolean }): Promise<void>;
+  /** Lets go at once; the workers keep only what was flushed. */
+  abort(): Promise<void>;
 }
 
 export interface BlockClient {
@@ -74,10 +78,15 @@ export interface BlockClient {
     request: BlockRead,
     options: { signal: AbortSignal },
   ): AsyncIterable<Uint8Array>;
+  /**
+   * Opens a container for appending on all workers of `chain`; `signal` ends only the opening. When a worker behind the
+   * first goes away, the next call fails with `Unavailable` that names it; with `degrade` the others go on instead, and
+   * `workers` says who they are after each `flush`.
+   */
   openContainer(
     chain: readonly WorkerId[],
     container: ContainerId,
-    options: { resumeAt: number; signal: AbortSignal },
+    options: { resumeAt: number; signal: AbortSignal; degrade?: boolean | undefined },
   ): Promise<ContainerWriter>;
   close(): Promise<void>;
 }

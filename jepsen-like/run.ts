@@ -65,7 +65,11 @@ export async function runOnce(options: RunOptions): Promise<RunReport> {
       runClient(cluster, directory, i, options),
     );
     const faults = schedule(random, options.faults, options.seconds * 1000 - calmEndMs);
-    const victims = { ...cluster, leader: () => leaderOf(masters) };
+    const victims = {
+      masters: cluster.masters,
+      workers: cluster.workers,
+      leader: () => leaderOf(masters),
+    };
     const [inflicted, ...histories] = await Promise.all([
       inflict(faults, victims, random),
       ...clients,

@@ -1,0 +1,91 @@
+/**
+ * Containers of content that is in no store: how many extents name each, who keeps it, and when it becomes garbage. The
+ * same for inodes that no name leads to.
+ *
+ * Invariants
+ * 1. `kept/<worker>/<inode>/<writeId>` exists exactly for the keepers in `container/<inode>/<writeId>`.
+ * 2. A container without references, whose write lease is over, has a garbage key; so has an inode without names, holds
+ *    and lease. A garbage key alone proves nothing: reaping looks again.
+ */
+import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
+import type { Context } from "./context.ts";
+import { containerKey, garbageKey, keptKey, wholeInode } from "./keys.ts";
+import { type Container, container, type Inode, presence, writeRecord } from "./model.ts";
+import { containerOf, inodeOf } from "./queries.ts";
+
+/** Says who keeps the container from now on, and how long it is; makes its record if there is none. */
+export function setKeepers(
+  context: Context,
+  of: { readonly inode: InodeId; readonly writeId: WriteId },
+  wanted: { readonly keepers: readonly WorkerId[]; readonly size: number },
+): void {
+  const before = containerOf(context.state, of.inode, of.writeId);
+  for (const worker of before?.keepers ?? []) {
+    context.state.delete(keptKey(worker, of.inode, of.writeId));
+  }
+  for (const worker of wanted.keepers) {
+    context.state.put(keptKey(worker, of.inode, of.writeId), presence);
+  }
+  writeRecord(context.state, container, containerKey(of.inode, of.writeId), {
+    references: before?.references ?? 0,
+    size: Math.max(before?.size ?? 0, wanted.size),
+    keepers: wanted.keepers,
+  });
+}
+
+/** Adds to the reference counts; what falls to 0 becomes garbage. The blocks of `source` are not counted. */
+export function addReferences(
+  context: Context,
+  inode: InodeId,
+  deltas: ReadonlyMap<WriteId, number>,
+): void {
+  for (const [writeId, delta] of deltas) {
+    const before = containerOf(context.state, inode, writeId);
+    if (before === undefined || delta === 0) continue;
+    const references = before.references + delta;
+    writeRecord(context.state, container, containerKey(inode, writeId), { ...before, references });
+    retireContainer(context, inode, writeId);
+  }
+}
+
+/** Whether nothing names or writes the container any more. */
+function isUnused(owner: Inode | undefined, writeId: WriteId, of: Container): boolean {
+  return of.references === 0 && owner?.lease?.writeId !== writeId;
+}
+
+/** Makes the container garbage if it is unused. */
+export function retireContainer(context: Context, inode: InodeId, writeId: WriteId): void {
+  const of = containerOf(context.state, inode, writeId);
+  if (of === undefined || !isUnused(inodeOf(context.state, inode), writeId, of)) return;
+  putGarbage(context, inode, writeId);
+}
+
+/** Makes the inode garbage if no name, hold or lease keeps it. */
+export function retireInode(context: Context, id: InodeId): void {
+  if (isInodeUnused(inodeOf(context.state, id))) putGarbage(context, id, wholeInode);
+}
+
+export function isInodeUnused(of: Inode | undefined): boolean {
+  return of?.nlink === 0 && of.holds === 0 && of.lease === undefined;
+}
+
+function putGarbage(context: Context, inode: InodeId, writeId: WriteId): void {
+  const key = garbageKey({ retiredAtMs: context.clusterTimeMs, inode, writeId });
+  context.state.put(key, presence);
+  context.notes.events.push({ kind: "garbageAdded" });
+}
+
+/** Takes the record away if the container is unused. */
+export function reapContainer(context: Context, inode: InodeId, writeId: WriteId): void {
+  const of = containerOf(context.state, inode, writeId);
+  if (of === undefined || !isUnused(inodeOf(context.state, inode), writeId, of)) return;
+  dropContainer(context, inode, writeId);
+}
+
+/** Takes the record away, and with it the duty of the keepers: their copies are mere caches, or nothing. */
+export function dropContainer(context: Context, inode: InodeId, writeId: WriteId): void {
+  const of = containerOf(context.state, inode, writeId);
+  if (of === undefined) return;
+  for (const worker of of.keepers) context.state.delete(keptKey(worker, inode, writeId));
+  context.state.delete(containerKey(inode, writeId));
+}

@@ -1,0 +1,121 @@
+/** Commands of content: leases, commits, sizes, and what holds content beyond its name. */
+import type { SessionId } from "../../lib/ids.ts";
+import type { Command, CommandResult } from "../../rpc/commands.ts";
+import { retireInode, setKeepers } from "./containers.ts";
+import { changeContent, commitBegin } from "./content.ts";
+import {
+  type Context,
+  needInode,
+  needWritable,
+  patchInode,
+  patchUnseen,
+  refuse,
+} from "./context.ts";
+import { flawOf, reachOf } from "./extents.ts";
+import { retainedKey } from "./keys.ts";
+import { endLease, grantLease, needFile, needNoOtherLease } from "./leases.ts";
+import type { Inode } from "./model.ts";
+import { shown } from "./namespace-commands.ts";
+import { inodeOf, ufsPathOf, workerOf } from "./queries.ts";
+import { persistByWriteType, persistFile, queueMake, storeMayHold } from "./ufsops.ts";
+
+type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
+
+/** Result: the status, and in `writeId` the write that the session may commit now. */
+export function lease(context: Context, command: Of<"lease">): CommandResult {
+  const of = needInode(context, command.inode);
+  return shown(context, of.id, grantLease(context, of.id));
+}
+
+/** The file whose lease the session has under this write id, or `LeaseLost`. */
+function needLease(context: Context, command: Of<"commit"> | Of<"releaseLease">): Inode {
+  const of = needInode(context, command.inode);
+  const { session, writeId } = of.lease ?? {};
+  if (session !== context.session || writeId !== command.writeId) {
+    refuse("LeaseLost", `write ${command.writeId} is over`);
+  }
+  return of;
+}
+
+/** Result: the status with the new version. Without extents and at the old size the content stays as it is. */
+export function commit(context: Context, command: Of<"commit">): CommandResult {
+  const of = needLease(context, command);
+  needWritable(context, of);
+  const { writeId, size, extents, keepers } = command;
+  if (command.baseVersion !== of.version) {
+    refuse("VersionConflict", `it has version ${of.version}, wanted ${command.baseVersion}`);
+  }
+  const { blockSizeBytes } = context;
+  const flaw = flawOf(extents, { writeId, size, blockSizeBytes });
+  if (flaw !== undefined) refuse("InvalidArgument", flaw);
+  if (extents.length > 0) {
+    needKeepers(context, keepers);
+    const length = reachOf(extents, blockSizeBytes);
+    setKeepers(context, { inode: of.id, writeId }, { keepers, size: length });
+  }
+  if (extents.length > 0 || size !== of.size) {
+    changeContent(context, of, { begin: commitBegin(command), added: extents, size });
+  }
+  if (command.mtime !== undefined) patchInode(context, of.id, { mtime: command.mtime });
+  if (command.release) endLease(context, of.id);
+  return shown(context, of.id);
+}
+
+function needKeepers(context: Context, keepers: Of<"commit">["keepers"]): void {
+  if (keepers.length === 0) refuse("InvalidArgument", "no worker keeps the bytes");
+  for (const keeper of keepers) {
+    if (workerOf(context.state, keeper) === undefined) {
+      refuse("InvalidArgument", `no worker ${keeper} is registered`);
+    }
+  }
+}
+
+/** Result: the status with the new version. A session that holds the lease itself keeps it. */
+export function truncate(context: Context, command: Of<"truncate">): CommandResult {
+  const of = needInode(context, command.inode);
+  needFile(of);
+  needWritable(context, of);
+  needNoOtherLease(context, of);
+  const { size } = command;
+  if (size === of.size) {
+    patchInode(context, of.id, { mtime: context.wallTime, ctime: context.wallTime });
+    return shown(context, of.id);
+  }
+  changeContent(context, of, { begin: size, added: [], size });
+  if (of.lease === undefined) persistByWriteType(context, of.id);
+  return shown(context, of.id);
+}
+
+/** Result: the status. */
+export function releaseLease(context: Context, command: Of<"releaseLease">): CommandResult {
+  needLease(context, command);
+  endLease(context, command.inode);
+  return shown(context, command.inode);
+}
+
+/** A hold that is not there is released already. */
+export function release(context: Context, command: Of<"release">): CommandResult {
+  releaseHold(context, context.session, command.inode);
+  return { ok: true };
+}
+
+/** Ends the session's hold of an inode beyond its last name. */
+export function releaseHold(context: Context, session: SessionId, inode: Inode["id"]): void {
+  const key = retainedKey(session, inode);
+  if (context.state.get(key) === undefined) return;
+  context.state.delete(key);
+  patchUnseen(context, inode, { holds: inodeOf(context.state, inode)!.holds - 1 });
+  retireInode(context, inode);
+}
+
+/** Result: the status; `persistence` is `pending` unless the store has the present version. */
+export function persist(context: Context, command: Of<"persist">): CommandResult {
+  const of = needInode(context, command.inode);
+  needWritable(context, of);
+  if (ufsPathOf(context.state, of) === undefined) refuse("NotFound", "no name leads to it");
+  if (of.kind === "file") persistFile(context, of);
+  else if (of.kind !== "directory" && of.kind !== "symlink") {
+    refuse("NotSupported", `stores have no ${of.kind}`);
+  } else if (!of.mountPoint && !storeMayHold(of)) queueMake(context, of);
+  return shown(context, of.id);
+}

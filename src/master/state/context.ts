@@ -1,0 +1,200 @@
+/**
+ * What a command has at hand while it is applied: the state, its place in the log, the two times of its entry, and the
+ * lists of what it changed. Commands read a record afresh before each change of it, so that none overwrites what another
+ * part of the same command did.
+ *
+ * Invariant: a command that refuses leaves nothing behind; the executor takes back its writes and its notes.
+ */
+import type { ErrorCode } from "../../lib/errors.ts";
+import type {
+  InodeId,
+  LineageId,
+  MountId,
+  Position,
+  SessionId,
+  UfsOpId,
+  WorkerId,
+} from "../../lib/ids.ts";
+import type { FileKind, Timestamp } from "../../rpc/namespace.ts";
+import type { StateWriter } from "../store/types.ts";
+import { type CounterName, counterKey, inodeCountKey, inodeKey, mountKey } from "./keys.ts";
+import { count, type Inode, inode, type Mount, mount, storedId, writeRecord } from "./model.ts";
+import { inodeCount, inodeOf, mountOf, nextId } from "./queries.ts";
+
+/** What apply works on: a store, or a part of it that can take back writes. */
+export interface TransactionalState extends StateWriter {
+  savepoint(): { rollback(): void; commit(): void };
+}
+
+/** What happened, for the services of the leader: hints to look, the state itself says what is to do. */
+export type StateEvent =
+  | { readonly kind: "ufsOpQueued"; readonly mount: MountId; readonly op: UfsOpId }
+  | { readonly kind: "ufsOpDone"; readonly mount: MountId; readonly op: UfsOpId }
+  | { readonly kind: "directoryLoaded"; readonly directory: InodeId }
+  | { readonly kind: "mounted"; readonly mount: MountId }
+  | { readonly kind: "unmounted"; readonly mount: MountId }
+  | { readonly kind: "sessionOpened"; readonly session: SessionId }
+  | { readonly kind: "sessionClosed"; readonly session: SessionId }
+  | { readonly kind: "workerRegistered"; readonly worker: WorkerId }
+  | { readonly kind: "workerLost"; readonly worker: WorkerId }
+  | { readonly kind: "lineageRecorded"; readonly lineage: LineageId }
+  | { readonly kind: "lineageChanged"; readonly lineage: LineageId }
+  | { readonly kind: "garbageAdded" }
+  | { readonly kind: "trashAdded" };
+
+/** Notes of what changed, in the order of the changes, each once. */
+export class ChangeNotes {
+  readonly inodes = new Set<InodeId>();
+  readonly names = new Map<string, readonly [InodeId, string]>();
+  readonly events: StateEvent[] = [];
+
+  addFrom(other: ChangeNotes): void {
+    for (const each of other.inodes) this.inodes.add(each);
+    for (const [key, each] of other.names) this.names.set(key, each);
+    this.events.push(...other.events);
+  }
+}
+
+/** The decision against a command; the executor turns it into `{ ok: false, code, detail }`. */
+export class Refusal extends Error {
+  readonly code: ErrorCode;
+  readonly detail: string;
+
+  constructor(code: ErrorCode, detail: string) {
+    super(detail);
+    this.name = "Refusal";
+    this.code = code;
+    this.detail = detail;
+  }
+}
+
+/** Ends the command. `detail` follows `Cannot VERB "OBJECT": `. */
+export function refuse(code: ErrorCode, detail: string): never {
+  throw new Refusal(code, detail);
+}
+
+export interface Context {
+  readonly state: StateWriter;
+  /** Log index of the entry. */
+  readonly index: number;
+  /** Of this command: no other command has the same. */
+  readonly position: Position;
+  /** 0: the leader itself. */
+  readonly session: SessionId;
+  readonly clusterTimeMs: number;
+  readonly wallTime: Timestamp;
+  readonly blockSizeBytes: number;
+  readonly notes: ChangeNotes;
+}
+
+/** The next id of a kind. */
+export function takeId(context: Context, name: CounterName): number {
+  const id = nextId(context.state, name);
+  writeRecord(context.state, storedId, counterKey(name), id + 1);
+  return id;
+}
+
+/** Puts a changed inode and notes that its status changed. */
+function putInode(context: Context, value: Inode): void {
+  writeRecord(context.state, inode, inodeKey(value.id), value);
+  context.notes.inodes.add(value.id);
+}
+
+/** Sets some fields of an inode that exists; returns it as it is now. */
+export function patchInode(context: Context, id: InodeId, patch: Partial<Inode>): Inode {
+  const changed = { ...inodeOf(context.state, id)!, ...patch };
+  putInode(context, changed);
+  return changed;
+}
+
+/** Sets fields of an inode that exists and that no status shows. */
+export function patchUnseen(
+  context: Context,
+  id: InodeId,
+  patch: Partial<Pick<Inode, "removedIndex" | "persistOp" | "source" | "holds" | "lease">>,
+): void {
+  const changed = { ...inodeOf(context.state, id)!, ...patch };
+  writeRecord(context.state, inode, inodeKey(id), changed);
+}
+
+/** Sets some fields of a mount that exists. */
+export function patchMount(context: Context, id: MountId, patch: Partial<Mount>): void {
+  const changed = { ...mountOf(context.state, id)!, ...patch };
+  writeRecord(context.state, mount, mountKey(id), changed);
+}
+
+/** What makes an inode; the rest begins empty. */
+export interface NewInode {
+  readonly kind: FileKind;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mountId: MountId;
+  readonly target?: string | undefined;
+}
+
+/** Makes an inode without a name. `patch` sets what differs from an empty one made by a client. */
+export function makeInode(context: Context, wanted: NewInode, patch: Partial<Inode> = {}): Inode {
+  const id = patch.id ?? (takeId(context, "Inode") as InodeId);
+  const isDirectory = wanted.kind === "directory";
+  const made: Inode = {
+    id,
+    kind: wanted.kind,
+    mode: wanted.mode & 0o7777,
+    uid: wanted.uid,
+    gid: wanted.gid,
+    size: 0,
+    nlink: isDirectory ? 2 : 1,
+    atime: context.wallTime,
+    mtime: context.wallTime,
+    ctime: context.wallTime,
+    version: 1,
+    mountId: wanted.mountId,
+    mountPoint: false,
+    childCount: 0,
+    // Nothing can lie in the store below what was just made here.
+    loaded: isDirectory,
+    removedIndex: 0,
+    target: wanted.target,
+    lineageId: undefined,
+    writeType: undefined,
+    persistence: "none",
+    persistedVersion: 0,
+    persistOp: undefined,
+    source: undefined,
+    form: "extents",
+    extentCount: 0,
+    lease: undefined,
+    holds: 0,
+    ...patch,
+  };
+  putInode(context, made);
+  writeRecord(context.state, count, inodeCountKey, inodeCount(context.state) + 1);
+  return made;
+}
+
+/** Takes the record of an inode away; its names, extents and containers are the caller's. */
+export function deleteInode(context: Context, id: InodeId): void {
+  context.state.delete(inodeKey(id));
+  context.notes.inodes.add(id);
+  writeRecord(context.state, count, inodeCountKey, inodeCount(context.state) - 1);
+}
+
+/** The inode, or `NotFound`. */
+export function needInode(context: Context, id: InodeId): Inode {
+  return inodeOf(context.state, id) ?? refuse("NotFound", `no inode ${id} exists`);
+}
+
+/** The directory, or `NotFound` or `NotDirectory`. */
+export function needDirectory(context: Context, id: InodeId): Inode {
+  const found = needInode(context, id);
+  if (found.kind !== "directory") refuse("NotDirectory", `inode ${id} is a ${found.kind}`);
+  return found;
+}
+
+/** Refuses changes below a mount that is read-only or gone. */
+export function needWritable(context: Context, of: Inode): void {
+  const found = mountOf(context.state, of.mountId);
+  if (found === undefined) refuse("NotFound", "its mount is gone");
+  if (found.readOnly) refuse("ReadOnly", `the mount of "${found.uri}" is read-only`);
+}

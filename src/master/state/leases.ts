@@ -1,0 +1,52 @@
+/**
+ * Write leases: who may change a file's content, under which write id.
+ *
+ * Invariant: `lease/<session>/<inode>` exists exactly if the inode's lease names the session.
+ */
+import type { InodeId, WriteId } from "../../lib/ids.ts";
+import { retireContainer, retireInode } from "./containers.ts";
+import { type Context, needWritable, patchUnseen, refuse } from "./context.ts";
+import { leaseKey } from "./keys.ts";
+import { type Inode, presence } from "./model.ts";
+import { inodeOf, isOpen } from "./queries.ts";
+import { persistByWriteType } from "./ufsops.ts";
+
+/** Refuses what has no content that could be written. */
+export function needFile(of: Inode): void {
+  if (of.kind === "directory") refuse("IsDirectory", "directories have no content");
+  if (of.kind !== "file") refuse("InvalidArgument", `a ${of.kind} has no content`);
+}
+
+/** The write id of the lease that the session has or gets; `LeaseConflict` while another session holds it. */
+export function grantLease(context: Context, id: InodeId): WriteId {
+  const of = inodeOf(context.state, id)!;
+  const { session } = context;
+  needFile(of);
+  needWritable(context, of);
+  if (session === 0) refuse("InvalidArgument", "a write lease needs a session");
+  if (of.lease?.session === session) return of.lease.writeId;
+  needNoOtherLease(context, of);
+  if (of.lease !== undefined) endLease(context, id);
+  const writeId = context.position as number as WriteId;
+  patchUnseen(context, id, { lease: { session, writeId } });
+  context.state.put(leaseKey(session, id), presence);
+  return writeId;
+}
+
+/** `LeaseConflict` while the lease is held by another session that is not gone. */
+export function needNoOtherLease(context: Context, of: Inode): void {
+  const holder = of.lease?.session;
+  if (holder === undefined || holder === context.session || !isOpen(context.state, holder)) return;
+  refuse("LeaseConflict", `session ${holder} is writing the file`);
+}
+
+/** Ends the lease: what was committed is persisted by the write type, what was not is nobody's. */
+export function endLease(context: Context, id: InodeId): void {
+  const { lease } = inodeOf(context.state, id)!;
+  if (lease === undefined) return;
+  context.state.delete(leaseKey(lease.session, id));
+  patchUnseen(context, id, { lease: undefined });
+  retireContainer(context, id, lease.writeId);
+  persistByWriteType(context, id);
+  retireInode(context, id);
+}

@@ -1,0 +1,150 @@
+/**
+ * Names: edges from directories to inodes and the list of names that each inode keeps of itself, with the counts and times
+ * of the directories that have them.
+ *
+ * Invariants
+ * 1. `edge/<p>/<n>` is i exactly if (p, n) is in the links of i. Directories have one link, the root has none.
+ * 2. `childCount` of a directory is the number of its edges; its `nlink` is 2 + the number of those to directories.
+ */
+import type { InodeId } from "../../lib/ids.ts";
+import { retireInode } from "./containers.ts";
+import { type Context, deleteInode, patchInode, refuse } from "./context.ts";
+import { edgeKey, parentKey } from "./keys.ts";
+import { type Edge, edge, type Inode, type Link, links, writeRecord } from "./model.ts";
+import { edgeOf, inodeOf, linksOf } from "./queries.ts";
+import { queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
+
+/** Most names that one inode may have. */
+export const maxLinks = 1000;
+export const maxNameBytes = 255;
+
+/** Whether `name` may stand in a directory. */
+export function isValidName(name: string): boolean {
+  return (
+    name !== "" &&
+    name !== "." &&
+    name !== ".." &&
+    name.length <= maxNameBytes &&
+    !/[/\0]/.test(name)
+  );
+}
+
+/** Refuses what cannot be a name. */
+export function needValidName(name: string): void {
+  if (isValidName(name)) return;
+  if (name.length > maxNameBytes) {
+    refuse("NameTooLong", `the name has ${name.length} bytes, wanted at most ${maxNameBytes}`);
+  }
+  refuse("InvalidArgument", `"${name}" is no name, wanted 1 to ${maxNameBytes} bytes without "/"`);
+}
+
+/** The edge, or `NotFound`; `Stale` where the store may have the name and was not asked yet. */
+export function needEdge(context: Context, parent: Inode, name: string): Edge {
+  const found = edgeOf(context.state, parent.id, name);
+  if (found !== undefined) return found;
+  needLoaded(parent);
+  return refuse("NotFound", `"${name}" does not exist`);
+}
+
+/** Refuses with `Stale` while names in the store may be unknown. */
+export function needLoaded(directory: Inode): void {
+  if (!directory.loaded) {
+    refuse("Stale", `the names in directory ${directory.id} are not loaded yet`);
+  }
+}
+
+/** Refuses a name that exists, or may exist in the store. */
+export function needFree(context: Context, parent: Inode, name: string): void {
+  needValidName(name);
+  if (edgeOf(context.state, parent.id, name) !== undefined) {
+    refuse("AlreadyExists", `"${name}" exists already`);
+  }
+  needLoaded(parent);
+}
+
+function noteName(context: Context, link: Link): void {
+  context.notes.names.set(edgeKey(link.parent, link.name), [link.parent, link.name]);
+}
+
+/** Adds or takes one child of a directory. */
+function countChild(context: Context, parent: InodeId, child: Inode, delta: 1 | -1): void {
+  const directory = inodeOf(context.state, parent)!;
+  patchInode(context, parent, {
+    childCount: directory.childCount + delta,
+    nlink: directory.nlink + (child.kind === "directory" ? delta : 0),
+    mtime: context.wallTime,
+    ctime: context.wallTime,
+  });
+}
+
+/** Gives an inode a name that is free. Its `nlink` is the caller's. */
+export function addLink(context: Context, child: Inode, link: Link): void {
+  writeRecord(context.state, edge, edgeKey(link.parent, link.name), {
+    child: child.id,
+    kind: child.kind,
+  });
+  writeRecord(context.state, links, parentKey(child.id), [
+    ...linksOf(context.state, child.id),
+    link,
+  ]);
+  countChild(context, link.parent, child, 1);
+  noteName(context, link);
+}
+
+/** Takes a name from an inode. Its `nlink` and the store are the caller's. */
+export function removeLink(context: Context, child: Inode, link: Link): void {
+  context.state.delete(edgeKey(link.parent, link.name));
+  const rest = linksOf(context.state, child.id).filter((each) => !isSameLink(each, link));
+  if (rest.length === 0) context.state.delete(parentKey(child.id));
+  else writeRecord(context.state, links, parentKey(child.id), rest);
+  countChild(context, link.parent, child, -1);
+  noteName(context, link);
+}
+
+function isSameLink(a: Link, b: Link): boolean {
+  return a.parent === b.parent && a.name === b.name;
+}
+
+/** Moves a name of an inode, which keeps its place among the inode's names; the new name is free. */
+export function moveLink(context: Context, child: Inode, from: Link, to: Link): void {
+  const moved = linksOf(context.state, child.id).map((each) =>
+    isSameLink(each, from) ? to : each,
+  );
+  context.state.delete(edgeKey(from.parent, from.name));
+  const { id, kind } = child;
+  writeRecord(context.state, edge, edgeKey(to.parent, to.name), { child: id, kind });
+  writeRecord(context.state, links, parentKey(id), moved);
+  countChild(context, from.parent, child, -1);
+  countChild(context, to.parent, child, 1);
+  noteName(context, from);
+  noteName(context, to);
+}
+
+/**
+ * Takes a name from a file, and queues what the store has to do: if it was the first of several names, the object moves to
+ * the next one, whose content it is; else it is deleted.
+ */
+export function dropFileLink(context: Context, child: Inode, link: Link): void {
+  const [first, second] = linksOf(context.state, child.id);
+  if (storeMayHold(child)) {
+    if (second !== undefined && isSameLink(first!, link)) {
+      queueRename(context, child, link, second);
+    } else {
+      queueDelete(context, child, link);
+    }
+  }
+  forgetFileLink(context, child, link);
+}
+
+/** Takes a name from a file, whatever the store has. */
+export function forgetFileLink(context: Context, child: Inode, link: Link): void {
+  removeLink(context, child, link);
+  patchInode(context, child.id, { nlink: child.nlink - 1, ctime: context.wallTime });
+  retireInode(context, child.id);
+}
+
+/** Takes an empty directory away for good, whatever the store has. */
+export function forgetDirectory(context: Context, child: Inode, link: Link): void {
+  removeLink(context, child, link);
+  deleteInode(context, child.id);
+}

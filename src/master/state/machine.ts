@@ -1,0 +1,303 @@
+/**
+ * The replicated state machine: applies one committed entry to the state. Deterministic, and never throws for what a
+ * client sent: a command that cannot be done has a result that says so.
+ *
+ * Invariants
+ * 1. Equal states and equal entries make equal states, results and changes.
+ * 2. A refused command leaves the state as it was; of an atomic request, all its commands do. A command that decides
+ *    against its caller and still has to change something returns its refusal instead of throwing it.
+ * 3. Neither cluster time nor wall time ever goes back.
+ */
+import { type InodeId, maxCommandsPerEntry, type Position, positionOf } from "../../lib/ids.ts";
+import type { Command, CommandResult, EntryPayload, Request } from "../../rpc/commands.ts";
+import type { Timestamp } from "../../rpc/namespace.ts";
+import { commit, lease, persist, release, releaseLease, truncate } from "./content-commands.ts";
+import {
+  ChangeNotes,
+  type Context,
+  Refusal,
+  type StateEvent,
+  type TransactionalState,
+} from "./context.ts";
+import { clockKey } from "./keys.ts";
+import {
+  commitAttempt,
+  deleteLineage,
+  failAttempt,
+  recordLineage,
+  resetLineage,
+  startAttempt,
+} from "./lineage-commands.ts";
+import { loadPage } from "./load-commands.ts";
+import { type StateClock, stateClock, writeRecord } from "./model.ts";
+import { bootstrap, mount, unmount } from "./mount-commands.ts";
+import {
+  create,
+  deleteTree,
+  link,
+  rename,
+  rmdir,
+  setAttributes,
+  unlink,
+} from "./namespace-commands.ts";
+import { clockOf, clusterOf } from "./queries.ts";
+import { reapGarbage, reapTrash } from "./reap-commands.ts";
+import { closeSession, openSession, touchSessions } from "./session-commands.ts";
+import { admit, remember } from "./session-table.ts";
+import { ufsDone } from "./ufsops.ts";
+import { registerWorker, workerLost } from "./worker-commands.ts";
+
+export type { StateEvent, TransactionalState } from "./context.ts";
+export { rangesOf } from "./ranges.ts";
+
+/** What an entry did. The lists of requests are in the order of the entry. */
+export interface AppliedEntry {
+  /** Per request, per command. */
+  readonly results: readonly (readonly CommandResult[])[];
+  /** Per request: the position that its answer reflects; of a replayed one that of the first execution. */
+  readonly positions: readonly Position[];
+  /** Per request: true if it was executed before and is answered again. */
+  readonly replayed: readonly boolean[];
+  /** For the change feed: inodes whose status changed, names that came, went or changed. */
+  readonly changes: {
+    readonly inodes: readonly InodeId[];
+    readonly names: readonly (readonly [InodeId, string])[];
+  };
+  readonly events: readonly StateEvent[];
+}
+
+/** Applies the entry at log index `index`. The ranges of `rangesOf` must be loaded. */
+export function applyEntry(
+  state: TransactionalState,
+  index: number,
+  entry: EntryPayload,
+): AppliedEntry {
+  const clock = advanceClock(state, entry);
+  const notes = new ChangeNotes();
+  const answers: Answer[] = [];
+  let place = 0;
+  for (const request of entry.requests) {
+    answers.push(serve({ state, index, clock, notes, place }, request));
+    place += request.commands.length;
+  }
+  return {
+    results: answers.map((answer) => answer.results),
+    positions: answers.map((answer) => answer.position),
+    replayed: answers.map((answer) => answer.replayed),
+    changes: { inodes: [...notes.inodes], names: [...notes.names.values()] },
+    events: notes.events,
+  };
+}
+
+function advanceClock(state: TransactionalState, entry: EntryPayload): StateClock {
+  const before = clockOf(state);
+  const clock = {
+    clusterTimeMs: Math.max(before.clusterTimeMs, entry.clusterTimeMs),
+    wallTime: isLater(entry.wallTime, before.wallTime) ? entry.wallTime : before.wallTime,
+  };
+  writeRecord(state, stateClock, clockKey, clock);
+  return clock;
+}
+
+function isLater(a: Timestamp, b: Timestamp): boolean {
+  return a.sec > b.sec || (a.sec === b.sec && a.nsec > b.nsec);
+}
+
+interface Answer {
+  readonly results: readonly CommandResult[];
+  readonly position: Position;
+  readonly replayed: boolean;
+}
+
+/** Where a request stands: in the log, in its entry, in time. */
+interface Place {
+  readonly state: TransactionalState;
+  readonly index: number;
+  readonly clock: StateClock;
+  readonly notes: ChangeNotes;
+  /** Of its first command in the entry. */
+  readonly place: number;
+}
+
+/** Executes a request, or answers it as before, or refuses it. */
+function serve(at: Place, request: Request): Answer {
+  const { commands } = request;
+  if (at.place + commands.length > maxCommandsPerEntry) {
+    const detail = `the entry has more than ${maxCommandsPerEntry} commands`;
+    const position = positionOf(at.index, maxCommandsPerEntry - 1);
+    return {
+      results: forAll(commands, { ok: false, code: "Busy", detail }),
+      position,
+      replayed: false,
+    };
+  }
+  const position = positionOf(at.index, at.place);
+  const admission = admit(at.state, request, at.clock.clusterTimeMs);
+  switch (admission.kind) {
+    case "refuse":
+      return { results: forAll(commands, admission.result), position, replayed: false };
+    case "replay":
+      return { results: admission.results, position: admission.position, replayed: true };
+    case "execute": {
+      const results = request.atomic ? executeAtomic(at, request) : executeEach(at, request);
+      remember(at.state, request, { position, results });
+      return { results, position, replayed: false };
+    }
+  }
+}
+
+function forAll(commands: readonly Command[], result: CommandResult): CommandResult[] {
+  return commands.map(() => result);
+}
+
+/** Each command by itself: one that is refused leaves the others alone. */
+function executeEach(at: Place, request: Request): CommandResult[] {
+  return request.commands.map((command, i) => {
+    const savepoint = at.state.savepoint();
+    const notes = new ChangeNotes();
+    const { result, undo } = execute(contextOf(at, request, i, notes), command);
+    if (undo) savepoint.rollback();
+    else {
+      savepoint.commit();
+      at.notes.addFrom(notes);
+    }
+    return result;
+  });
+}
+
+/** All commands or none. */
+function executeAtomic(at: Place, request: Request): CommandResult[] {
+  const savepoint = at.state.savepoint();
+  const notes = new ChangeNotes();
+  const results: CommandResult[] = [];
+  for (const [i, command] of request.commands.entries()) {
+    const { result } = execute(contextOf(at, request, i, notes), command);
+    if (!result.ok) {
+      savepoint.rollback();
+      const detail = `command ${i} of the same request was refused: ${result.detail}`;
+      const cancelled = forAll(request.commands, { ok: false, code: "Cancelled", detail });
+      cancelled[i] = result;
+      return cancelled;
+    }
+    results.push(result);
+  }
+  savepoint.commit();
+  at.notes.addFrom(notes);
+  return results;
+}
+
+function contextOf(at: Place, request: Request, i: number, notes: ChangeNotes): Context {
+  return {
+    state: at.state,
+    index: at.index,
+    position: positionOf(at.index, at.place + i),
+    session: request.session,
+    clusterTimeMs: at.clock.clusterTimeMs,
+    wallTime: at.clock.wallTime,
+    blockSizeBytes: clusterOf(at.state)?.blockSizeBytes ?? 0,
+    notes,
+  };
+}
+
+/** Executes one command. `undo`: it was refused on the way, its writes are to be taken back. */
+function execute(
+  context: Context,
+  command: Command,
+): { readonly result: CommandResult; readonly undo: boolean } {
+  try {
+    if (context.blockSizeBytes === 0 && command.kind !== "bootstrap") {
+      throw new Refusal("Unavailable", "the cluster has not been made yet");
+    }
+    if (context.session !== 0 && leaderOnly.has(command.kind)) {
+      throw new Refusal("NotPermitted", `only the leader proposes ${command.kind}`);
+    }
+    return { result: dispatch(context, command), undo: false };
+  } catch (thrown) {
+    if (!(thrown instanceof Refusal)) throw thrown;
+    return { result: { ok: false, code: thrown.code, detail: thrown.detail }, undo: true };
+  }
+}
+
+const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
+  "openSession",
+  "touchSessions",
+  "closeSession",
+  "registerWorker",
+  "workerLost",
+  "loadPage",
+  "ufsDone",
+  "startAttempt",
+  "commitAttempt",
+  "failAttempt",
+  "resetLineage",
+  "reapGarbage",
+  "reapTrash",
+  "bootstrap",
+]);
+
+function dispatch(context: Context, command: Command): CommandResult {
+  switch (command.kind) {
+    case "create":
+      return create(context, command);
+    case "link":
+      return link(context, command);
+    case "unlink":
+      return unlink(context, command);
+    case "rmdir":
+      return rmdir(context, command);
+    case "deleteTree":
+      return deleteTree(context, command);
+    case "rename":
+      return rename(context, command);
+    case "setAttributes":
+      return setAttributes(context, command);
+    case "truncate":
+      return truncate(context, command);
+    case "lease":
+      return lease(context, command);
+    case "commit":
+      return commit(context, command);
+    case "releaseLease":
+      return releaseLease(context, command);
+    case "release":
+      return release(context, command);
+    case "persist":
+      return persist(context, command);
+    case "mount":
+      return mount(context, command);
+    case "unmount":
+      return unmount(context, command);
+    case "recordLineage":
+      return recordLineage(context, command);
+    case "deleteLineage":
+      return deleteLineage(context, command);
+    case "openSession":
+      return openSession(context, command);
+    case "touchSessions":
+      return touchSessions(context, command);
+    case "closeSession":
+      return closeSession(context, command);
+    case "registerWorker":
+      return registerWorker(context, command);
+    case "workerLost":
+      return workerLost(context, command);
+    case "loadPage":
+      return loadPage(context, command);
+    case "ufsDone":
+      return ufsDone(context, command);
+    case "startAttempt":
+      return startAttempt(context, command);
+    case "commitAttempt":
+      return commitAttempt(context, command);
+    case "failAttempt":
+      return failAttempt(context, command);
+    case "resetLineage":
+      return resetLineage(context, command);
+    case "reapGarbage":
+      return reapGarbage(context, command);
+    case "reapTrash":
+      return reapTrash(context, command);
+    case "bootstrap":
+      return bootstrap(context, command);
+  }
+}

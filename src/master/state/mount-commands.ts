@@ -1,0 +1,142 @@
+/** The mount table, from the first command of a cluster on. */
+import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../lib/ids.ts";
+import type { Command, CommandResult } from "../../rpc/commands.ts";
+import { type Context, makeInode, needDirectory, patchInode, refuse, takeId } from "./context.ts";
+import { clusterKey, counterKey, mountIdsKey, mountKey } from "./keys.ts";
+import { addLink, needEdge, needLoaded, needValidName, removeLink } from "./links.ts";
+import {
+  cluster,
+  type Link,
+  type Mount,
+  mount as mountSchema,
+  mountIds,
+  readRecord,
+  storedId,
+  trashInodeId,
+  writeRecord,
+} from "./model.ts";
+import { moveToTrash, shown } from "./namespace-commands.ts";
+import {
+  ancestorsOf,
+  clusterOf,
+  edgeOf,
+  inodeOf,
+  isReachable,
+  mountOf,
+  mountsOf,
+} from "./queries.ts";
+
+type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
+
+/** Makes the cluster: "/" as the root of its first mount, and the trash. */
+export function bootstrap(context: Context, command: Of<"bootstrap">): CommandResult {
+  if (clusterOf(context.state) !== undefined) {
+    refuse("AlreadyExists", "the cluster has been made already");
+  }
+  const { clusterId, clusterName, blockSizeBytes, uid, gid } = command;
+  if (blockSizeBytes === 0) refuse("InvalidArgument", "blocks have at least 1 byte");
+  writeRecord(context.state, cluster, clusterKey, { clusterId, clusterName, blockSizeBytes });
+  const directory = { kind: "directory", mode: 0o755, uid, gid, mountId: rootMountId } as const;
+  makeInode(context, directory, { id: rootInodeId, mountPoint: true, loaded: false });
+  makeInode(context, { ...directory, mode: 0 }, { id: trashInodeId });
+  writeRecord(context.state, storedId, counterKey("Inode"), trashInodeId + 1);
+  writeRecord(context.state, storedId, counterKey("Mount"), rootMountId + 1);
+  putMount(context, {
+    id: rootMountId,
+    uri: command.rootUri,
+    readOnly: false,
+    options: command.rootOptions,
+    root: rootInodeId,
+    pendingOps: 0,
+    movedIndex: 0,
+    covered: undefined,
+  });
+  return { ok: true };
+}
+
+/** Adds a mount to the table. */
+function putMount(context: Context, of: Mount): void {
+  writeRecord(context.state, mountSchema, mountKey(of.id), of);
+  const ids = readRecord(context.state, mountIds, mountIdsKey) ?? [];
+  writeRecord(context.state, mountIds, mountIdsKey, [...ids, of.id]);
+  context.notes.events.push({ kind: "mounted", mount: of.id });
+}
+
+/**
+ * The name must be free, or that of an empty directory, which comes back at unmount. The store below `parent` is not
+ * touched. Result: the status of the new directory; `id` is the mount.
+ */
+export function mount(context: Context, command: Of<"mount">): CommandResult {
+  const parent = needDirectory(context, command.parent);
+  needValidName(command.name);
+  if (!isReachable(context.state, parent.id)) {
+    refuse("NotFound", `directory ${parent.id} was removed`);
+  }
+  const name: Link = { parent: parent.id, name: command.name };
+  const covered = cover(context, name);
+  if (covered === undefined) needLoaded(parent);
+  const id = takeId(context, "Mount") as MountId;
+  const { mode, uid, gid } = covered === undefined ? parent : inodeOf(context.state, covered)!;
+  const root = makeInode(
+    context,
+    { kind: "directory", mode, uid, gid, mountId: id },
+    { mountPoint: true, loaded: false },
+  );
+  addLink(context, root, name);
+  const { uri, readOnly, options } = command;
+  putMount(context, {
+    id,
+    uri,
+    readOnly,
+    options,
+    root: root.id,
+    pendingOps: 0,
+    movedIndex: 0,
+    covered,
+  });
+  return { ...shown(context, root.id), id } as CommandResult;
+}
+
+/** Takes the name from the empty directory that has it; returns that directory, if there is one. */
+function cover(context: Context, name: Link): InodeId | undefined {
+  const existing = edgeOf(context.state, name.parent, name.name);
+  if (existing === undefined) return undefined;
+  const hidden = inodeOf(context.state, existing.child)!;
+  if (hidden.kind !== "directory") refuse("NotDirectory", `"${name.name}" is a ${hidden.kind}`);
+  if (hidden.mountPoint) refuse("Busy", `"${name.name}" is a mount point already`);
+  if (hidden.childCount > 0) refuse("NotEmpty", `"${name.name}" is not empty`);
+  needLoaded(hidden);
+  removeLink(context, hidden, name);
+  return hidden.id;
+}
+
+/** What is below leaves the namespace; the store keeps it. Result: nothing. */
+export function unmount(context: Context, command: Of<"unmount">): CommandResult {
+  const parent = needDirectory(context, command.parent);
+  const name: Link = { parent: parent.id, name: command.name };
+  const root = inodeOf(context.state, needEdge(context, parent, command.name).child)!;
+  if (!root.mountPoint) refuse("InvalidArgument", `"${command.name}" is no mount point`);
+  const of = mountOf(context.state, root.mountId)!;
+  if (of.pendingOps > 0) {
+    refuse("Busy", `${of.pendingOps} changes are not in the store yet`);
+  }
+  for (const other of mountsOf(context.state)) {
+    if (other.id === of.id) continue;
+    for (const ancestor of ancestorsOf(context.state, other.root)) {
+      if (ancestor === root.id) refuse("Busy", `"${other.uri}" is mounted below`);
+    }
+  }
+  patchInode(context, root.id, { mountPoint: false });
+  moveToTrash(context, inodeOf(context.state, root.id)!, name);
+  if (of.covered !== undefined) addLink(context, inodeOf(context.state, of.covered)!, name);
+  context.state.delete(mountKey(of.id));
+  const ids = readRecord(context.state, mountIds, mountIdsKey)!;
+  writeRecord(
+    context.state,
+    mountIds,
+    mountIdsKey,
+    ids.filter((id) => id !== of.id),
+  );
+  context.notes.events.push({ kind: "unmounted", mount: of.id });
+  return { ok: true };
+}

@@ -1,0 +1,280 @@
+/**
+ * Commands of names and attributes, with the results of POSIX. Whether the caller may do it (mode, uid, gid) is decided by
+ * the client or the kernel; here it is decided whether it can be done.
+ */
+import type { InodeId, SessionId, WriteId } from "../../lib/ids.ts";
+import type { Command, CommandResult } from "../../rpc/commands.ts";
+import type { FileKind } from "../../rpc/namespace.ts";
+import { grantLease } from "./leases.ts";
+import {
+  type Context,
+  makeInode,
+  needDirectory,
+  needInode,
+  needWritable,
+  patchInode,
+  refuse,
+} from "./context.ts";
+import { retainedKey } from "./keys.ts";
+import {
+  addLink,
+  dropFileLink,
+  forgetDirectory,
+  forgetFileLink,
+  maxLinks,
+  moveLink,
+  needEdge,
+  needFree,
+  needLoaded,
+  needValidName,
+} from "./links.ts";
+import { type Inode, type Link, presence, trashInodeId } from "./model.ts";
+import {
+  ancestorsOf,
+  edgeOf,
+  inodeOf,
+  isReachable,
+  linksOf,
+  mountsOf,
+  statusOf,
+} from "./queries.ts";
+import {
+  persistByWriteType,
+  persistLink,
+  queueAttributes,
+  queueDelete,
+  queueMake,
+  queueRename,
+  storeMayHold,
+} from "./ufsops.ts";
+
+type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
+
+const setGroupId = 0o2000;
+
+/** The result that shows an inode as it is now. */
+export function shown(context: Context, id: InodeId, writeId?: WriteId): CommandResult {
+  return { ok: true, status: statusOf(inodeOf(context.state, id)!), writeId };
+}
+
+/** A directory in which a name may come or go. */
+function needWritableDirectory(context: Context, id: InodeId): Inode {
+  const directory = needDirectory(context, id);
+  needWritable(context, directory);
+  return directory;
+}
+
+function needInTree(context: Context, directory: InodeId): void {
+  if (!isReachable(context.state, directory)) {
+    refuse("NotFound", `directory ${directory} was removed`);
+  }
+}
+
+/** Result: the status; `writeId` of the lease, if it was asked for. */
+export function create(context: Context, command: Of<"create">): CommandResult {
+  needValidName(command.name);
+  const existing = edgeOf(context.state, command.parent, command.name);
+  if (existing !== undefined && !command.exclusive && command.fileKind === "file") {
+    return openExisting(context, existing.child, existing.kind, command.lease);
+  }
+  const parent = needWritableDirectory(context, command.parent);
+  needFree(context, parent, command.name);
+  needInTree(context, parent.id);
+  if ((command.fileKind === "symlink") !== (command.target !== undefined)) {
+    refuse("InvalidArgument", "a symbolic link has a target, and nothing else has one");
+  }
+  if (command.lease && command.fileKind !== "file") {
+    refuse("InvalidArgument", `a ${command.fileKind} has no write lease`);
+  }
+  const inherits = (parent.mode & setGroupId) !== 0;
+  const setsGroup = inherits && command.fileKind === "directory" ? setGroupId : 0;
+  const made = makeInode(
+    context,
+    {
+      kind: command.fileKind,
+      mode: command.mode | setsGroup,
+      uid: command.uid,
+      gid: inherits ? parent.gid : command.gid,
+      mountId: parent.mountId,
+      target: command.target,
+    },
+    { writeType: command.writeType ?? "ASYNC_THROUGH" },
+  );
+  addLink(context, made, { parent: parent.id, name: command.name });
+  const writeId = command.lease ? grantLease(context, made.id) : undefined;
+  if (made.writeType !== "MUST_CACHE") {
+    if (made.kind === "directory" || made.kind === "symlink") queueMake(context, made);
+    // A file with a lease is not whole yet: it is persisted when the lease ends.
+    else if (writeId === undefined) persistByWriteType(context, made.id);
+  }
+  return shown(context, made.id, writeId);
+}
+
+function openExisting(
+  context: Context,
+  id: InodeId,
+  kind: FileKind,
+  wantsLease: boolean,
+): CommandResult {
+  if (kind === "directory") refuse("IsDirectory", "a directory has this name");
+  if (kind !== "file") refuse("AlreadyExists", `a ${kind} has this name`);
+  return shown(context, id, wantsLease ? grantLease(context, id) : undefined);
+}
+
+/** Result: the status. */
+export function link(context: Context, command: Of<"link">): CommandResult {
+  const parent = needWritableDirectory(context, command.parent);
+  const child = needInode(context, command.inode);
+  if (child.kind === "directory") refuse("NotPermitted", "directories have one name");
+  if (child.nlink === 0) refuse("NotFound", `inode ${child.id} was removed`);
+  needFree(context, parent, command.name);
+  needInTree(context, parent.id);
+  if (child.mountId !== parent.mountId) refuse("CrossMount", "the directory is on another mount");
+  if (child.nlink >= maxLinks) refuse("TooManyLinks", `the file has ${maxLinks} names`);
+  const name: Link = { parent: parent.id, name: command.name };
+  addLink(context, child, name);
+  const linked = patchInode(context, child.id, {
+    nlink: child.nlink + 1,
+    ctime: context.wallTime,
+  });
+  if (linked.kind === "file" && storeMayHold(linked)) persistLink(context, linked, name, false);
+  return shown(context, child.id);
+}
+
+/** Result: the status after it; `nlink` 0 says that it was the last name. */
+export function unlink(context: Context, command: Of<"unlink">): CommandResult {
+  const parent = needWritableDirectory(context, command.parent);
+  const { child: id, kind } = needEdge(context, parent, command.name);
+  if (kind === "directory") refuse("IsDirectory", `"${command.name}" is a directory`);
+  if (command.held && context.session !== 0) retain(context, context.session, id);
+  dropFileLink(context, inodeOf(context.state, id)!, { parent: parent.id, name: command.name });
+  return shown(context, id);
+}
+
+function retain(context: Context, session: SessionId, id: InodeId): void {
+  const key = retainedKey(session, id);
+  if (context.state.get(key) !== undefined) return;
+  context.state.put(key, presence);
+  patchInode(context, id, { holds: inodeOf(context.state, id)!.holds + 1 });
+}
+
+/** Refuses to remove a directory that is a mount point or not known to be empty. */
+function needEmpty(directory: Inode, name: string): void {
+  if (directory.mountPoint) refuse("Busy", `"${name}" is a mount point`);
+  if (directory.childCount > 0) refuse("NotEmpty", `"${name}" is not empty`);
+  needLoaded(directory);
+}
+
+export function rmdir(context: Context, command: Of<"rmdir">): CommandResult {
+  const parent = needWritableDirectory(context, command.parent);
+  const { child: id, kind } = needEdge(context, parent, command.name);
+  if (kind !== "directory") refuse("NotDirectory", `"${command.name}" is a ${kind}`);
+  const child = inodeOf(context.state, id)!;
+  needEmpty(child, command.name);
+  dropDirectory(context, child, { parent: parent.id, name: command.name });
+  return { ok: true };
+}
+
+function dropDirectory(context: Context, child: Inode, name: Link): void {
+  if (storeMayHold(child)) queueDelete(context, child, name);
+  forgetDirectory(context, child, name);
+}
+
+/** A file goes as by `unlink`; a directory goes to the trash with all below. */
+export function deleteTree(context: Context, command: Of<"deleteTree">): CommandResult {
+  const parent = needWritableDirectory(context, command.parent);
+  const name: Link = { parent: parent.id, name: command.name };
+  const child = inodeOf(context.state, needEdge(context, parent, command.name).child)!;
+  if (child.kind !== "directory") {
+    dropFileLink(context, child, name);
+    return { ok: true };
+  }
+  for (const mount of mountsOf(context.state)) {
+    for (const ancestor of ancestorsOf(context.state, mount.root)) {
+      if (ancestor === child.id) refuse("Busy", `"${mount.uri}" is mounted there`);
+    }
+  }
+  if (storeMayHold(child)) queueDelete(context, child, name);
+  moveToTrash(context, child, name);
+  return { ok: true };
+}
+
+/** Moves a directory out of the tree; it is reaped in the background. */
+export function moveToTrash(context: Context, child: Inode, name: Link): void {
+  moveLink(context, child, name, { parent: trashInodeId, name: String(child.id) });
+  context.notes.events.push({ kind: "trashAdded" });
+}
+
+/** rename(2). Result: the status of what was moved. */
+export function rename(context: Context, command: Of<"rename">): CommandResult {
+  const sourceParent = needWritableDirectory(context, command.sourceParent);
+  const targetParent = needWritableDirectory(context, command.targetParent);
+  needValidName(command.targetName);
+  needInTree(context, sourceParent.id);
+  needInTree(context, targetParent.id);
+  const from: Link = { parent: sourceParent.id, name: command.sourceName };
+  const to: Link = { parent: targetParent.id, name: command.targetName };
+  const source = inodeOf(context.state, needEdge(context, sourceParent, from.name).child)!;
+  const targetEdge = edgeOf(context.state, to.parent, to.name);
+  if (targetEdge === undefined) needLoaded(targetParent);
+  if (source.mountPoint) refuse("Busy", "the source is a mount point");
+  if (sourceParent.mountId !== targetParent.mountId) {
+    refuse("CrossMount", "the target is on another mount");
+  }
+  if (targetEdge !== undefined && command.noReplace) {
+    refuse("AlreadyExists", `"${to.name}" exists already`);
+  }
+  if (targetEdge?.child === source.id) return shown(context, source.id);
+  if (source.kind === "directory") {
+    for (const ancestor of ancestorsOf(context.state, targetParent.id)) {
+      if (ancestor === source.id) refuse("InvalidArgument", "the target is inside the source");
+    }
+  }
+  const target = targetEdge === undefined ? undefined : inodeOf(context.state, targetEdge.child)!;
+  if (target !== undefined) needReplaceable(source, target, to.name);
+  if (target?.kind === "directory") dropDirectory(context, target, to);
+  else if (target !== undefined) dropReplaced(context, { source, target, to });
+  if (storeMayHold(source)) queueRename(context, source, from, to);
+  moveLink(context, source, from, to);
+  patchInode(context, source.id, { ctime: context.wallTime });
+  return shown(context, source.id);
+}
+
+function needReplaceable(source: Inode, target: Inode, name: string): void {
+  if (target.kind !== "directory") {
+    if (source.kind === "directory") refuse("NotDirectory", `"${name}" is a ${target.kind}`);
+    return;
+  }
+  if (target.mountPoint) refuse("Busy", `"${name}" is a mount point`);
+  if (source.kind !== "directory") refuse("IsDirectory", `"${name}" is a directory`);
+  needEmpty(target, name);
+}
+
+/** Takes the name from the file that a rename replaces. The store needs no delete where its own rename replaces. */
+function dropReplaced(
+  context: Context,
+  of: { readonly source: Inode; readonly target: Inode; readonly to: Link },
+): void {
+  const isOnlyName = linksOf(context.state, of.target.id).length === 1;
+  if (isOnlyName && storeMayHold(of.source)) forgetFileLink(context, of.target, of.to);
+  else dropFileLink(context, of.target, of.to);
+}
+
+/** Result: the status. */
+export function setAttributes(context: Context, command: Of<"setAttributes">): CommandResult {
+  const of = needInode(context, command.inode);
+  needWritable(context, of);
+  const { mode, uid, gid, atime, mtime } = command;
+  const changed = patchInode(context, of.id, {
+    mode: mode === undefined ? of.mode : mode & 0o7777,
+    uid: uid ?? of.uid,
+    gid: gid ?? of.gid,
+    atime: atime ?? of.atime,
+    mtime: mtime ?? of.mtime,
+    ctime: context.wallTime,
+  });
+  if (mode !== undefined || uid !== undefined || gid !== undefined || mtime !== undefined) {
+    queueAttributes(context, changed, { mode, uid, gid, mtime });
+  }
+  return shown(context, of.id);
+}

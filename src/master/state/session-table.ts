@@ -1,0 +1,71 @@
+/**
+ * Exactly once: which requests of a session were executed, and what they answered.
+ *
+ * Invariants
+ * 1. The results of a session are those of executed sequences in [prunedBelow, prunedBelow + window).
+ * 2. A sequence below `prunedBelow` is never executed again: it is refused.
+ */
+import type { Position } from "../../lib/ids.ts";
+import type { CommandResult, Request } from "../../rpc/commands.ts";
+import type { StateWriter } from "../store/types.ts";
+import { resultKey, sessionKey } from "./keys.ts";
+import { readRecord, session, storedResults, writeRecord } from "./model.ts";
+import { sessionOf } from "./queries.ts";
+
+/** Sequences that a session may have beyond the oldest unacknowledged one. */
+export const sequenceWindow = 4096;
+
+/** What is to be done with a request. */
+export type Admission =
+  | { readonly kind: "execute" }
+  | {
+      readonly kind: "replay";
+      readonly position: Position;
+      readonly results: readonly CommandResult[];
+    }
+  | { readonly kind: "refuse"; readonly result: Extract<CommandResult, { ok: false }> };
+
+function refusal(code: Extract<CommandResult, { ok: false }>["code"], detail: string): Admission {
+  return { kind: "refuse", result: { ok: false, code, detail } };
+}
+
+/** Decides about a request; prunes what its client has the answers of. */
+export function admit(state: StateWriter, of: Request, clusterTimeMs: number): Admission {
+  if (of.session === 0) return { kind: "execute" };
+  const found = sessionOf(state, of.session);
+  if (found === undefined || found.closing) {
+    return refusal("SessionExpired", `session ${of.session} is over`);
+  }
+  if (of.sequence < found.prunedBelow) {
+    return refusal("SequenceForgotten", `the answer to sequence ${of.sequence} was acknowledged`);
+  }
+  const known = readRecord(state, storedResults, resultKey(of.session, of.sequence));
+  if (known !== undefined) {
+    return { kind: "replay", position: known.position as Position, results: known.results };
+  }
+  // The own sequence is not acknowledged, whatever the client says.
+  const prunedBelow = Math.max(found.prunedBelow, Math.min(of.acknowledgedBelow, of.sequence));
+  if (of.sequence >= prunedBelow + sequenceWindow) {
+    return refusal(
+      "Busy",
+      `sequence ${of.sequence} is beyond the window of ${sequenceWindow} from ${prunedBelow}`,
+    );
+  }
+  const end = Math.min(prunedBelow, found.prunedBelow + sequenceWindow);
+  for (let sequence = found.prunedBelow; sequence < end; sequence++) {
+    state.delete(resultKey(of.session, sequence));
+  }
+  const expiresAtMs = Math.max(found.expiresAtMs, clusterTimeMs + found.timeoutMs);
+  writeRecord(state, session, sessionKey(of.session), { ...found, prunedBelow, expiresAtMs });
+  return { kind: "execute" };
+}
+
+/** Keeps the answer to an executed request. */
+export function remember(
+  state: StateWriter,
+  of: Request,
+  answer: { readonly position: Position; readonly results: readonly CommandResult[] },
+): void {
+  if (of.session === 0) return;
+  writeRecord(state, storedResults, resultKey(of.session, of.sequence), answer);
+}

@@ -1,0 +1,479 @@
+/**
+ * A client of a cluster: connections, session, change feed, the file system in terms of inodes (`inodes`), and in terms
+ * of paths, for the CLI, the SDK and tests. Paths are absolute latin1 strings, one character per byte.
+ */
+import { connectBlocks } from "../blocks/connection.ts";
+import { createBlockClient } from "../blocks/client.ts";
+import type { BlockClient } from "../blocks/types.ts";
+import { systemClock } from "../lib/clock.ts";
+import type { Config } from "../lib/config.ts";
+import { hasCode, WeirError } from "../lib/errors.ts";
+import type { InodeId, LineageId, MountId } from "../lib/ids.ts";
+import { rootInodeId } from "../lib/ids.ts";
+import type { Logger } from "../lib/logger.ts";
+import { masterApi } from "../rpc/master-api.ts";
+import { MasterConnection } from "../rpc/master-connection.ts";
+import type { Method } from "../rpc/method.ts";
+import type {
+  FileStatus,
+  Job,
+  LineageInfo,
+  MountInfo,
+  Segment,
+  UfsObject,
+  WorkerInfo,
+  WriteType,
+} from "../rpc/namespace.ts";
+import { ChangeFeed } from "./change-feed.ts";
+import type { DirectoryEntry, FileHandle } from "./file-system.ts";
+import { InodeClient } from "./inode-client.ts";
+import { MetadataCache } from "./metadata-cache.ts";
+import { type PathPlace, splitPath } from "./path-names.ts";
+import { Session } from "./session.ts";
+
+const streamBytes = 1024 * 1024;
+/** Longest wait for the jobs of a recovery or a lineage that a caller asked for. */
+const jobsTimeoutMs = 24 * 3_600_000;
+
+export interface WriteFileOptions {
+  readonly writeType?: WriteType | undefined;
+  readonly keepers?: number | undefined;
+  readonly mode?: number | undefined;
+  /** Refuse with `AlreadyExists` to replace an existing file. */
+  readonly exclusive?: boolean | undefined;
+  readonly append?: boolean | undefined;
+}
+
+/** Where a file's bytes are. */
+export interface FileLocations {
+  readonly status: FileStatus;
+  readonly blockSizeBytes: number;
+  readonly segments: readonly Segment[];
+  /** The store's object that holds the same bytes. */
+  readonly ufs: UfsObject | undefined;
+  readonly workers: readonly WorkerInfo[];
+}
+
+export class WeirClient {
+  readonly masters: MasterConnection;
+  readonly inodes: InodeClient;
+  readonly #config: Config;
+  readonly #session: Session;
+  readonly #feed: ChangeFeed;
+  readonly #blocks: BlockClient;
+  readonly #disconnectBlocks: () => Promise<void>;
+
+  private constructor(parts: {
+    masters: MasterConnection;
+    inodes: InodeClient;
+    config: Config;
+    session: Session;
+    feed: ChangeFeed;
+    blocks: BlockClient;
+    disconnectBlocks: () => Promise<void>;
+  }) {
+    this.masters = parts.masters;
+    this.inodes = parts.inodes;
+    this.#config = parts.config;
+    this.#session = parts.session;
+    this.#feed = parts.feed;
+    this.#blocks = parts.blocks;
+    this.#disconnectBlocks = parts.disconnectBlocks;
+  }
+
+  /**
+   * A client of the cluster of `config`. It connects as it is used: that a cluster is not there shows at the first call.
+   * `name` is shown beside its session.
+   */
+  static async connect(options: {
+    config: Config;
+    logger: Logger;
+    name: string;
+  }): Promise<WeirClient> {
+    const { config, logger, name } = options;
+    const clock = systemClock;
+    const masters = new MasterConnection({
+      masters: config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort })),
+      logger,
+      clock,
+    });
+    const { operationTimeoutMs } = config.client;
+    const session = new Session({ masters, clock, logger, clientName: name, operationTimeoutMs });
+    const cache = new MetadataCache(clock);
+    const feed = new ChangeFeed(
+      masters,
+      {
+        onChange: ({ index, inodes, names }) => {
+          for (const inode of inodes) cache.invalidateStatus(inode, index);
+          for (const [parent, each] of names) cache.invalidateName(parent, each, index);
+        },
+        onGap: (index) => cache.dropAll(index),
+        onLive: (live, index) => cache.setLive(live, index),
+      },
+      logger,
+    );
+    const { urls, user, password } = config.nats;
+    const connection = await connectBlocks({ urls, user, password, name, logger });
+    const blocks = createBlockClient(connection, { clusterName: config.clusterName, logger });
+    const inodes = new InodeClient({ masters, session, cache, blocks, clock, logger, config });
+    return new WeirClient({
+      masters,
+      inodes,
+      config,
+      session,
+      feed,
+      blocks,
+      disconnectBlocks: () => connection.close(),
+    });
+  }
+
+  /** Publishes what open files have written, ends the session and all connections. */
+  async close(): Promise<void> {
+    await this.inodes.close();
+    await this.#session.close();
+    await this.#feed.close();
+    await this.#blocks.close();
+    await this.#disconnectBlocks();
+    this.masters.close();
+  }
+
+  /** @throws WeirError `NotFound`, `NotDirectory` */
+  async stat(path: string): Promise<FileStatus> {
+    const { status } = await this.#read(masterApi.resolve, { path, consistency: "linearizable" });
+    return this.inodes.overlaid(status);
+  }
+
+  /** Whether anything has this path. */
+  async exists(path: string): Promise<boolean> {
+    try {
+      await this.stat(path);
+      return true;
+    } catch (error) {
+      if (hasCode(error, "NotFound", "NotDirectory")) return false;
+      throw error;
+    }
+  }
+
+  /** The names in a directory, in byte order, page by page. @throws WeirError `NotFound`, `NotDirectory` */
+  async *list(path: string): AsyncGenerator<DirectoryEntry> {
+    const status = await this.stat(path);
+    if (status.kind !== "directory") {
+      throw new WeirError("NotDirectory", `Cannot list "${path}": it is a ${status.kind}`);
+    }
+    yield* this.inodes.list(status.inode);
+  }
+
+  /** Makes a directory; with `parents` also those above it, and an existing one is fine. */
+  async mkdir(
+    path: string,
+    options: { parents?: boolean; mode?: number } = {},
+  ): Promise<FileStatus> {
+    const mode = options.mode ?? 0o755;
+    if (options.parents !== true) {
+      const { parent, name } = await this.#place(path);
+      return this.inodes.mkdir(parent, name, { mode, ...owner() });
+    }
+    let status = await this.stat("/");
+    for (const name of splitPath(path)) {
+      status = await this.#directory(status, name, mode);
+    }
+    return status;
+  }
+
+  /** Removes a file, link or empty directory; with `recursive` a directory with all below it. */
+  async remove(path: string, options: { recursive?: boolean } = {}): Promise<void> {
+    const { parent, name } = await this.#place(path);
+    const status = await this.inodes.lookup(parent, name);
+    if (status.kind !== "directory") await this.inodes.unlink(parent, name);
+    else if (options.recursive === true) await this.inodes.deleteTree(parent, name);
+    else await this.inodes.rmdir(parent, name);
+  }
+
+  /** rename(2): an existing target is replaced, unless `noReplace`. */
+  async rename(from: string, to: string, options: { noReplace?: boolean } = {}): Promise<void> {
+    const [source, target] = await Promise.all([this.#place(from), this.#place(to)]);
+    await this.inodes.rename(source, target, options);
+  }
+
+  async symlink(target: string, path: string): Promise<FileStatus> {
+    const { parent, name } = await this.#place(path);
+    return this.inodes.symlink(parent, name, { target, ...owner() });
+  }
+
+  async link(existing: string, path: string): Promise<FileStatus> {
+    const [{ inode }, { parent, name }] = await Promise.all([
+      this.stat(existing),
+      this.#place(path),
+    ]);
+    return this.inodes.link(inode, parent, name);
+  }
+
+  /** Opens an existing file. */
+  async open(path: string, mode: "r" | "r+" | "a" = "r"): Promise<FileHandle> {
+    const { inode } = await this.stat(path);
+    return this.inodes.open(inode, { read: true, write: mode !== "r", append: mode === "a" });
+  }
+
+  /** The bytes of a file, or of [offset, offset + length) of it, in chunks of up to 1 MiB. */
+  async *readFile(
+    path: string,
+    range: { offset?: number; length?: number } = {},
+  ): AsyncGenerator<Uint8Array> {
+    const handle = await this.open(path);
+    try {
+      let offset = range.offset ?? 0;
+      const end = offset + (range.length ?? Number.MAX_SAFE_INTEGER - offset);
+      while (offset < end) {
+        const chunk = await handle.read(offset, Math.min(streamBytes, end - offset));
+        if (chunk.length === 0) return;
+        offset += chunk.length;
+        yield chunk;
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Writes a file whole, replacing what is there. Answers its status when it is as durable as the write type says. */
+  async writeFile(
+    path: string,
+    source: AsyncIterable<Uint8Array> | Iterable<Uint8Array> | Uint8Array,
+    options: WriteFileOptions = {},
+  ): Promise<FileStatus> {
+    const { writeType, keepers, append } = options;
+    const { parent, name } = await this.#place(path);
+    const handle = await this.inodes.create(parent, name, {
+      mode: options.mode ?? 0o644,
+      ...owner(),
+      exclusive: options.exclusive ?? false,
+      writeType,
+      keepers,
+      append,
+    });
+    try {
+      if (append !== true && handle.status.size > 0) await handle.truncate(0);
+      let offset = 0;
+      for await (const chunk of source instanceof Uint8Array ? [source] : source) {
+        await handle.write(offset, chunk);
+        offset += chunk.length;
+      }
+    } catch (error) {
+      await handle.close().catch(() => undefined);
+      throw error;
+    }
+    await handle.close();
+    return handle.status;
+  }
+
+  /** Sets permission bits, owner and times. */
+  async setAttributes(
+    path: string,
+    changes: Parameters<InodeClient["setAttributes"]>[1],
+  ): Promise<FileStatus> {
+    return this.inodes.setAttributes((await this.stat(path)).inode, changes);
+  }
+
+  /** Mounts a store at a path whose parent exists. Credentials in `options` are never shown again. */
+  async mount(
+    path: string,
+    uri: string,
+    options: { readOnly?: boolean; options?: Readonly<Record<string, string>> } = {},
+  ): Promise<{ id: MountId | undefined; status: FileStatus }> {
+    const { parent, name } = await this.#place(path);
+    const { id, status } = await this.#session.execute(
+      {
+        kind: "mount",
+        parent,
+        name,
+        uri,
+        readOnly: options.readOnly ?? false,
+        options: options.options ?? {},
+      },
+      `Cannot mount "${uri}" at "${path}"`,
+    );
+    return { id: id as MountId | undefined, status: status ?? (await this.stat(path)) };
+  }
+
+  async unmount(path: string): Promise<void> {
+    const { parent, name } = await this.#place(path);
+    await this.#session.execute({ kind: "unmount", parent, name }, `Cannot unmount "${path}"`);
+  }
+
+  async mounts(): Promise<readonly MountInfo[]> {
+    return (await this.#read(masterApi.mounts, {})).mounts;
+  }
+
+  /**
+   * Queues the write of a file, or of all files below a directory, to the under storage; with `wait` answers when it is
+   * there. Answers the number of files.
+   */
+  async persist(path: string, options: { wait?: boolean } = {}): Promise<number> {
+    let files = 0;
+    for await (const { path: each, status } of this.walk(path)) {
+      if (status.kind !== "file") continue;
+      files++;
+      if (status.persistence === "persisted") continue;
+      await this.#session.execute(
+        { kind: "persist", inode: status.inode },
+        `Cannot persist "${each}"`,
+      );
+    }
+    if (options.wait === true) {
+      for await (const { status } of this.walk(path)) {
+        if (status.kind === "file") await this.inodes.waitPersisted(status.inode);
+      }
+    }
+    return files;
+  }
+
+  /** Drops the cached copies of a persisted file, or of all such below a directory; answers how many containers go. */
+  async free(path: string): Promise<number> {
+    let containers = 0;
+    for await (const { status } of this.walk(path)) {
+      if (status.kind === "file" && status.persistence === "persisted") {
+        containers += await this.inodes.free(status.inode);
+      }
+    }
+    return containers;
+  }
+
+  /** A path and everything below it, directories before what is in them. */
+  async *walk(path: string): AsyncGenerator<{ path: string; status: FileStatus }> {
+    const status = await this.stat(path);
+    yield { path, status };
+    if (status.kind === "directory") yield* this.#walkBelow(path, status.inode);
+  }
+
+  async locations(path: string): Promise<FileLocations> {
+    const { inode, size } = await this.stat(path);
+    const { layout } = await this.masters.call(
+      masterApi.layout,
+      { inode, offset: 0, length: size, consistency: "linearizable" },
+      { deadlineMs: this.#config.master.recoveryWaitMs, idempotent: true },
+    );
+    const { status, blockSizeBytes, segments, ufs } = layout;
+    return { status, blockSizeBytes, segments, ufs, workers: await this.workers() };
+  }
+
+  async workers(): Promise<readonly WorkerInfo[]> {
+    return (await this.#read(masterApi.workers, { consistency: "linearizable" })).workers;
+  }
+
+  /** Side effects on stores that are queued or under way. */
+  async pendingUfsOps(path?: string): Promise<number> {
+    const inode = path === undefined ? undefined : (await this.stat(path)).inode;
+    return (await this.#read(masterApi.pendingUfsOps, { inode })).count;
+  }
+
+  /** Records how outputs are made of inputs, as these are now; makes the outputs as empty files. */
+  async recordLineage(lineage: {
+    inputs: readonly string[];
+    outputs: readonly string[];
+    job: Job;
+  }): Promise<LineageId> {
+    const inputs = await Promise.all(
+      lineage.inputs.map(async (path) => {
+        const { inode, version } = await this.stat(path);
+        return { path, inode, version };
+      }),
+    );
+    const outputs = await Promise.all(
+      lineage.outputs.map(async (path) => ({ path, ...(await this.#place(path)) })),
+    );
+    const doing = "Cannot record the lineage";
+    const { id } = await this.#session.execute(
+      { kind: "recordLineage", inputs, outputs, job: lineage.job, ...owner() },
+      doing,
+    );
+    if (id === undefined) throw new WeirError("ProtocolError", `${doing}: the answer has no id`);
+    return id as LineageId;
+  }
+
+  /** Runs the job, and what it needs first; answers when the outputs are there. @throws WeirError `JobFailed` */
+  async runLineage(lineage: LineageId): Promise<LineageInfo> {
+    const options = { deadlineMs: jobsTimeoutMs, idempotent: true };
+    return (await this.masters.call(masterApi.runLineage, { lineage }, options)).lineage;
+  }
+
+  async lineage(lineage: LineageId): Promise<LineageInfo> {
+    return (await this.#read(masterApi.lineageOf, { lineage })).lineage;
+  }
+
+  /** All recorded lineages by id, page by page. */
+  async *lineages(): AsyncGenerator<LineageInfo> {
+    let after: LineageId | undefined;
+    for (;;) {
+      const page = await this.#read(masterApi.lineages, { after, limit: 100 });
+      for (const lineage of page.lineages) {
+        yield lineage;
+        after = lineage.id;
+      }
+      if (!page.more || page.lineages.length === 0) return;
+    }
+  }
+
+  async deleteLineage(lineage: LineageId): Promise<void> {
+    await this.#session.execute(
+      { kind: "deleteLineage", lineage },
+      `Cannot delete lineage ${String(lineage)}`,
+    );
+  }
+
+  /** Rebuilds a lost file; answers the number of jobs that were run: 0 when it was whole. */
+  async recover(path: string): Promise<number> {
+    const { inode } = await this.stat(path);
+    const options = { deadlineMs: jobsTimeoutMs, idempotent: true };
+    return (await this.masters.call(masterApi.recover, { inode }, options)).jobs;
+  }
+
+  #read<Q, S>(method: Method<Q, S>, request: Q): Promise<S> {
+    const deadlineMs = this.#config.client.operationTimeoutMs;
+    return this.masters.call(method, request, { deadlineMs, idempotent: true });
+  }
+
+  /** The directory and name of a path. @throws WeirError `InvalidArgument` for "/" */
+  async #place(path: string): Promise<PathPlace> {
+    const names = splitPath(path);
+    const name = names.pop();
+    if (name === undefined) {
+      throw new WeirError("InvalidArgument", `Cannot use "${path}" here: it is the root`);
+    }
+    if (names.length === 0) return { parent: rootInodeId, name };
+    const above = `/${names.join("/")}`;
+    const { inode, kind } = await this.stat(above);
+    if (kind !== "directory") {
+      throw new WeirError("NotDirectory", `Cannot use "${path}": "${above}" is no directory`);
+    }
+    return { parent: inode, name };
+  }
+
+  async #directory(above: FileStatus, name: string, mode: number): Promise<FileStatus> {
+    try {
+      return await this.inodes.lookup(above.inode, name);
+    } catch (error) {
+      if (!hasCode(error, "NotFound")) throw error;
+    }
+    try {
+      return await this.inodes.mkdir(above.inode, name, { mode, ...owner() });
+    } catch (error) {
+      if (!hasCode(error, "AlreadyExists")) throw error;
+      return this.inodes.lookup(above.inode, name);
+    }
+  }
+
+  async *#walkBelow(
+    path: string,
+    directory: InodeId,
+  ): AsyncGenerator<{ path: string; status: FileStatus }> {
+    for await (const { name, status } of this.inodes.list(directory)) {
+      const below = path === "/" ? `/${name}` : `${path}/${name}`;
+      yield { path: below, status };
+      if (status.kind === "directory") yield* this.#walkBelow(below, status.inode);
+    }
+  }
+}
+
+/** Who new inodes belong to: the user of this process. */
+function owner(): { uid: number; gid: number } {
+  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}

@@ -1,0 +1,101 @@
+/**
+ * The file system as programs see it, in terms of inodes and handles: what FUSE, the gateways and the path level stand
+ * on. Names are latin1 strings, one character per byte. Every operation ends by its deadline and rejects with a
+ * WeirError; `errnoOf` maps its code.
+ */
+import type { InodeId } from "../lib/ids.ts";
+import type { FileKind, FileStatus, Timestamp, WriteType } from "../rpc/namespace.ts";
+
+/** Who and what a new inode belongs to; permission bits 0 … 0o7777. */
+export interface Ownership {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly status: FileStatus;
+}
+
+export interface AttributeChanges {
+  readonly mode?: number | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly atime?: Timestamp | undefined;
+  readonly mtime?: Timestamp | undefined;
+}
+
+export interface OpenOptions {
+  readonly read: boolean;
+  readonly write: boolean;
+  /** Every write goes to the end of the file, whatever its offset. */
+  readonly append?: boolean | undefined;
+  readonly truncate?: boolean | undefined;
+  /** Copies of data that is not persisted; by default what the configuration says. */
+  readonly keepers?: number | undefined;
+}
+
+export interface CreateOptions extends Ownership {
+  /** Fail with `AlreadyExists` when the name is taken; otherwise the existing file is opened. */
+  readonly exclusive: boolean;
+  readonly writeType?: WriteType | undefined;
+  readonly keepers?: number | undefined;
+  readonly append?: boolean | undefined;
+}
+
+/**
+ * An open file. Reads see what this client wrote, flushed or not; what other clients commit shows after the end of the
+ * bytes that were known. An error of a write sticks: every later flush and sync reports it.
+ */
+export interface FileHandle {
+  /** As of the version that the handle reads, with the size that this client made it. */
+  readonly status: FileStatus;
+  /** Bytes [offset, offset + length), fewer at the end of the file; the caller owns the array. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+  /** Fills `target` from `offset` and answers how many bytes there were: fewer only at the end of the file. */
+  readInto(target: Uint8Array, offset: number): Promise<number>;
+  /** Takes all of `data`, which is copied. In append mode `offset` is ignored. */
+  write(offset: number, data: Uint8Array): Promise<void>;
+  truncate(size: number): Promise<void>;
+  /** Publishes what was written: other clients see it, and it survives as its write type says. Ends the write lease. */
+  flush(): Promise<void>;
+  /** As `flush`, and on disk where the tier is one; keeps the write lease. */
+  sync(): Promise<void>;
+  /** Flushes, and forgets the handle also when that fails. */
+  close(): Promise<void>;
+}
+
+export interface FileSystem {
+  /** @throws WeirError `NotFound`, `NotDirectory` */
+  lookup(parent: InodeId, name: string): Promise<FileStatus>;
+  getStatus(inode: InodeId): Promise<FileStatus>;
+  /** All names of a directory in byte order, without `.` and `..`. */
+  list(directory: InodeId): AsyncIterable<DirectoryEntry>;
+  create(parent: InodeId, name: string, options: CreateOptions): Promise<FileHandle>;
+  /** Makes an inode without content: a fifo, a socket, an empty file. */
+  makeNode(
+    parent: InodeId,
+    name: string,
+    options: Ownership & { kind: FileKind },
+  ): Promise<FileStatus>;
+  mkdir(parent: InodeId, name: string, options: Ownership): Promise<FileStatus>;
+  symlink(
+    parent: InodeId,
+    name: string,
+    options: { target: string; uid: number; gid: number },
+  ): Promise<FileStatus>;
+  link(inode: InodeId, parent: InodeId, name: string): Promise<FileStatus>;
+  unlink(parent: InodeId, name: string): Promise<void>;
+  rmdir(parent: InodeId, name: string): Promise<void>;
+  /** rename(2): an existing target is replaced. */
+  rename(
+    source: { parent: InodeId; name: string },
+    target: { parent: InodeId; name: string },
+    options?: { noReplace?: boolean },
+  ): Promise<void>;
+  setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus>;
+  truncate(inode: InodeId, size: number): Promise<FileStatus>;
+  open(inode: InodeId, options: OpenOptions): Promise<FileHandle>;
+  statFs(): Promise<{ inodes: number; capacityBytes: number; usedBytes: number }>;
+}

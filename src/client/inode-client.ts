@@ -1,0 +1,510 @@
+/**
+ * The file system over a cluster: metadata from the cache or the masters, commands under the session, open files.
+ *
+ * Invariants
+ * 1. What this client did is seen by its own later calls: results and invalidations of its commands enter the cache
+ *    before the call returns.
+ * 2. Opening a file asks the masters, whatever is cached: what was closed elsewhere before is seen.
+ */
+import type { BlockClient } from "../blocks/types.ts";
+import { type Clock, sleep } from "../lib/clock.ts";
+import type { Config } from "../lib/config.ts";
+import { hasCode, WeirError } from "../lib/errors.ts";
+import type { InodeId, WorkerId } from "../lib/ids.ts";
+import type { Logger } from "../lib/logger.ts";
+
+import { masterApi } from "../rpc/master-api.ts";
+import type { MasterConnection } from "../rpc/master-connection.ts";
+import type { Method } from "../rpc/method.ts";
+import type { FileKind, FileStatus } from "../rpc/namespace.ts";
+import { chooseChain } from "./chain.ts";
+import type {
+  AttributeChanges,
+  CreateOptions,
+  DirectoryEntry,
+  FileHandle,
+  FileSystem,
+  OpenOptions,
+  Ownership,
+} from "./file-system.ts";
+import { InodeWriter } from "./inode-writer.ts";
+import { Layouts } from "./layouts.ts";
+import { LocalStorage } from "./local-storage.ts";
+import type { MetadataCache } from "./metadata-cache.ts";
+import { type FileHost, OpenFile, SharedFile } from "./open-file.ts";
+import { ReadBudget } from "./read-ahead.ts";
+import type { Session } from "./session.ts";
+import { Workers } from "./workers.ts";
+
+const listPageSize = 1000;
+const persistedPollMs = { first: 20, longest: 250 };
+
+export class InodeClient implements FileSystem {
+  readonly layouts: Layouts;
+  readonly workers: Workers;
+  readonly #masters: MasterConnection;
+  readonly #session: Session;
+  readonly #cache: MetadataCache;
+  readonly #clock: Clock;
+  readonly #config: Config;
+  readonly #local: LocalStorage;
+  readonly #host: FileHost;
+  readonly #files = new Map<InodeId, SharedFile>();
+
+  constructor(options: {
+    masters: MasterConnection;
+    session: Session;
+    cache: MetadataCache;
+    blocks: BlockClient;
+    clock: Clock;
+    logger: Logger;
+    config: Config;
+  }) {
+    const { masters, session, cache, blocks, clock, logger, config } = options;
+    const { operationTimeoutMs, shortCircuit, writeType, keepers } = config.client;
+    this.#masters = masters;
+    this.#session = session;
+    this.#cache = cache;
+    this.#clock = clock;
+    this.#config = config;
+    this.workers = new Workers({ masters, clock, logger, operationTimeoutMs });
+    this.layouts = new Layouts({
+      masters,
+      clock,
+      cache,
+      operationTimeoutMs,
+      recoveryWaitMs: config.master.recoveryWaitMs,
+    });
+    this.#local = new LocalStorage({
+      workers: this.workers,
+      clock,
+      logger,
+      enabled: shortCircuit,
+    });
+    this.#host = {
+      reads: {
+        layouts: this.layouts,
+        local: this.#local,
+        workers: this.workers,
+        blocks,
+        budget: new ReadBudget(),
+        clock,
+        operationTimeoutMs,
+      },
+      writes: {
+        session,
+        blocks,
+        clock,
+        logger,
+        operationTimeoutMs,
+        defaultWriteType: writeType,
+        defaultKeepers: keepers,
+        chain: (wanted, attempt) => this.#chooseChain(wanted, attempt),
+        examine: (chain) => this.workers.examine(chain),
+        blockSizeBytes: (inode) => this.layouts.blockSizeBytes(inode),
+        getStatus: (inode) => this.#freshStatus(inode),
+        onCommitted: (status, index) => {
+          cache.putResult(status, index);
+          this.layouts.forget(status.inode, status.version);
+          this.#files.get(status.inode)?.committed(status);
+        },
+        onFailure: (inode, error) => {
+          logger.warn({ inode, error: error.message }, "what was written is lost");
+          this.#files.get(inode)?.failed(error);
+        },
+      },
+      defaultWriteType: writeType,
+      freshStatus: (inode) => this.#freshStatus(inode),
+      truncate: (inode, size) => this.truncate(inode, size),
+      waitPersisted: (inode) => this.waitPersisted(inode),
+      free: async (inode) => {
+        await this.free(inode);
+      },
+      onClosed: (file) => this.#onClosed(file),
+    };
+  }
+
+  /** Files that are open in this client. */
+  get openFiles(): number {
+    return this.#files.size;
+  }
+
+  async lookup(parent: InodeId, name: string): Promise<FileStatus> {
+    const known = this.#cache.name(parent, name);
+    if (known === "absent") throw notFound(parent, name);
+    const cached = known === undefined ? undefined : this.#cache.status(known);
+    if (cached !== undefined) return this.overlaid(cached);
+    const mark = this.#cache.mark();
+    try {
+      const { status, appliedIndex } = await this.#read(masterApi.lookup, {
+        parent,
+        name,
+        consistency: "linearizable",
+      });
+      this.#cache.putName(parent, name, status.inode, appliedIndex);
+      this.#cache.putStatus(status, appliedIndex);
+      return this.overlaid(status);
+    } catch (error) {
+      if (hasCode(error, "NotFound")) this.#cache.putAbsence(parent, name, mark);
+      throw error;
+    }
+  }
+
+  async getStatus(inode: InodeId): Promise<FileStatus> {
+    return this.overlaid(this.#cache.status(inode) ?? (await this.#freshStatus(inode)));
+  }
+
+  async *list(directory: InodeId): AsyncGenerator<DirectoryEntry> {
+    let after: string | undefined;
+    for (;;) {
+      const page = await this.#read(masterApi.list, {
+        directory,
+        after,
+        limit: listPageSize,
+        consistency: "linearizable",
+      });
+      for (const { name, status } of page.entries) {
+        this.#cache.putName(directory, name, status.inode, page.appliedIndex);
+        this.#cache.putStatus(status, page.appliedIndex);
+        yield { name, status: this.overlaid(status) };
+        after = name;
+      }
+      if (!page.more || page.entries.length === 0) return;
+    }
+  }
+
+  async create(parent: InodeId, name: string, options: CreateOptions): Promise<FileHandle> {
+    const { mode, uid, gid, exclusive, keepers, append } = options;
+    const { status, writeId, index } = await this.#untilFree(() =>
+      this.#session.execute(
+        {
+          kind: "create",
+          parent,
+          name,
+          fileKind: "file",
+          mode,
+          uid,
+          gid,
+          target: undefined,
+          lease: true,
+          exclusive,
+          writeType: options.writeType ?? this.#config.client.writeType,
+        },
+        `Cannot create "${name}" in directory ${String(parent)}`,
+      ),
+    );
+    const fresh = this.#entered(parent, name, status, index);
+    const file = this.#file(fresh.inode);
+    const session = this.#session.current;
+    if (writeId !== undefined && session !== undefined && file.writer === undefined) {
+      file.writer = new InodeWriter(this.#host.writes, fresh, {
+        keepers,
+        lease: { session, writeId },
+      });
+    }
+    return new OpenFile(this.#host, file, fresh, { read: true, write: true, append, keepers });
+  }
+
+  async makeNode(
+    parent: InodeId,
+    name: string,
+    options: Ownership & { kind: FileKind; target?: string },
+  ): Promise<FileStatus> {
+    const { mode, uid, gid, kind, target } = options;
+    const { status, index } = await this.#session.execute(
+      {
+        kind: "create",
+        parent,
+        name,
+        fileKind: kind,
+        mode,
+        uid,
+        gid,
+        target,
+        lease: false,
+        exclusive: true,
+        writeType: kind === "file" ? this.#config.client.writeType : undefined,
+      },
+      `Cannot create "${name}" in directory ${String(parent)}`,
+    );
+    return this.#entered(parent, name, status, index);
+  }
+
+  mkdir(parent: InodeId, name: string, options: Ownership): Promise<FileStatus> {
+    return this.makeNode(parent, name, { ...options, kind: "directory" });
+  }
+
+  symlink(
+    parent: InodeId,
+    name: string,
+    options: { target: string; uid: number; gid: number },
+  ): Promise<FileStatus> {
+    return this.makeNode(parent, name, { ...options, mode: 0o777, kind: "symlink" });
+  }
+
+  async link(inode: InodeId, parent: InodeId, name: string): Promise<FileStatus> {
+    const { status, index } = await this.#session.execute(
+      { kind: "link", inode, parent, name },
+      `Cannot link inode ${String(inode)} as "${name}"`,
+    );
+    this.#cache.invalidateStatus(inode, index);
+    return this.#entered(parent, name, status ?? (await this.#freshStatus(inode)), index);
+  }
+
+  async unlink(parent: InodeId, name: string): Promise<void> {
+    // Only a file that is open here is held, and only then is its inode worth a question.
+    const file =
+      this.#files.size === 0 ? undefined : this.#files.get((await this.lookup(parent, name)).inode);
+    const { index } = await this.#session.execute(
+      { kind: "unlink", parent, name, held: file !== undefined },
+      `Cannot remove "${name}" from directory ${String(parent)}`,
+    );
+    if (file !== undefined) file.unlinked = true;
+    this.#left(parent, name, index);
+  }
+
+  async rmdir(parent: InodeId, name: string): Promise<void> {
+    const { index } = await this.#session.execute(
+      { kind: "rmdir", parent, name },
+      `Cannot remove directory "${name}" from directory ${String(parent)}`,
+    );
+    this.#left(parent, name, index);
+  }
+
+  /** Removes a name and everything below it at once. */
+  async deleteTree(parent: InodeId, name: string): Promise<void> {
+    const { index } = await this.#session.execute(
+      { kind: "deleteTree", parent, name },
+      `Cannot remove "${name}" from directory ${String(parent)}`,
+    );
+    this.#left(parent, name, index);
+  }
+
+  async rename(
+    source: { parent: InodeId; name: string },
+    target: { parent: InodeId; name: string },
+    options: { noReplace?: boolean } = {},
+  ): Promise<void> {
+    const { index } = await this.#session.execute(
+      {
+        kind: "rename",
+        sourceParent: source.parent,
+        sourceName: source.name,
+        targetParent: target.parent,
+        targetName: target.name,
+        noReplace: options.noReplace ?? false,
+      },
+      `Cannot rename "${source.name}" to "${target.name}"`,
+    );
+    this.#left(source.parent, source.name, index);
+    this.#left(target.parent, target.name, index);
+  }
+
+  async setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus> {
+    const { mode, uid, gid, atime, mtime } = changes;
+    const { status, index } = await this.#session.execute(
+      { kind: "setAttributes", inode, mode, uid, gid, atime, mtime },
+      `Cannot change the attributes of inode ${String(inode)}`,
+    );
+    const writer = this.#files.get(inode)?.writer;
+    if (mtime !== undefined) writer?.setModified(mtime);
+    const fresh = await this.#changed(inode, status, index);
+    writer?.refresh(fresh);
+    return this.overlaid(fresh);
+  }
+
+  async truncate(inode: InodeId, size: number): Promise<FileStatus> {
+    const writer = this.#files.get(inode)?.writer;
+    if (writer !== undefined) {
+      await writer.truncate(size);
+      return writer.status;
+    }
+    const { status, index } = await this.#untilFree(() =>
+      this.#session.execute(
+        { kind: "truncate", inode, size },
+        `Cannot truncate inode ${String(inode)} to ${String(size)} bytes`,
+      ),
+    );
+    const fresh = await this.#changed(inode, status, index);
+    this.#files.get(inode)?.committed(fresh);
+    return fresh;
+  }
+
+  async open(inode: InodeId, options: OpenOptions): Promise<FileHandle> {
+    const shared = this.#files.get(inode)?.writer;
+    let status: FileStatus;
+    if (shared !== undefined && shared.busy) status = shared.status;
+    else if (options.read && options.truncate !== true) status = await this.#locate(inode);
+    else status = await this.#freshStatus(inode);
+    if (status.kind === "directory") {
+      throw new WeirError("IsDirectory", `Cannot open inode ${String(inode)}: it is a directory`);
+    }
+    if (status.kind !== "file") {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot open inode ${String(inode)}: it is a ${status.kind}, wanted a file`,
+      );
+    }
+    if (options.truncate === true && status.size > 0) status = await this.truncate(inode, 0);
+    return new OpenFile(this.#host, this.#file(inode), status, options);
+  }
+
+  async statFs(): Promise<{ inodes: number; capacityBytes: number; usedBytes: number }> {
+    return this.#read(masterApi.statFs, {});
+  }
+
+  /** Drops cached copies of a persisted file; answers how many containers were asked to go. */
+  async free(inode: InodeId): Promise<number> {
+    return (await this.#read(masterApi.free, { inode })).containers;
+  }
+
+  /** Resolves when the under storage holds the file's present version. */
+  async waitPersisted(inode: InodeId): Promise<void> {
+    const endMs = this.#clock.monotonicMs() + this.#config.client.operationTimeoutMs;
+    let pauseMs = persistedPollMs.first;
+    for (;;) {
+      const status = await this.#freshStatus(inode);
+      if (status.persistence !== "pending") return;
+      if (this.#clock.monotonicMs() + pauseMs >= endMs) {
+        throw new WeirError(
+          "DeadlineExceeded",
+          `Cannot persist inode ${String(inode)} within ${String(this.#config.client.operationTimeoutMs)} ms: it is still queued`,
+          { outcome: "unknown" },
+        );
+      }
+      await sleep(pauseMs);
+      pauseMs = Math.min(pauseMs * 2, persistedPollMs.longest);
+    }
+  }
+
+  /** What the masters say of an inode, with what this client has written to it and not published yet. */
+  overlaid(status: FileStatus): FileStatus {
+    return this.#files.get(status.inode)?.overlay(status) ?? status;
+  }
+
+  /** Publishes what is written, and lets local files go. */
+  async close(): Promise<void> {
+    const writers = [...this.#files.values()].flatMap((file) => file.writer ?? []);
+    await Promise.all(
+      writers.map(async (writer) => {
+        await writer.flush({ release: true, sync: false }).catch(() => undefined);
+        writer.abandon();
+      }),
+    );
+    await this.#local.close();
+    this.workers.close();
+  }
+
+  #read<Q, S>(method: Method<Q, S>, request: Q): Promise<S> {
+    const deadlineMs = this.#config.client.operationTimeoutMs;
+    return this.#masters.call(method, request, { deadlineMs, idempotent: true });
+  }
+
+  async #freshStatus(inode: InodeId): Promise<FileStatus> {
+    const { status, appliedIndex } = await this.#read(masterApi.getStatus, {
+      inode,
+      consistency: "linearizable",
+    });
+    this.#cache.putStatus(status, appliedIndex);
+    return status;
+  }
+
+  /** The status for a reader, and in the same call where the first bytes are. */
+  async #locate(inode: InodeId): Promise<FileStatus> {
+    const cached = this.#cache.status(inode);
+    if (cached === undefined || this.layouts.cached(inode, cached.version, 0) === undefined) {
+      return (await this.layouts.fetch(inode, 0)).status;
+    }
+    return this.#freshStatus(inode);
+  }
+
+  async #chooseChain(keepers: number, attempt: number): Promise<WorkerId[]> {
+    if (attempt > 0) await this.workers.refresh();
+    const live = await this.workers.live();
+    const candidates = await Promise.all(
+      live.map(async (worker) => ({
+        worker,
+        distrusted: this.workers.distrusts(worker.id),
+        shared: !this.workers.distrusts(worker.id) && (await this.#local.shares(worker.id)),
+      })),
+    );
+    return chooseChain(candidates, keepers, attempt);
+  }
+
+  async #untilFree<T>(attempt: () => Promise<T>): Promise<T> {
+    const endMs = this.#clock.monotonicMs() + this.#config.client.operationTimeoutMs;
+    for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 200)) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const late = this.#clock.monotonicMs() + pauseMs >= endMs;
+        if (!hasCode(error, "LeaseConflict") || late) throw error;
+      }
+      await sleep(pauseMs);
+    }
+  }
+
+  #file(inode: InodeId): SharedFile {
+    let file = this.#files.get(inode);
+    if (file === undefined) {
+      file = new SharedFile(inode);
+      this.#files.set(inode, file);
+    }
+    return file;
+  }
+
+  #onClosed(file: SharedFile): void {
+    if (file.handles.size > 0 || this.#files.get(file.inode) !== file) return;
+    this.#files.delete(file.inode);
+    file.writer?.abandon();
+    if (!file.unlinked) return;
+    this.#session
+      .mutate([{ kind: "release", inode: file.inode }])
+      // The masters let it go with the session at the latest.
+      .catch(() => undefined);
+  }
+
+  /** A command made `name`: its answer enters the cache. */
+  #entered(
+    parent: InodeId,
+    name: string,
+    status: FileStatus | undefined,
+    index: number,
+  ): FileStatus {
+    if (status === undefined) {
+      throw new WeirError("ProtocolError", `Cannot use the answer for "${name}": it has no status`);
+    }
+    this.#cache.invalidateStatus(parent, index);
+    this.#cache.putResult(status, index);
+    this.#cache.putNameResult(parent, name, status.inode, index);
+    return status;
+  }
+
+  /** A command took `name` away, or gave it to another inode. */
+  #left(parent: InodeId, name: string, index: number): void {
+    const inode = this.#cache.name(parent, name);
+    if (inode !== undefined && inode !== "absent") this.#cache.invalidateStatus(inode, index);
+    this.#cache.invalidateStatus(parent, index);
+    this.#cache.invalidateName(parent, name, index);
+  }
+
+  async #changed(
+    inode: InodeId,
+    status: FileStatus | undefined,
+    index: number,
+  ): Promise<FileStatus> {
+    if (status !== undefined) {
+      this.#cache.putResult(status, index);
+      return status;
+    }
+    this.#cache.invalidateStatus(inode, index);
+    return this.#freshStatus(inode);
+  }
+}
+
+function notFound(parent: InodeId, name: string): WeirError {
+  return new WeirError(
+    "NotFound",
+    `Cannot find "${name}" in directory ${String(parent)}: there is no such name`,
+  );
+}

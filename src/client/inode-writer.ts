@@ -1,0 +1,504 @@
+/**
+ * What this client writes to one file, for all handles of the file: takes the write lease at the first write, appends
+ * all bytes to a container on a chain of workers, whatever their place in the file, and publishes them by commits.
+ *
+ * Invariants
+ * 1. Bytes leave the log only when a commit published them, so a worker's death costs nothing but time: they are sent
+ *    again to another chain, under a new write id.
+ * 2. Lease, transfer, commit and truncation run one at a time. Writes only append to the log, which needs the lease but
+ *    waits for nothing else, until the log is full.
+ * 3. After a failure nothing more is taken and all handles get the error: what was not committed is gone as a whole.
+ */
+import type { BlockClient, ContainerWriter } from "../blocks/types.ts";
+import { type Clock, sleep } from "../lib/clock.ts";
+import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
+import type { InodeId, SessionId, WorkerId, WriteId } from "../lib/ids.ts";
+import type { Logger } from "../lib/logger.ts";
+import type { FileStatus, Timestamp, WriteType } from "../rpc/namespace.ts";
+import { unwrap } from "../rpc/commands.ts";
+import { extentsOf, PendingExtents, type Piece } from "./pending-extents.ts";
+import type { Session } from "./session.ts";
+import { WriteLog } from "./write-log.ts";
+
+const chunkBytes = 1024 * 1024;
+/** Bytes taken and not sent yet before a write waits. */
+const unsentLimitBytes = 8 * chunkBytes;
+/** Bytes taken and not committed before they are committed although nobody asked. */
+const uncommittedLimitBytes = 64 * 1024 * 1024;
+/** Pieces of one commit: keeps its command small. */
+const pendingPiecesLimit = 20_000;
+/** A writer that rests for so long publishes what it has and lets others write. */
+const idleMs = 5000;
+/** Chains that may be full before the write is given up. */
+const noSpaceAttempts = 3;
+
+export interface WriteTargets {
+  readonly session: Session;
+  readonly blocks: BlockClient;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly operationTimeoutMs: number;
+  readonly defaultWriteType: WriteType;
+  readonly defaultKeepers: number;
+  /** Workers for a new container; `attempt` counts from 0 the chains that failed before. */
+  chain(keepers: number, attempt: number): Promise<WorkerId[]>;
+  /** Finds out which workers of a chain that failed are to be avoided. */
+  examine(chain: readonly WorkerId[]): Promise<void>;
+  blockSizeBytes(inode: InodeId): Promise<number>;
+  getStatus(inode: InodeId): Promise<FileStatus>;
+  /** A commit or truncation of this client made a new version. */
+  onCommitted(status: FileStatus, index: number): void;
+  /** The writer is dead: `error` is to stick to all handles that write. */
+  onFailure(inode: InodeId, error: WeirError): void;
+}
+
+interface Lease {
+  readonly session: SessionId;
+  readonly writeId: WriteId;
+}
+
+interface Container {
+  readonly writer: ContainerWriter;
+  readonly chain: readonly WorkerId[];
+  /** Log position of its byte 0. */
+  readonly base: number;
+}
+
+export class InodeWriter {
+  readonly #targets: WriteTargets;
+  readonly #inode: InodeId;
+  readonly #keepers: number;
+  readonly #log = new WriteLog();
+  #pending = new PendingExtents();
+  /** Pieces of the commit that is under way: older than those of `#pending`. */
+  #committing: PendingExtents | undefined;
+  #status: FileStatus;
+  #size: number;
+  #mtime: Timestamp | undefined;
+  #lease: Lease | undefined;
+  /** A commit that ends the lease is under way: writes wait for the next one. */
+  #ending = false;
+  #container: Container | undefined;
+  /** Log positions [0, #sent) were handed to the container, [0, #committed) are published. */
+  #sent = 0;
+  #committed = 0;
+  #queue: Promise<unknown> = Promise.resolve();
+  #pumping: Promise<void> | undefined;
+  #failure: WeirError | undefined;
+  #lastWriteMs = 0;
+  /** Wall time of the last write, for `stat` until the commit says the real one. */
+  #writtenAt: Timestamp = { sec: 0, nsec: 0 };
+  #stopIdling: (() => void) | undefined;
+
+  constructor(
+    targets: WriteTargets,
+    status: FileStatus,
+    options: { keepers?: number | undefined; lease?: Lease | undefined } = {},
+  ) {
+    this.#targets = targets;
+    this.#inode = status.inode;
+    this.#status = status;
+    this.#size = status.size;
+    this.#lease = options.lease;
+    this.#keepers = options.keepers ?? this.#keepersFor(status);
+    if (this.#lease !== undefined) this.#watchIdleness();
+  }
+
+  /** The state of the file as its writer sees it. */
+  get status(): FileStatus {
+    if (!this.dirty) return this.#status;
+    const mtime = this.#mtime ?? this.#writtenAt;
+    return { ...this.#status, mtime, ctime: this.#writtenAt, size: this.#size };
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether anything is written that is not committed. */
+  get dirty(): boolean {
+    return this.#pending.count > 0 || (this.#committing?.count ?? 0) > 0;
+  }
+
+  /** Whether the file is still ours in some way: it has data or holds the lease. */
+  get busy(): boolean {
+    return this.dirty || this.#lease !== undefined;
+  }
+
+  /** Appends to the log; resolves when there is room for more. `offset` undefined: at the end of the file. */
+  async write(offset: number | undefined, data: Uint8Array): Promise<void> {
+    while (this.#lease === undefined || this.#ending) {
+      this.#throwFailure();
+      await this.#inTurn(() => this.#takeLease());
+    }
+    this.#throwFailure();
+    const fileOffset = offset ?? this.#size;
+    this.#pending.insert(fileOffset, data.length, this.#log.append(data));
+    this.#size = Math.max(this.#size, fileOffset + data.length);
+    this.#mtime = undefined;
+    const { clock } = this.#targets;
+    this.#lastWriteMs = clock.monotonicMs();
+    const wallMs = Math.floor(clock.wallMs());
+    this.#writtenAt = { sec: Math.floor(wallMs / 1000), nsec: (wallMs % 1000) * 1_000_000 };
+    const unsent = this.#log.end - this.#sent;
+    if (unsent >= chunkBytes) this.#pump();
+    const full =
+      this.#log.end - this.#committed > uncommittedLimitBytes ||
+      this.#pending.count > pendingPiecesLimit;
+    if (full) await this.flush({ release: false, sync: false });
+    else if (unsent > unsentLimitBytes) await this.#pumping;
+    this.#throwFailure();
+  }
+
+  /**
+   * Copies what is written and not committed to where it belongs in `target`, which stands for the file from `offset`
+   * on, and answers what it did not cover.
+   */
+  overlay(target: Uint8Array, offset: number): { offset: number; length: number }[] {
+    let gaps = [{ offset, length: target.length }];
+    for (const layer of [this.#pending, this.#committing]) {
+      if (layer === undefined || layer.count === 0) continue;
+      const left: { offset: number; length: number }[] = [];
+      for (const gap of gaps) {
+        let position = gap.offset;
+        for (const piece of layer.within(gap.offset, gap.length)) {
+          const from = piece.fileOffset - offset;
+          this.#log.copy(piece.logOffset, target.subarray(from, from + piece.length));
+          if (piece.fileOffset > position) {
+            left.push({ offset: position, length: piece.fileOffset - position });
+          }
+          position = piece.fileOffset + piece.length;
+        }
+        const end = gap.offset + gap.length;
+        if (position < end) left.push({ offset: position, length: end - position });
+      }
+      gaps = left;
+    }
+    return gaps;
+  }
+
+  /** The next commit sets this modification time, unless there is a later write. */
+  setModified(mtime: Timestamp): void {
+    this.#mtime = mtime;
+  }
+
+  /**
+   * Publishes all that was written before. `release` ends the lease, so that the write type takes effect; `sync` puts
+   * the bytes on disk where the tier is one.
+   */
+  async flush(options: { release: boolean; sync: boolean }): Promise<void> {
+    this.#throwFailure();
+    await this.#exclusively(() => this.#commit(options));
+    this.#throwFailure();
+  }
+
+  /** Changes the size, after publishing what was written before. */
+  async truncate(size: number): Promise<void> {
+    this.#throwFailure();
+    if (this.dirty) await this.flush({ release: false, sync: false });
+    await this.#inTurn(async () => {
+      const { status, index } = await this.#untilFree(() =>
+        this.#targets.session.execute(
+          { kind: "truncate", inode: this.#inode, size },
+          `Cannot truncate inode ${String(this.#inode)} to ${String(size)} bytes`,
+        ),
+      );
+      const fresh = status ?? (await this.#targets.getStatus(this.#inode));
+      this.#status = fresh;
+      if (this.#pending.count === 0) this.#size = fresh.size;
+      this.#targets.onCommitted(fresh, index);
+    });
+  }
+
+  /** The file's attributes changed by a command of this client. */
+  refresh(status: FileStatus): void {
+    if (status.version >= this.#status.version) this.#status = status;
+  }
+
+  /** Lets go of timers; nothing is published. */
+  abandon(): void {
+    this.#stopIdling?.();
+    void this.#container?.writer.abort().catch(() => undefined);
+  }
+
+  #keepersFor(status: FileStatus): number {
+    switch (status.writeType ?? this.#targets.defaultWriteType) {
+      case "MUST_CACHE":
+      case "ASYNC_THROUGH":
+        return this.#targets.defaultKeepers;
+      case "CACHE_THROUGH":
+      case "THROUGH":
+        return 1;
+    }
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Runs `task` after all tasks before it. */
+  #inTurn(task: () => Promise<void>): Promise<void> {
+    const run = this.#queue.then(task);
+    this.#queue = run.catch(() => undefined);
+    return run;
+  }
+
+  /** As `#inTurn`, for what moves data: what it throws ends the writer. */
+  #exclusively(task: () => Promise<void>): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#failure !== undefined) return;
+      try {
+        await task();
+      } catch (error) {
+        this.#fail(toWeirError(error, `Cannot write inode ${String(this.#inode)}`));
+      }
+    });
+  }
+
+  #fail(error: WeirError): void {
+    this.#failure = error;
+    this.#pending.clear();
+    this.#committing = undefined;
+    this.#log.dropBefore(this.#log.end);
+    this.#stopIdling?.();
+    const container = this.#container;
+    this.#container = undefined;
+    if (container !== undefined) this.#discard(container);
+    if (this.#lease !== undefined && this.#lease.session === this.#targets.session.current) {
+      const { writeId, session } = this.#lease;
+      this.#targets.session
+        .mutate([{ kind: "releaseLease", inode: this.#inode, writeId }], { session })
+        .catch(() => undefined);
+    }
+    this.#lease = undefined;
+    this.#targets.onFailure(this.#inode, error);
+  }
+
+  /** Sends full chunks in the background. */
+  #pump(): void {
+    this.#pumping ??= this.#exclusively(() => this.#send(this.#log.end, false)).finally(() => {
+      this.#pumping = undefined;
+    });
+  }
+
+  /** Waits for a lease that another session holds, until the deadline. */
+  async #untilFree<T>(attempt: () => Promise<T>): Promise<T> {
+    const endMs = this.#targets.clock.monotonicMs() + this.#targets.operationTimeoutMs;
+    for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 200)) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const late = this.#targets.clock.monotonicMs() + pauseMs >= endMs;
+        if (!hasCode(error, "LeaseConflict") || late) throw error;
+      }
+      await sleep(pauseMs);
+    }
+  }
+
+  async #takeLease(): Promise<void> {
+    if (this.#lease !== undefined) return;
+    const { session } = this.#targets;
+    await this.#untilFree(async () => {
+      const id = await session.ensure();
+      const { writeId, status } = await session.execute(
+        { kind: "lease", inode: this.#inode },
+        `Cannot write inode ${String(this.#inode)}`,
+        { session: id },
+      );
+      if (writeId === undefined)
+        throw new WeirError("ProtocolError", "Cannot write: the lease has no id");
+      this.#lease = { session: id, writeId };
+      // Others may have written while we had no lease.
+      const fresh = status ?? (await this.#targets.getStatus(this.#inode));
+      this.#status = fresh;
+      this.#size = fresh.size;
+    });
+    this.#watchIdleness();
+  }
+
+  /** Sends the log up to `to` and gets over workers that fail; with `sealing` also a chunk that is not full. */
+  async #send(to: number, sealing: boolean, flush?: { sync: boolean }): Promise<void> {
+    const endMs = this.#targets.clock.monotonicMs() + this.#targets.operationTimeoutMs;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        while (this.#sent < to) {
+          const chunk = this.#log.chunkAt(this.#sent, sealing);
+          if (chunk === undefined) break;
+          const { writer } = (this.#container ??= await this.#openContainer(endMs, attempt));
+          await writer.write(chunk);
+          this.#sent += chunk.length;
+        }
+        if (flush !== undefined) await this.#container?.writer.flush(flush);
+        return;
+      } catch (error) {
+        await this.#replaceContainer(error, { attempt, endMs });
+      }
+    }
+  }
+
+  async #openContainer(endMs: number, attempt: number): Promise<Container> {
+    const { writeId } = this.#lease!;
+    const chain = await this.#targets.chain(this.#keepers, attempt);
+    const abort = new AbortController();
+    const cancelTimer = this.#targets.clock.after(
+      Math.max(1, endMs - this.#targets.clock.monotonicMs()),
+      () => abort.abort(deadlineExceeded(this.#inode)),
+    );
+    try {
+      const writer = await this.#targets.blocks.openContainer(
+        chain,
+        { inode: this.#inode, writeId },
+        { resumeAt: 0, signal: abort.signal, degrade: true },
+      );
+      return { writer, chain, base: this.#sent };
+    } catch (error) {
+      await this.#targets.examine(chain);
+      throw error;
+    } finally {
+      cancelTimer();
+    }
+  }
+
+  /** Lets a container go without waiting; what was committed of it stays. */
+  #discard({ writer, base }: Container): void {
+    const gone = base < this.#committed ? writer.abort() : writer.close({ keep: false });
+    gone.catch(() => undefined);
+  }
+
+  /** A worker of the chain failed: the bytes that are not committed go to another chain, under a new write id. */
+  async #replaceContainer(
+    error: unknown,
+    { attempt, endMs }: { attempt: number; endMs: number },
+  ): Promise<void> {
+    const failure = toWeirError(error, `Cannot write inode ${String(this.#inode)}`);
+    const heals = hasCode(
+      failure,
+      "Unavailable",
+      "DeadlineExceeded",
+      "NoSpace",
+      "Busy",
+      "NotFound",
+      "Corrupt",
+      "ProtocolError",
+      "Internal",
+    );
+    const full = failure.code === "NoSpace" && attempt >= noSpaceAttempts;
+    if (!heals || full || this.#targets.clock.monotonicMs() >= endMs) throw failure;
+    this.#targets.logger.warn(
+      { inode: this.#inode, error: failure.message },
+      "a chain of workers failed, writing goes on with another one",
+    );
+    const old = this.#container;
+    this.#container = undefined;
+    await sleep(Math.min(20 * 2 ** attempt, 1000));
+    // A container that never opened has no bytes: its name may be used again.
+    if (old === undefined) return;
+    this.#discard(old);
+    await this.#targets.examine(old.chain);
+    const { session, writeId } = this.#lease!;
+    const { results } = await this.#targets.session.mutate(
+      [
+        { kind: "releaseLease", inode: this.#inode, writeId },
+        { kind: "lease", inode: this.#inode },
+      ],
+      { atomic: true, session },
+    );
+    const doing = `Cannot go on writing inode ${String(this.#inode)}`;
+    unwrap(results[0]!, doing);
+    const lease = unwrap(results[1]!, doing);
+    if (lease.writeId === undefined) throw new WeirError("ProtocolError", `${doing}: no write id`);
+    this.#lease = { session, writeId: lease.writeId };
+    this.#sent = this.#committed;
+  }
+
+  async #commit(options: { release: boolean; sync: boolean }): Promise<void> {
+    if (this.#lease === undefined) return;
+    const nothing = this.#pending.count === 0;
+    if (nothing && !options.release) {
+      if (options.sync) await this.#container?.writer.flush({ sync: true });
+      return;
+    }
+    const target = this.#log.end;
+    const batch = this.#pending;
+    const size = this.#size;
+    const mtime = this.#mtime ?? (nothing ? this.#status.mtime : undefined);
+    this.#pending = new PendingExtents();
+    this.#committing = batch;
+    this.#ending = options.release;
+    try {
+      let extents: ReturnType<typeof extentsOf> = [];
+      if (!nothing) {
+        await this.#send(target, true, { sync: options.sync });
+        extents = await this.#extents(batch.pieces);
+      }
+      const { session, writeId } = this.#lease;
+      const { status, index } = await this.#targets.session.execute(
+        {
+          kind: "commit",
+          inode: this.#inode,
+          writeId,
+          baseVersion: this.#status.version,
+          size,
+          extents,
+          keepers: nothing ? [] : this.#container!.writer.workers,
+          mtime,
+          release: options.release,
+        },
+        `Cannot commit inode ${String(this.#inode)}`,
+        { session },
+      );
+      this.#committing = undefined;
+      this.#committed = target;
+      this.#log.dropBefore(target);
+      const fresh = status ?? (await this.#targets.getStatus(this.#inode));
+      this.#status = fresh;
+      if (this.#pending.count === 0) this.#size = fresh.size;
+      this.#targets.onCommitted(fresh, index);
+      if (options.release) await this.#endLease();
+    } finally {
+      this.#ending = false;
+    }
+  }
+
+  async #extents(pieces: readonly Piece[]): Promise<ReturnType<typeof extentsOf>> {
+    const blockSizeBytes = await this.#targets.blockSizeBytes(this.#inode);
+    const { base } = this.#container!;
+    return extentsOf(pieces, { writeId: this.#lease!.writeId, base, blockSizeBytes });
+  }
+
+  /** After a commit that released the lease: the container is whole. */
+  async #endLease(): Promise<void> {
+    this.#lease = undefined;
+    this.#stopIdling?.();
+    this.#stopIdling = undefined;
+    const container = this.#container;
+    this.#container = undefined;
+    if (container === undefined) return;
+    await container.writer.close({ keep: true }).catch((error: unknown) => {
+      // Its bytes were flushed before the commit; the worker notices the end of the write by itself.
+      this.#targets.logger.debug(
+        { inode: this.#inode, error: String(error) },
+        "container not closed",
+      );
+    });
+  }
+
+  #watchIdleness(): void {
+    this.#stopIdling?.();
+    this.#stopIdling = this.#targets.clock.after(idleMs, () => {
+      if (this.#failure !== undefined || this.#lease === undefined) return;
+      if (this.#targets.clock.monotonicMs() - this.#lastWriteMs < idleMs) {
+        this.#watchIdleness();
+        return;
+      }
+      void this.#exclusively(() => this.#commit({ release: true, sync: false }));
+    });
+  }
+}
+
+function deadlineExceeded(inode: InodeId): WeirError {
+  return new WeirError(
+    "DeadlineExceeded",
+    `Cannot write inode ${String(inode)}: no chain of workers took it in time`,
+  );
+}

@@ -1,0 +1,164 @@
+/** Where the bytes of files are, as the masters last said: per inode, one version, in windows of the file. */
+import type { Clock } from "../lib/clock.ts";
+import { hasCode } from "../lib/errors.ts";
+import type { InodeId } from "../lib/ids.ts";
+import { masterApi } from "../rpc/master-api.ts";
+import type { MasterConnection } from "../rpc/master-connection.ts";
+import type { FileLayout, FileStatus, Segment } from "../rpc/namespace.ts";
+import type { MetadataCache } from "./metadata-cache.ts";
+
+/** Bytes of a file whose layout is fetched at once. */
+export const layoutWindowBytes = 1024 ** 3;
+const capacity = 10_000;
+
+interface Known {
+  readonly version: number;
+  readonly windows: Map<number, FileLayout>;
+}
+
+export class Layouts {
+  readonly #masters: MasterConnection;
+  readonly #clock: Clock;
+  readonly #cache: MetadataCache;
+  readonly #operationTimeoutMs: number;
+  readonly #recoveryWaitMs: number;
+  readonly #known = new Map<InodeId, Known>();
+  #blockSizeBytes: number | undefined;
+
+  constructor(options: {
+    masters: MasterConnection;
+    clock: Clock;
+    cache: MetadataCache;
+    operationTimeoutMs: number;
+    recoveryWaitMs: number;
+  }) {
+    this.#masters = options.masters;
+    this.#clock = options.clock;
+    this.#cache = options.cache;
+    this.#operationTimeoutMs = options.operationTimeoutMs;
+    this.#recoveryWaitMs = options.recoveryWaitMs;
+  }
+
+  /** The cluster's block size in bytes; `inode` is any file. */
+  async blockSizeBytes(inode: InodeId): Promise<number> {
+    if (this.#blockSizeBytes === undefined) await this.#ask(inode, 0, 0, this.#operationTimeoutMs);
+    return this.#blockSizeBytes!;
+  }
+
+  /** The window around `offset` at `version`, if it is known. */
+  cached(inode: InodeId, version: number, offset: number): FileLayout | undefined {
+    const known = this.#known.get(inode);
+    if (known?.version !== version) return undefined;
+    return known.windows.get(Math.floor(offset / layoutWindowBytes));
+  }
+
+  /**
+   * The window around `offset`, linearizable. Of a lost file: waits for its recovery, at most the configured time.
+   * @throws WeirError `Lost` with what can be done
+   */
+  async fetch(inode: InodeId, offset: number): Promise<FileLayout> {
+    const window = Math.floor(offset / layoutWindowBytes);
+    const endMs =
+      this.#clock.monotonicMs() + Math.max(this.#recoveryWaitMs, this.#operationTimeoutMs);
+    for (;;) {
+      const leftMs = endMs - this.#clock.monotonicMs();
+      try {
+        const layout = await this.#ask(
+          inode,
+          window * layoutWindowBytes,
+          layoutWindowBytes,
+          Math.min(leftMs, this.#operationTimeoutMs),
+        );
+        this.#keep(inode, window, layout);
+        return layout;
+      } catch (error) {
+        // A recovery may take longer than an operation: the next call joins it.
+        const waits = hasCode(error, "DeadlineExceeded") && leftMs > this.#operationTimeoutMs;
+        if (!waits) throw error;
+      }
+    }
+  }
+
+  /** Forgets the file; `version` spares what is known of that version. */
+  forget(inode: InodeId, version?: number): void {
+    if (this.#known.get(inode)?.version !== version) this.#known.delete(inode);
+  }
+
+  async #ask(
+    inode: InodeId,
+    offset: number,
+    length: number,
+    deadlineMs: number,
+  ): Promise<FileLayout> {
+    const { layout, appliedIndex } = await this.#masters.call(
+      masterApi.layout,
+      { inode, offset, length, consistency: "linearizable" },
+      { deadlineMs, idempotent: true },
+    );
+    this.#blockSizeBytes = layout.blockSizeBytes;
+    this.#cache.putStatus(layout.status, appliedIndex);
+    return layout;
+  }
+
+  #keep(inode: InodeId, window: number, layout: FileLayout): void {
+    const { version } = layout.status;
+    let known = this.#known.get(inode);
+    this.#known.delete(inode);
+    if (known?.version !== version) known = { version, windows: new Map() };
+    known.windows.set(window, layout);
+    this.#known.set(inode, known);
+    if (this.#known.size > capacity) this.#known.delete(this.#known.keys().next().value!);
+  }
+}
+
+/** The segment of `layout` that holds byte `offset`; undefined where nothing was ever written. */
+export function segmentAt(layout: FileLayout, offset: number): Segment | undefined {
+  const { segments } = layout;
+  let low = 0;
+  let high = segments.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const segment = segments[middle]!;
+    if (segment.fileOffset + segment.length > offset) high = middle;
+    else low = middle + 1;
+  }
+  const segment = segments[low];
+  return segment !== undefined && segment.fileOffset <= offset ? segment : undefined;
+}
+
+/** Where the next segment behind `offset` starts, at most `end`. */
+export function nextSegmentStart(layout: FileLayout, offset: number, end: number): number {
+  for (const segment of layout.segments) {
+    if (segment.fileOffset > offset) return Math.min(segment.fileOffset, end);
+  }
+  return end;
+}
+
+/** Whether two files' states agree on where the bytes [offset, end) are. */
+export function samePlaces(
+  before: FileLayout,
+  after: FileLayout,
+  offset: number,
+  end: number,
+): boolean {
+  return placesOf(before, offset, end) === placesOf(after, offset, end);
+}
+
+function placesOf(layout: FileLayout, offset: number, end: number): string {
+  const places: string[] = [];
+  let previous = "";
+  for (const { fileOffset, length, block } of layout.segments) {
+    if (fileOffset >= end || fileOffset + length <= offset || block === undefined) continue;
+    const from = Math.max(fileOffset, offset);
+    // Where byte 0 of the file would lie: equal for neighbours that are cut differently.
+    const place = `${String(block.writeId)}.${String(block.blockIndex)}@${String(block.offset - fileOffset)}`;
+    if (place !== previous) places.push(`${String(from)}:${place}`);
+    previous = place;
+  }
+  return places.join(" ");
+}
+
+/** True when both are one version of one file. */
+export function sameVersion(a: FileStatus, b: FileStatus): boolean {
+  return a.inode === b.inode && a.version === b.version;
+}

@@ -1,0 +1,418 @@
+/**
+ * The consensus core: a value in, `step`; then, once per turn, one value out, `take`. It has no clock, no disk and no
+ * network of its own, so that one seed replays whole clusters.
+ *
+ * What the host owes it
+ * 1. `tick` at a steady pace; every message that arrives as `receive`.
+ * 2. Output is carried out in the order in which it was taken: `send` at once; `persist` as one write after all before it,
+ *    `persisted` with its sequence when it is durable; `sendAfterPersist` then, also where `persist` is empty; `apply` one
+ *    after the other, `applied` when it is done.
+ * 3. `snapshots`: the state machine's snapshot goes to these followers, and `snapshotDone` says what became of it.
+ */
+import assert from "node:assert/strict";
+import { hasQuorum, isSoleVoter } from "./configuration.ts";
+import {
+  campaign,
+  onRequestVote,
+  onSelfVoteDurable,
+  onTimeoutNow,
+  onVoteReply,
+} from "./election.ts";
+import type { ReadResult } from "./read-index.ts";
+import {
+  advanceCommit,
+  broadcastHeartbeat,
+  onAppend,
+  onAppendReply,
+  onHeartbeat,
+  onHeartbeatReply,
+  onSnapshotDone,
+  sendAppends,
+  startTransfer,
+} from "./replication.ts";
+import { becomeFollower } from "./roles.ts";
+import { type CoreOptions, type Persist, State } from "./state.ts";
+import type { Entry, Index, Message, NodeId, Role, Term } from "./types.ts";
+
+/** What may happen to a node. */
+export type Input =
+  /** `hold`: the own disk stalls; do not campaign. */
+  | { readonly kind: "tick"; readonly hold?: boolean }
+  | { readonly kind: "receive"; readonly message: Message }
+  /** Asks for a point of the log that a linearizable read must reach; `id` comes back in `reads`. */
+  | { readonly kind: "read"; readonly id: number }
+  /** All writes up to this sequence are durable. */
+  | { readonly kind: "persisted"; readonly sequence: number }
+  /** Term and vote of all writes up to this sequence are durable, while entries wait for room on the disk. */
+  | { readonly kind: "hardStatePersisted"; readonly sequence: number }
+  /** The state machine has applied up to here. */
+  | { readonly kind: "applied"; readonly index: Index }
+  /** What became of a snapshot sent to `to`. */
+  | {
+      readonly kind: "snapshotDone";
+      readonly to: NodeId;
+      readonly ok: boolean;
+      readonly index: Index;
+    }
+  /** The state machine was replaced, durably, by a snapshot that `from` sent. */
+  | {
+      readonly kind: "installed";
+      readonly index: Index;
+      readonly term: Term;
+      readonly from: NodeId | undefined;
+    }
+  /** Forget the log up to here; at most what is applied. */
+  | { readonly kind: "compact"; readonly index: Index }
+  /** Hand the leadership over, to the given voter or to the best one. */
+  | { readonly kind: "transfer"; readonly to: NodeId | undefined }
+  | { readonly kind: "stepDown" };
+
+export interface Output {
+  readonly persist: Persist | undefined;
+  readonly send: readonly Message[];
+  readonly sendAfterPersist: readonly Message[];
+  /** Committed, durable here, in order, each once. */
+  readonly apply: readonly Entry[];
+  readonly reads: readonly ReadResult[];
+  /** Followers that need what the log does not hold any more. */
+  readonly snapshots: readonly NodeId[];
+}
+
+/** Where a proposal was put in the log, or why it was not. */
+export type Proposed =
+  | { readonly ok: true; readonly index: Index; readonly term: Term }
+  | { readonly ok: false; readonly code: "NotLeader" | "Busy" };
+
+export class RaftCore {
+  readonly #state: State;
+
+  constructor(options: CoreOptions) {
+    assert(options.appliedIndex >= options.baseIndex, "the state machine is behind the log");
+    this.#state = new State(options);
+    assert(
+      options.appliedIndex <= this.#state.log.lastIndex,
+      "the log ends before what the state machine has applied",
+    );
+  }
+
+  get id(): NodeId {
+    return this.#state.id;
+  }
+  get role(): Role {
+    return this.#state.role;
+  }
+  get term(): Term {
+    return this.#state.term;
+  }
+  get vote(): NodeId | undefined {
+    return this.#state.vote;
+  }
+  get leader(): NodeId | undefined {
+    return this.#state.leader;
+  }
+  get commitIndex(): Index {
+    return this.#state.commitIndex;
+  }
+  get lastIndex(): Index {
+    return this.#state.log.lastIndex;
+  }
+  get baseIndex(): Index {
+    return this.#state.log.baseIndex;
+  }
+  get appliedIndex(): Index {
+    return this.#state.appliedIndex;
+  }
+  /** True when no other node takes part in decisions. */
+  get isAlone(): boolean {
+    return isSoleVoter(this.#state.configuration, this.#state.id);
+  }
+  /** Term of an entry of the log; undefined before its base and behind its end. */
+  termAt(index: number): Term | undefined {
+    return this.#state.log.termAt(index);
+  }
+  /** Entries [from, to) of the log. */
+  entries(from: number, to: number): readonly Entry[] {
+    return this.#state.log.slice(from, to);
+  }
+
+  /**
+   * Appends a command to the leader's log. `Busy`: too much is appended and not applied, or the leadership is being handed
+   * over; nothing is appended then. Empty entries of the protocol itself are never refused.
+   */
+  propose(payload: Uint8Array): Proposed {
+    const state = this.#state;
+    if (state.role !== "leader") return { ok: false, code: "NotLeader" };
+    if (
+      state.transferTarget !== undefined ||
+      state.log.lastIndex - state.appliedIndex >= state.maxUnappliedEntries ||
+      (state.unappliedBytes > 0 && state.unappliedBytes + payload.length > state.maxUnappliedBytes)
+    ) {
+      return { ok: false, code: "Busy" };
+    }
+    const index = (state.log.lastIndex + 1) as Index;
+    state.unappliedBytes += payload.length;
+    state.appendToLog({ index, term: state.term, kind: "command", payload });
+    return { ok: true, index, term: state.term };
+  }
+
+  step(input: Input): void {
+    const state = this.#state;
+    switch (input.kind) {
+      case "tick":
+        tick(state, input.hold ?? false);
+        return;
+      case "receive":
+        receive(state, input.message);
+        return;
+      case "read":
+        if (state.role === "leader") state.reads.add(input.id);
+        else state.readResults.push({ id: input.id, index: undefined });
+        return;
+      case "persisted":
+        persisted(state, input.sequence);
+        return;
+      case "hardStatePersisted":
+        hardStatePersisted(state, input.sequence);
+        return;
+      case "applied":
+        applied(state, input.index);
+        return;
+      case "snapshotDone":
+        if (state.role === "leader") onSnapshotDone(state, input.to, input);
+        return;
+      case "installed":
+        installed(state, input);
+        return;
+      case "compact":
+        assert(input.index <= state.appliedIndex, "a compaction passes what is applied");
+        state.log.compact(input.index);
+        return;
+      case "transfer":
+        startTransfer(state, input.to);
+        return;
+      case "stepDown":
+        if (state.role === "leader") becomeFollower(state, state.term, undefined);
+    }
+  }
+
+  /** What is to be done because of all steps since the last call. */
+  take(): Output {
+    const state = this.#state;
+    if (state.role === "leader") {
+      if (
+        state.reads.isWaiting &&
+        !state.reads.isUnderWay &&
+        state.commitIndex >= state.termStart
+      ) {
+        broadcastHeartbeat(state);
+      }
+      sendAppends(state);
+    }
+    const output: Output = {
+      persist: takePersist(state),
+      send: state.send,
+      sendAfterPersist: state.sendAfterPersist,
+      apply: takeApply(state),
+      reads: state.readResults,
+      snapshots: state.snapshotsWanted,
+    };
+    state.send = [];
+    state.sendAfterPersist = [];
+    state.readResults = [];
+    state.snapshotsWanted = [];
+    return output;
+  }
+}
+
+function takePersist(state: State): Persist | undefined {
+  const { log } = state;
+  const hasEntries = state.persistNext <= log.lastIndex;
+  if (!state.hardStateChanged && !hasEntries && state.persistReset === undefined) return undefined;
+  const persist: Persist = {
+    sequence: ++state.persistSequence,
+    hardState: state.hardStateChanged ? { term: state.term, vote: state.vote } : undefined,
+    reset: state.persistReset,
+    entries: hasEntries ? log.slice(state.persistNext, log.lastIndex + 1) : [],
+  };
+  state.pendingPersists.push({
+    sequence: persist.sequence,
+    hardState: persist.hardState,
+    lastIndex: log.lastIndex,
+  });
+  state.hardStateChanged = false;
+  state.persistReset = undefined;
+  state.persistNext = log.lastIndex + 1;
+  return persist;
+}
+
+function takeApply(state: State): readonly Entry[] {
+  // What is not on the own disk is not applied, even if a quorum has it: after a crash the state machine would be ahead
+  // of the log.
+  const end = Math.min(state.commitIndex, state.durableIndex);
+  if (end <= state.applyCursor) return [];
+  const entries = state.log.slice(state.applyCursor + 1, end + 1);
+  state.applyCursor = end as Index;
+  return entries;
+}
+
+function tick(state: State, hold: boolean): void {
+  state.electionElapsed++;
+  if (state.role !== "leader") {
+    if (state.electionElapsed < state.electionTimeout) return;
+    if (hold) state.drawElectionTimeout();
+    else campaign(state);
+    return;
+  }
+  if (state.transferTarget !== undefined && ++state.transferElapsed >= state.electionTicks) {
+    state.transferTarget = undefined;
+  }
+  for (const progress of state.progress.values()) {
+    if (progress.retryTicks > 0) progress.retryTicks--;
+  }
+  if (state.electionElapsed >= state.electionTicks) {
+    state.electionElapsed = 0;
+    if (!checkQuorum(state)) {
+      becomeFollower(state, state.term, undefined);
+      return;
+    }
+  }
+  if (++state.heartbeatElapsed >= state.heartbeatTicks) broadcastHeartbeat(state);
+}
+
+/** A leader that a quorum has not answered for an election timeout steps down (section 6.2 of the dissertation). */
+function checkQuorum(state: State): boolean {
+  const isHeard = hasQuorum(
+    state.configuration,
+    (id) => id === state.id || (state.progress.get(id)?.active ?? false),
+  );
+  for (const progress of state.progress.values()) progress.active = false;
+  return isHeard;
+}
+
+function receive(state: State, message: Message): void {
+  if (message.to !== state.id) return;
+  if (message.term > state.term && !adoptTerm(state, message)) return;
+  if (message.term < state.term) {
+    answerOldTerm(state, message);
+    return;
+  }
+  switch (message.kind) {
+    case "requestVote":
+      onRequestVote(state, message);
+      return;
+    case "voteReply":
+      onVoteReply(state, message);
+      return;
+    case "append":
+      onAppend(state, message);
+      return;
+    case "heartbeat":
+      onHeartbeat(state, message);
+      return;
+    case "timeoutNow":
+      onTimeoutNow(state, message.from);
+      return;
+    case "appendReply":
+      if (state.role === "leader") onAppendReply(state, message);
+      return;
+    case "heartbeatReply":
+      if (state.role === "leader") onHeartbeatReply(state, message);
+      return;
+    case "snapshotDone":
+      if (state.role === "leader") onSnapshotDone(state, message.from, message);
+  }
+}
+
+/** Follows a higher term where the message is a reason to; returns whether the message is to be looked at further. */
+function adoptTerm(state: State, message: Message): boolean {
+  if (message.kind === "requestVote") {
+    // Stickiness: who hears a leader neither votes nor raises its term, so that a node that was cut off disturbs nobody.
+    if (state.hearsLeader && !message.transfer) return false;
+    if (message.preVote) return true;
+  }
+  // A granted pre-vote echoes the term that was asked for, which nobody has entered yet.
+  if (message.kind === "voteReply" && message.preVote && message.granted) return true;
+  const isFromLeader = message.kind === "append" || message.kind === "heartbeat";
+  becomeFollower(state, message.term, isFromLeader ? message.from : undefined);
+  return true;
+}
+
+/** Somebody is behind: tell those who act on their term; replies of the past say nothing. */
+function answerOldTerm(state: State, message: Message): void {
+  switch (message.kind) {
+    case "append":
+    case "heartbeat":
+      // A leader of the past, or one that this node left behind by campaigning: either way it must learn the term.
+      state.sendWhenTermDurable(message.from, {
+        kind: "appendReply",
+        ok: false,
+        index: 0 as Index,
+        hintIndex: 0 as Index,
+        hintTerm: 0 as Term,
+      });
+      return;
+    case "requestVote":
+      state.sendWhenTermDurable(message.from, {
+        kind: "voteReply",
+        preVote: message.preVote,
+        granted: false,
+      });
+      return;
+    case "voteReply":
+    case "appendReply":
+    case "heartbeatReply":
+    case "snapshotDone":
+    case "timeoutNow":
+  }
+}
+
+function persisted(state: State, sequence: number): void {
+  while (state.pendingPersists.length > 0 && state.pendingPersists[0]!.sequence <= sequence) {
+    const { hardState, lastIndex } = state.pendingPersists.shift()!;
+    if (hardState !== undefined) state.durableHardState = hardState;
+    state.durableIndex = Math.max(state.durableIndex, lastIndex);
+  }
+  countSelfVote(state);
+  if (state.role === "leader") advanceCommit(state);
+}
+
+function hardStatePersisted(state: State, sequence: number): void {
+  for (const pending of state.pendingPersists) {
+    if (pending.sequence > sequence) break;
+    if (pending.hardState !== undefined) state.durableHardState = pending.hardState;
+  }
+  countSelfVote(state);
+}
+
+function countSelfVote(state: State): void {
+  const { term, vote } = state.durableHardState;
+  if (term === state.term && vote === state.id) onSelfVoteDurable(state);
+}
+
+function applied(state: State, index: Index): void {
+  assert(index <= state.applyCursor, "the state machine applied what it was not given");
+  if (index <= state.appliedIndex) return;
+  if (state.role === "leader") {
+    for (const entry of state.log.slice(state.appliedIndex + 1, index + 1)) {
+      state.unappliedBytes -= entry.payload.length;
+    }
+  }
+  state.appliedIndex = index;
+}
+
+function installed(state: State, input: Extract<Input, { kind: "installed" }>): void {
+  const { index, term, from } = input;
+  if (index > state.commitIndex) {
+    // With the same entry there, what follows it may have been acknowledged: it stays. Else the log conflicts with what
+    // is committed, or ends before it.
+    if (state.log.termAt(index) !== term) {
+      if (state.role !== "follower") becomeFollower(state, state.term, undefined);
+      state.resetLog(index, term);
+    }
+    state.commitTo(index);
+  }
+  if (index > state.applyCursor) state.applyCursor = index;
+  if (index > state.appliedIndex) state.appliedIndex = index;
+  if (from === undefined) return;
+  state.sendWhenDurable(from, { kind: "snapshotDone", ok: true, index: state.commitIndex });
+}

@@ -1,0 +1,99 @@
+/** Elections (section 5.2), with pre-vote and vote stickiness (sections 9.6 and 4.2.3 of the dissertation). */
+import { outcomeOf } from "./configuration.ts";
+import { becomeCandidate, becomeFollower, becomeLeader, becomePreCandidate } from "./roles.ts";
+import type { State } from "./state.ts";
+import type { Message, NodeId, Term } from "./types.ts";
+
+type RequestVote = Extract<Message, { kind: "requestVote" }>;
+type VoteReply = Extract<Message, { kind: "voteReply" }>;
+
+/** The election timeout is over: asks first, campaigns when a quorum would vote for it. */
+export function campaign(state: State): void {
+  if (!state.mayCampaign) {
+    state.drawElectionTimeout();
+    return;
+  }
+  becomePreCandidate(state);
+  requestVotes(state, true, (state.term + 1) as Term);
+  concludeElection(state);
+}
+
+/** Campaigns at once; `transfer`: on behalf of the leader, so that voters need not have lost it. */
+function campaignForReal(state: State, transfer: boolean): void {
+  becomeCandidate(state);
+  state.campaignsForTransfer = transfer;
+  requestVotes(state, false, state.term);
+}
+
+function requestVotes(state: State, preVote: boolean, term: Term): void {
+  const { lastIndex, lastTerm } = state.log;
+  for (const to of state.others) {
+    const body = {
+      kind: "requestVote",
+      preVote,
+      lastIndex,
+      lastTerm,
+      transfer: state.campaignsForTransfer,
+    } as const;
+    // A real request tells of the own vote, which must be durable first. A pre-vote tells of nothing.
+    if (preVote) state.sendNow(to, body, term);
+    else state.sendWhenDurable(to, body, term);
+  }
+}
+
+/** The own vote of this term has reached the disk: from now on it counts. */
+export function onSelfVoteDurable(state: State): void {
+  if (state.role !== "candidate" || state.votes.has(state.id)) return;
+  state.votes.set(state.id, true);
+  concludeElection(state);
+}
+
+/** Called for a request whose term is at least ours, or for any pre-vote. */
+export function onRequestVote(state: State, message: RequestVote): void {
+  const { from, preVote, term } = message;
+  const isFree =
+    state.vote === from ||
+    (state.vote === undefined && state.leader === undefined) ||
+    (preVote && term > state.term);
+  const granted =
+    isFree && term >= state.term && state.log.isUpToDate(message.lastIndex, message.lastTerm);
+  if (!granted) {
+    // A refusal carries the own term, so that a candidate that is behind learns of it.
+    state.sendWhenTermDurable(from, { kind: "voteReply", preVote, granted });
+  } else if (preVote) {
+    // The term that was asked for: nothing was promised, and ours may be lower.
+    state.sendWhenTermDurable(from, { kind: "voteReply", preVote, granted }, term);
+  } else {
+    state.setHardState(state.term, from);
+    state.electionElapsed = 0;
+    state.sendWhenDurable(from, { kind: "voteReply", preVote, granted });
+  }
+}
+
+/** Called for a reply of our term, or for a granted pre-vote of the term that we would campaign in. */
+export function onVoteReply(state: State, message: VoteReply): void {
+  const awaited = message.preVote ? "preCandidate" : "candidate";
+  if (state.role !== awaited) return;
+  if (message.preVote && message.granted && message.term !== state.term + 1) return;
+  if (!state.votes.has(message.from)) state.votes.set(message.from, message.granted);
+  concludeElection(state);
+}
+
+function concludeElection(state: State): void {
+  switch (outcomeOf(state.configuration, state.votes)) {
+    case "won":
+      if (state.role === "preCandidate") campaignForReal(state, false);
+      else becomeLeader(state);
+      return;
+    case "lost":
+      becomeFollower(state, state.term, undefined);
+      return;
+    case "open":
+  }
+}
+
+/** The leader hands over: campaign without asking first. */
+export function onTimeoutNow(state: State, from: NodeId): void {
+  if (state.role !== "follower" || state.leader !== from || !state.mayCampaign) return;
+  campaignForReal(state, true);
+}

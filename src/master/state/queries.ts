@@ -12,8 +12,6 @@ import {
   type WorkerId,
   type WriteId,
 } from "../../lib/ids.ts";
-import type { Schema } from "../../lib/schema.ts";
-import type { Command } from "../../rpc/commands.ts";
 import type { FileStatus, LineageInfo, MountInfo } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
 import {
@@ -93,7 +91,7 @@ export function inodeCount(reader: PointReader): number {
 
 /** The id that the next thing of a kind will get. */
 export function nextId(reader: PointReader, name: CounterName): number {
-  return readRecord(reader, storedId as Schema<number>, counterKey(name)) ?? 1;
+  return readRecord(reader, storedId, counterKey(name)) ?? 1;
 }
 
 export function edgeOf(reader: PointReader, parent: InodeId, name: string): Edge | undefined {
@@ -414,43 +412,4 @@ export function pathInStore(path: string, pending: readonly UfsOp[]): string {
     }
   }
   return at;
-}
-
-/**
- * The directories whose names must be loaded before `command` is proposed: otherwise its result is `Stale`, since what
- * the store has there could decide it.
- */
-export function directoriesToLoad(reader: PointReader, of: Command): InodeId[] {
-  const wanted: InodeId[] = [];
-  const add = (directory: InodeId | undefined) => {
-    if (directory === undefined || wanted.includes(directory)) return;
-    const found = inodeOf(reader, directory);
-    if (found?.kind === "directory" && !found.loaded) wanted.push(directory);
-  };
-  const addName = (parent: InodeId, name: string) => {
-    if (edgeOf(reader, parent, name) === undefined) add(parent);
-  };
-  switch (of.kind) {
-    case "create":
-    case "link":
-    case "unlink":
-    case "deleteTree":
-      addName(of.parent, of.name);
-      break;
-    case "rmdir":
-    case "mount":
-      addName(of.parent, of.name);
-      add(edgeOf(reader, of.parent, of.name)?.child);
-      break;
-    case "rename":
-      addName(of.sourceParent, of.sourceName);
-      addName(of.targetParent, of.targetName);
-      add(edgeOf(reader, of.targetParent, of.targetName)?.child);
-      break;
-    case "recordLineage":
-      for (const output of of.outputs) addName(output.parent, output.name);
-      break;
-    default:
-  }
-  return wanted;
 }

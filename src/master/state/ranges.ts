@@ -32,37 +32,23 @@ export function rangesOf(entry: EntryPayload, reader: PointReader): KeyRange[] {
     touched.add(id);
   };
   for (const command of commands) {
-    switch (command.kind) {
-      case "commit":
-        touch(command.inode, commitBegin(command));
-        break;
-      case "truncate":
-        touch(command.inode, command.size);
-        break;
-      case "ufsDone": {
-        const action = ufsOpOf(reader, command.op)?.action;
-        if (action?.kind === "persist") touch(action.inode, 0);
-        break;
+    if (command.kind === "commit") touch(command.inode, commitBegin(command));
+    else if (command.kind === "truncate") touch(command.inode, command.size);
+    else if (command.kind === "commitAttempt") {
+      for (const output of command.outputs) touch(output.inode, 0);
+    } else if (command.kind === "ufsDone") {
+      const action = ufsOpOf(reader, command.op)?.action;
+      if (action?.kind === "persist") touch(action.inode, 0);
+    } else if (command.kind === "closeSession") {
+      const { session } = command;
+      ranges.push(leaseRange(session), retainedRange(session), resultRange(session));
+    } else if (command.kind === "reapGarbage") {
+      for (const key of command.keys) {
+        const garbage = parseGarbageKey(key);
+        if (garbage === undefined) continue;
+        touched.add(garbage.inode);
+        ranges.push(extentRange(garbage.inode), containerRange(garbage.inode));
       }
-      case "commitAttempt":
-        for (const output of command.outputs) touch(output.inode, 0);
-        break;
-      case "closeSession":
-        ranges.push(
-          leaseRange(command.session),
-          retainedRange(command.session),
-          resultRange(command.session),
-        );
-        break;
-      case "reapGarbage":
-        for (const key of command.keys) {
-          const garbage = parseGarbageKey(key);
-          if (garbage === undefined) continue;
-          touched.add(garbage.inode);
-          ranges.push(extentRange(garbage.inode), containerRange(garbage.inode));
-        }
-        break;
-      default:
     }
   }
   return ranges;

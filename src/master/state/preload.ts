@@ -1,0 +1,43 @@
+/** What the leader has to load from stores before it proposes a command. */
+import type { InodeId } from "../../lib/ids.ts";
+import type { Command } from "../../rpc/commands.ts";
+import { edgeOf, inodeOf, type PointReader } from "./queries.ts";
+
+/** A name that decides a command; `itself`: so do the names in the directory that has it. */
+interface Decisive {
+  readonly parent: InodeId;
+  readonly name: string;
+  readonly itself: boolean;
+}
+
+function decisiveNames(of: Command): readonly Decisive[] {
+  if (of.kind === "create" || of.kind === "link" || of.kind === "unlink") {
+    return [{ ...of, itself: false }];
+  }
+  if (of.kind === "deleteTree" || of.kind === "unmount") return [{ ...of, itself: false }];
+  if (of.kind === "rmdir" || of.kind === "mount") return [{ ...of, itself: true }];
+  if (of.kind === "recordLineage") return of.outputs.map((each) => ({ ...each, itself: false }));
+  if (of.kind !== "rename") return [];
+  return [
+    { parent: of.sourceParent, name: of.sourceName, itself: false },
+    { parent: of.targetParent, name: of.targetName, itself: true },
+  ];
+}
+
+/**
+ * The directories whose names must be loaded before `command` is proposed: otherwise its result is `Stale`, since what
+ * the store has there could decide it.
+ */
+export function directoriesToLoad(reader: PointReader, command: Command): InodeId[] {
+  const wanted = new Set<InodeId>();
+  const add = (directory: InodeId) => {
+    const found = inodeOf(reader, directory);
+    if (found?.kind === "directory" && !found.loaded) wanted.add(directory);
+  };
+  for (const { parent, name, itself } of decisiveNames(command)) {
+    const found = edgeOf(reader, parent, name);
+    if (found === undefined) add(parent);
+    else if (itself) add(found.child);
+  }
+  return [...wanted];
+}

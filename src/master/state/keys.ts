@@ -166,6 +166,10 @@ export function workerUuidKey(uuid: string): string {
 export function lineageKey(lineage: LineageId): string {
   return `lineage/${id(lineage)}`;
 }
+/** The id in a `lineageKey`. */
+export function lineageOfKey(key: string): LineageId {
+  return idAt(key, key.length - idLength) as LineageId;
+}
 export function lineageRange(after: LineageId | undefined): KeyRange {
   const from = after === undefined ? "lineage/" : lineageKey((after + 1) as LineageId);
   return { from, to: prefixRange("lineage/").to };

@@ -47,3 +47,8 @@ export function layoutOf(home: string): Layout {
 export function logOf(layout: Layout, name: string): string {
   return join(layout.logs, `${name}.log`);
 }
+
+/** The address of a local directory as an under storage; `%` is its only special character. */
+export function fileUri(directory: string): string {
+  return `file://${directory.replaceAll("%", "%25")}`;
+}

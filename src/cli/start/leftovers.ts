@@ -10,6 +10,7 @@ import type { Layout } from "./layout.ts";
 import { isDead, mountAt, unmount } from "./mounts.ts";
 import { readPidFiles, removePidFile } from "./pid-file.ts";
 import { isAlive, signalProcess } from "./process-identity.ts";
+import { stopS3 } from "./s3-server.ts";
 
 const supervisorName = "supervisor";
 const graceMs = 3000;
@@ -48,6 +49,7 @@ export async function clearLeftovers(layout: Layout): Promise<string[]> {
     graceMs,
   );
   for (const { name } of left) removePidFile(layout.run, name);
+  await stopS3(layout);
   return done;
 }
 

@@ -7,7 +7,6 @@
  * 2. After `stop` there is no process, no mount and, unless `keep`, no file of it.
  */
 import { existsSync, mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { sleep } from "../../lib/clock.ts";
 import type { Config } from "../../lib/config.ts";
 import { WeirError } from "../../lib/errors.ts";
@@ -28,6 +27,7 @@ import { mountAt, unmount } from "./mounts.ts";
 import { autoPorts, type ClusterPorts, requireFree, usualPorts } from "./ports.ts";
 import { requireFuse, requireNatsServer, requireSpace } from "./preflight.ts";
 import { argumentsOf } from "./programs.ts";
+import { stopS3 } from "./s3-server.ts";
 
 export interface LocalClusterOptions {
   readonly home: string;
@@ -254,7 +254,7 @@ async function takeDown(parts: Parts, options: { keepLogs: boolean }): Promise<v
     await unmount(layout.mountPoint);
   }
   await Promise.all(others.map((child) => child.stop(graceMs)));
-  await parts.nats.stop(1000);
+  await Promise.all([parts.nats.stop(1000), stopS3(layout)]);
   if (!parts.keep) {
     rmSync(layout.memory, { recursive: true, force: true });
     wipeState(layout, options.keepLogs ? ["logs"] : []);
@@ -273,9 +273,4 @@ function removeIfEmpty(...directories: readonly string[]): void {
       // It holds something: not ours to remove.
     }
   }
-}
-
-/** The tiers' directories of one worker, whose loss the tour plays. */
-export function memoryTierOf(layout: Layout, worker: string): string {
-  return join(layout.memory, worker);
 }

@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { type Config, loadConfig, type TierConfig } from "../../lib/config.ts";
-import type { Layout } from "./layout.ts";
+import { fileUri, type Layout } from "./layout.ts";
 import type { ClusterPorts } from "./ports.ts";
 
 /** Space that the tiers may use, in bytes. */
@@ -38,7 +38,7 @@ export function localConfigText(layout: Layout, ports: ClusterPorts, space: Spac
     })),
     nats: { urls: [`nats://127.0.0.1:${String(ports.nats)}`] },
     master: {
-      rootUri: `file://${layout.root}`,
+      rootUri: fileUri(layout.root),
       // One machine, no network between: a silent worker is known to be gone sooner than the default.
       workerTimeoutMs: 5000,
       // Three masters share this disk; each fills a quarter of this before it opens the next segment.

@@ -1,0 +1,327 @@
+/** `weir fs`: the namespace from the command line. Transfers of whole trees are in transfer.ts. */
+import { createHash } from "node:crypto";
+import { pipeline } from "node:stream/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { WeirError } from "../../lib/errors.ts";
+import type { FileStatus } from "../../rpc/namespace.ts";
+import { type CliContext, type CommonOptions, withClient, withCommonOptions } from "../context.ts";
+import { answer, bytesText, countText, table } from "../output.ts";
+import { parsePath, showPath } from "../paths.ts";
+import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
+import { getFile, getTree, putStream, putTree, type WriteOptions } from "./transfer.ts";
+
+type FsCommand = (name: string, description: string, examples: readonly string[]) => Command;
+
+export function registerFs(program: Command, context: CliContext): void {
+  const fs = program
+    .command("fs")
+    .helpCommand(false)
+    .description("files, directories and mounts of the namespace");
+  fs.addHelpText(
+    "after",
+    "\nExamples:\n  $ weir fs ls /\n  $ weir fs put report.csv /reports/today.csv",
+  );
+  const command: FsCommand = (name, description, examples) =>
+    withCommonOptions(fs.command(name))
+      .description(description)
+      .addHelpText(
+        "after",
+        `\nExamples:\n${examples.map((each) => `  $ weir fs ${each}`).join("\n")}`,
+      );
+  registerReading(command, context);
+  registerWriting(command, context);
+  registerMounts(command, context);
+  registerPlacement(command, context);
+}
+
+function registerReading(command: FsCommand, context: CliContext): void {
+  command("ls [path]", "list a directory, in byte order of the names", [
+    "ls /",
+    "ls --recursive /data",
+    "ls --json /data",
+  ])
+    .option("-r, --recursive", "with everything below")
+    .action((path: string | undefined, options: CommonOptions & { recursive?: true }) =>
+      withClient(context, options, (client, output) =>
+        listTo(output, client, parsePath(path ?? "/"), options.recursive === true),
+      ),
+    );
+  command("cat <path...>", "write the bytes of files to standard output", [
+    "cat /data/a.txt | head",
+  ]).action((paths: string[], options: CommonOptions) =>
+    withClient(context, options, async (client, output) => {
+      for (const path of paths) {
+        if (output.json) {
+          const chunks: Uint8Array[] = [];
+          for await (const chunk of client.readFile(parsePath(path))) chunks.push(chunk);
+          const content = Buffer.concat(chunks);
+          answer(
+            output,
+            { path, size: content.length, base64: content.toString("base64") },
+            () => "",
+          );
+        } else await copyOut(client.readFile(parsePath(path)), context);
+      }
+    }),
+  );
+  command(
+    "get <path> <local>",
+    "copy a file, or a whole tree, to the local disk (- is standard output)",
+    ["get /data/a.txt a.txt", "get --recursive /data ./data"],
+  )
+    .option("-r, --recursive", "a directory with everything below")
+    .action((path: string, local: string, options: CommonOptions & { recursive?: true }) =>
+      withClient(context, options, async (client, output) => {
+        const from = parsePath(path);
+        if (local === "-") {
+          await copyOut(client.readFile(from), context);
+          return;
+        }
+        const status = await client.stat(from);
+        if (status.kind === "directory" && options.recursive !== true) {
+          throw new WeirError(
+            "IsDirectory",
+            `Cannot get "${path}": it is a directory, wanted --recursive`,
+          );
+        }
+        const done =
+          status.kind === "directory"
+            ? await getTree(client, from, local)
+            : await getFile(client, from, status, local);
+        answer(
+          output,
+          done,
+          ({ files, bytes }) => `${countText(files)} files, ${bytesText(bytes)}`,
+        );
+      }),
+    );
+  command("stat <path>", "show what is known of one file or directory", [
+    "stat /data/a.txt",
+  ]).action((path: string, options: CommonOptions) =>
+    withClient(context, options, async (client, output) => {
+      const status = await client.stat(parsePath(path));
+      answer(output, { path, ...statusValue(status) }, () => statusSheet(path, status));
+    }),
+  );
+  command("checksum <path>", "sha256 of a file's bytes, read through Weir", [
+    "checksum /data/a.txt",
+  ]).action((path: string, options: CommonOptions) =>
+    withClient(context, options, async (client, output) => {
+      const hash = createHash("sha256");
+      for await (const chunk of client.readFile(parsePath(path))) hash.update(chunk);
+      answer(
+        output,
+        { path, sha256: hash.digest("hex") },
+        (value) => `${value.sha256}  ${value.path}`,
+      );
+    }),
+  );
+}
+
+function registerWriting(command: FsCommand, context: CliContext): void {
+  const writing = (each: Command) =>
+    each
+      .addOption(
+        new Option(
+          "-w, --write-type <type>",
+          "how the file becomes durable (default: client.writeType)",
+        ).choices(["MUST_CACHE", "ASYNC_THROUGH", "CACHE_THROUGH", "THROUGH"]),
+      )
+      .option(
+        "-k, --keepers <count>",
+        "copies until it is persisted (default: client.keepers)",
+        parseCount,
+      );
+  writing(
+    command(
+      "put <local> <path>",
+      "copy a local file, or a whole tree, into the namespace (- is standard input)",
+      [
+        "put report.csv /reports/today.csv",
+        "put --recursive ./data /data",
+        "put --write-type CACHE_THROUGH report.csv /reports/today.csv",
+      ],
+    ),
+  )
+    .option("-r, --recursive", "a directory with everything below")
+    .action(
+      (local: string, path: string, options: CommonOptions & WriteOptions & { recursive?: true }) =>
+        withClient(context, options, async (client, output) => {
+          const to = parsePath(path);
+          const done =
+            local === "-"
+              ? await putStream(client, context.stdin, to, options)
+              : await putTree(client, local, to, options.recursive === true, options);
+          answer(
+            output,
+            done,
+            ({ files, bytes }) => `${countText(files)} files, ${bytesText(bytes)}`,
+          );
+        }),
+    );
+  command("mkdir <path>", "make a directory", [
+    "mkdir /reports",
+    "mkdir --parents /reports/2026/05",
+  ])
+    .option("-p, --parents", "also those above it; an existing one is fine")
+    .action((path: string, options: CommonOptions & { parents?: true }) =>
+      withClient(context, options, async (client, output) => {
+        const status = await client.mkdir(parsePath(path), { parents: options.parents === true });
+        answer(output, { path, ...statusValue(status) }, () => "");
+      }),
+    );
+  command("mv <from> <to>", "rename a file or directory, replacing a file of that name", [
+    "mv /a /b",
+  ])
+    .option("-n, --no-clobber", "refuse to replace")
+    .action((from: string, to: string, options: CommonOptions & { clobber: boolean }) =>
+      withClient(context, options, async (client, output) => {
+        await client.rename(parsePath(from), parsePath(to), { noReplace: !options.clobber });
+        answer(output, { from, to }, () => "");
+      }),
+    );
+  command("rm <path...>", "remove files, links and empty directories", [
+    "rm /a",
+    "rm --recursive /old",
+  ])
+    .option("-r, --recursive", "directories with everything below")
+    .action((paths: string[], options: CommonOptions & { recursive?: true }) =>
+      withClient(context, options, async (client, output) => {
+        for (const path of paths) {
+          await client.remove(parsePath(path), { recursive: options.recursive === true });
+        }
+        answer(output, { removed: paths }, () => "");
+      }),
+    );
+}
+
+function registerMounts(command: FsCommand, context: CliContext): void {
+  command(
+    "mount <path> <uri>",
+    "mount a store at a path: file:///directory or s3://bucket/prefix",
+    [
+      "mount /data file:///srv/data --read-only",
+      "mount /photos s3://photos --option endpoint=http://127.0.0.1:7480 --option accessKey=… --option secretKey=…",
+    ],
+  )
+    .option("--read-only", "refuse every change below")
+    .option(
+      "-o, --option <key=value>",
+      "of the store; can be given several times",
+      collectPairs,
+      {},
+    )
+    .action(
+      (
+        path: string,
+        uri: string,
+        options: CommonOptions & { readOnly?: true; option: Record<string, string> },
+      ) =>
+        withClient(context, options, async (client, output) => {
+          await client.mount(parsePath(path), uri, {
+            readOnly: options.readOnly === true,
+            options: options.option,
+          });
+          answer(
+            output,
+            { path, uri, readOnly: options.readOnly === true },
+            () => `Mounted ${uri} at ${path}`,
+          );
+        }),
+    );
+  command("unmount <path>", "take a mount away; its store keeps its files", [
+    "unmount /data",
+  ]).action((path: string, options: CommonOptions) =>
+    withClient(context, options, async (client, output) => {
+      await client.unmount(parsePath(path));
+      answer(output, { path }, () => `Unmounted ${path}`);
+    }),
+  );
+  command("mounts", "list the mounts", ["mounts"]).action((options: CommonOptions) =>
+    withClient(context, options, async (client, output) => {
+      const mounts = (await client.mounts()).map((mount) => ({
+        ...mount,
+        path: showPath(mount.path),
+      }));
+      answer(output, mounts, (all) =>
+        table(
+          ["PATH", "STORE", "ACCESS", "OPTIONS"],
+          all.map(({ path, uri, readOnly, options: shown }) => [
+            path,
+            uri,
+            readOnly ? "read-only" : "read-write",
+            Object.entries(shown)
+              .map(([key, value]) => `${key}=${value}`)
+              .join(" "),
+          ]),
+        ),
+      );
+    }),
+  );
+}
+
+function registerPlacement(command: FsCommand, context: CliContext): void {
+  command("persist <path>", "write a file, or all below a directory, to the under storage", [
+    "persist /reports/today.csv",
+    "persist --wait /reports",
+  ])
+    .option("--wait", "until it is there")
+    .action((path: string, options: CommonOptions & { wait?: true }) =>
+      withClient(context, options, async (client, output) => {
+        const wait = options.wait === true;
+        const files = await client.persist(parsePath(path), { wait });
+        answer(output, { path, files, persisted: wait }, () =>
+          wait ? `${countText(files)} files persisted` : `${countText(files)} files queued`,
+        );
+      }),
+    );
+  command("free <path>", "drop the cached copies of persisted files", ["free /data"]).action(
+    (path: string, options: CommonOptions) =>
+      withClient(context, options, async (client, output) => {
+        const containers = await client.free(parsePath(path));
+        answer(
+          output,
+          { path, containers },
+          () => `${countText(containers)} cached copies are going`,
+        );
+      }),
+  );
+  command("locations <path>", "which workers have a file's bytes, and where it lies in its store", [
+    "locations /data/a.txt",
+  ]).action((path: string, options: CommonOptions) =>
+    withClient(context, options, async (client, output) => {
+      const at = parsePath(path);
+      const status: FileStatus = await client.stat(at);
+      if (status.kind !== "file") {
+        throw new WeirError(
+          "InvalidArgument",
+          `Cannot locate "${path}": it is a ${status.kind}, wanted a file`,
+        );
+      }
+      answer(output, { path, ...locationsOf(await client.locations(at)) }, locationsText);
+    }),
+  );
+}
+
+async function copyOut(source: AsyncIterable<Uint8Array>, context: CliContext): Promise<void> {
+  await pipeline(source, async (chunks: AsyncIterable<Uint8Array>) => {
+    for await (const chunk of chunks) {
+      await new Promise<void>((resolve) => {
+        context.stdout.write(chunk, resolve);
+      });
+    }
+  });
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= 8) return count;
+  throw new InvalidArgumentError("wanted a number from 1 to 8");
+}
+
+/** Collects `key=value` given several times. */
+export function collectPairs(text: string, before: Record<string, string>): Record<string, string> {
+  const place = text.indexOf("=");
+  if (place <= 0) throw new InvalidArgumentError("wanted key=value");
+  return { ...before, [text.slice(0, place)]: text.slice(place + 1) };
+}

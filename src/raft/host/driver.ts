@@ -1,0 +1,248 @@
+/**
+ * One node's turns: everything that has arrived goes into the core, then one output comes out and is carried out. Turns
+ * run after the sockets were read, so that what came in together is handled together.
+ *
+ * Invariants
+ * 1. Messages that have arrived go into the core before a tick does.
+ * 2. After an error nothing is carried out any more.
+ */
+import type { Clock } from "../../lib/clock.ts";
+import { WeirError } from "../../lib/errors.ts";
+import type { Logger } from "../../lib/logger.ts";
+import type { Journal } from "../journal.ts";
+import type { Input, Output, Proposed, RaftCore } from "../core.ts";
+import type { Entry, Index, Message, NodeId, Term } from "../types.ts";
+import { Applier } from "./applier.ts";
+import { Persister } from "./persister.ts";
+import { Ticker } from "./ticker.ts";
+
+/** Entries are forgotten in steps of this share of those that are kept, not one by one. */
+const compactionStep = 0.1;
+
+export interface DriverOptions {
+  readonly core: RaftCore;
+  readonly journal: Journal;
+  readonly machine: {
+    readonly appliedIndex: number;
+    apply(entries: readonly Entry[]): Promise<void>;
+    flushedIndex(): { index: number; term: number };
+  };
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly tickMs: number;
+  readonly electionTicks: number;
+  readonly retainedEntries: number;
+  /** Calls back after the sockets that are readable now were read: `setImmediate`. */
+  readonly afterPoll: (callback: () => void) => void;
+  readonly send: (messages: readonly Message[]) => void;
+  readonly sendSnapshot: (to: NodeId) => void;
+  /** Lowest index that a snapshot under way needs the log to begin behind; infinite when there is none. */
+  readonly snapshotFloor: () => number;
+  /** Role, term or leader changed. */
+  readonly onChange: () => void;
+  readonly onFatal: (error: Error) => void;
+}
+
+interface Reader {
+  resolve(index: Index): void;
+  reject(error: WeirError): void;
+}
+
+export class Driver {
+  readonly core: RaftCore;
+  readonly #options: DriverOptions;
+  readonly #ticker: Ticker;
+  readonly #persister: Persister;
+  readonly #applier: Applier;
+  #inbox: Message[] = [];
+  #isTickDue = false;
+  #isTurnDue = false;
+  #isStopped = false;
+  /** Waiting for the next turn, and by the id under which the core was asked. */
+  #newReaders: Reader[] = [];
+  readonly #readers = new Map<number, Reader[]>();
+  #readId = 0;
+  #shown = "";
+
+  constructor(options: DriverOptions) {
+    this.#options = options;
+    this.core = options.core;
+    const { clock, tickMs, afterPoll, journal, logger, send, machine } = options;
+    const onFatal = (error: unknown) => this.#fail(error);
+    this.#persister = new Persister({
+      journal,
+      clock,
+      logger,
+      send,
+      onFatal,
+      onPersisted: (sequence) => this.step({ kind: "persisted", sequence }),
+      onHardStatePersisted: (sequence) => this.step({ kind: "hardStatePersisted", sequence }),
+    });
+    this.#applier = new Applier({
+      machine,
+      onFatal,
+      onApplied: (index) => {
+        this.step({ kind: "applied", index });
+      },
+    });
+    this.#ticker = new Ticker({
+      clock,
+      tickMs,
+      afterPoll,
+      onTick: () => {
+        this.#isTickDue = true;
+        this.#wake();
+      },
+    });
+  }
+
+  /** Takes a message that has arrived; it is looked at in the next turn. */
+  receive(message: Message): void {
+    if (this.#isStopped) return;
+    this.#inbox.push(message);
+    this.#wake();
+  }
+
+  step(input: Input): void {
+    if (this.#isStopped) return;
+    this.#guard(() => this.core.step(input));
+    this.#wake();
+  }
+
+  propose(payload: Uint8Array): Proposed {
+    const proposed = this.core.propose(payload);
+    if (proposed.ok) this.#wake();
+    return proposed;
+  }
+
+  /** The point of the log that a linearizable read must reach. All calls of a turn share one round. */
+  readIndex(): Promise<Index> {
+    if (this.#isStopped) return Promise.reject(notLeader());
+    return new Promise((resolve, reject) => {
+      this.#newReaders.push({ resolve, reject });
+      this.#wake();
+    });
+  }
+
+  /** Runs `task` while the state machine does nothing else. */
+  betweenApplies(task: () => Promise<void>): void {
+    this.#applier.between(task);
+  }
+
+  /** Resolves when no call to the journal or to the state machine is under way any more. */
+  async stop(): Promise<void> {
+    this.#halt();
+    await Promise.all([this.#persister.stop(), this.#applier.stop()]);
+  }
+
+  #wake(): void {
+    if (this.#isTurnDue || this.#isStopped) return;
+    this.#isTurnDue = true;
+    this.#options.afterPoll(() => {
+      this.#isTurnDue = false;
+      if (!this.#isStopped) this.#guard(() => this.#turn());
+    });
+  }
+
+  #turn(): void {
+    const { core } = this;
+    const inbox = this.#inbox;
+    this.#inbox = [];
+    for (const message of inbox) core.step({ kind: "receive", message });
+    if (this.#isTickDue) this.#tick();
+    if (this.#newReaders.length > 0) {
+      const id = ++this.#readId;
+      this.#readers.set(id, this.#newReaders);
+      this.#newReaders = [];
+      core.step({ kind: "read", id });
+    }
+    this.#carryOut(core.take());
+    this.#showChange();
+  }
+
+  #tick(): void {
+    this.#isTickDue = false;
+    const { core } = this;
+    const { journal, tickMs, electionTicks } = this.#options;
+    const longestTimeoutMs = 2 * electionTicks * tickMs;
+    const isStalled = journal.oldestWriteAgeMs() > longestTimeoutMs && !core.isAlone;
+    if (isStalled && core.role === "leader") {
+      this.#options.logger.warn(
+        { writeAgeMs: journal.oldestWriteAgeMs() },
+        "the disk stalls: giving up leadership",
+      );
+      core.step({ kind: "stepDown" });
+    } else if (core.role === "leader" && this.#persister.fullDiskAgeMs() > longestTimeoutMs) {
+      // Goes to a follower only if that one has written everything, so it has room.
+      core.step({ kind: "transfer", to: undefined });
+    }
+    core.step({ kind: "tick", hold: isStalled });
+    this.#compact();
+  }
+
+  #carryOut(output: Output): void {
+    this.#options.send(output.send);
+    this.#persister.submit(output.persist, output.sendAfterPersist);
+    if (output.apply.length > 0) this.#applier.push(output.apply);
+    for (const { id, index } of output.reads) {
+      const readers = this.#readers.get(id) ?? [];
+      this.#readers.delete(id);
+      for (const reader of readers) {
+        if (index === undefined) reader.reject(notLeader());
+        else reader.resolve(index);
+      }
+    }
+    for (const to of output.snapshots) this.#options.sendSnapshot(to);
+  }
+
+  /** Forgets what the state machine has on disk, but for a tail for slow followers. */
+  #compact(): void {
+    const { machine, retainedEntries, snapshotFloor } = this.#options;
+    const { core } = this;
+    const wanted = Math.min(
+      machine.flushedIndex().index - retainedEntries,
+      core.appliedIndex,
+      snapshotFloor(),
+    );
+    if (wanted < core.baseIndex + Math.max(1, Math.floor(retainedEntries * compactionStep))) return;
+    const index = wanted as Index;
+    this.#persister.compact(index, core.termAt(index) as Term);
+    core.step({ kind: "compact", index });
+  }
+
+  #showChange(): void {
+    const { role, term, leader } = this.core;
+    const shown = `${role} ${term} ${leader ?? ""}`;
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    this.#options.logger.info({ role, term, leader }, "consensus role");
+    this.#options.onChange();
+  }
+
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#isStopped) return;
+    this.#halt();
+    this.#options.onFatal(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  #halt(): void {
+    this.#isStopped = true;
+    this.#ticker.stop();
+    const readers = [...this.#newReaders, ...[...this.#readers.values()].flat()];
+    this.#newReaders = [];
+    this.#readers.clear();
+    for (const reader of readers) reader.reject(notLeader());
+  }
+}
+
+function notLeader(): WeirError {
+  return new WeirError("NotLeader", "Cannot read here: this master does not lead");
+}

@@ -1,0 +1,248 @@
+/**
+ * A master: journal, state, consensus and RPC put together. Clients see it once it listens; it answers `NotLeader`
+ * until it leads.
+ */
+import { randomUUID } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type Clock, systemClock, systemRandom } from "../lib/clock.ts";
+import type { Config, MasterAddress } from "../lib/config.ts";
+import { WeirError } from "../lib/errors.ts";
+import type { Logger } from "../lib/logger.ts";
+import { openJournal } from "../journal/journal.ts";
+import { RaftNode } from "../raft/node.ts";
+import { RpcServer } from "../rpc/server.ts";
+import { ChangeFeed } from "./services/change-feed.ts";
+import { LeaderServices } from "./services/leader-services.ts";
+import { Leadership, type Reign } from "./services/leadership.ts";
+import { Locations } from "./services/locations.ts";
+import { type AppliedEvent, MachineHost } from "./services/machine-host.ts";
+import type { MasterParts } from "./services/parts.ts";
+import { Proposer } from "./services/proposer.ts";
+import { serveCluster } from "./services/serve-cluster.ts";
+import { serveLineage } from "./services/serve-lineage.ts";
+import { serveNamespace } from "./services/serve-namespace.ts";
+import { serveSessions } from "./services/serve-sessions.ts";
+import { serveWorkers } from "./services/serve-workers.ts";
+import { WorkerRegistry } from "./services/worker-registry.ts";
+import { clockOf, clusterOf } from "./state/queries.ts";
+import { openStateStore } from "./store/level-store.ts";
+
+export interface RunningMaster {
+  readonly rpcPort: number;
+  readonly raftPort: number;
+  /** Resolves when the master cannot go on; the process is to exit. */
+  readonly failure: Promise<Error>;
+  /** Closes connections, flushes the state and closes all files. */
+  stop(): Promise<void>;
+}
+
+/** How often the state is asked to be on disk, so that the log can be compacted behind it. */
+const flushEveryMs = 1000;
+
+/**
+ * Starts the master `name` of the configuration, with its files in `master.dataDir`/`name`.
+ * @throws WeirError `ConfigInvalid` for an unknown name; `Corrupt` for a damaged journal; `Unavailable` for a port or a
+ *   directory in use
+ */
+export async function startMaster(
+  config: Config,
+  name: string,
+  logger: Logger,
+): Promise<RunningMaster> {
+  const own = config.masters.find((master) => master.name === name);
+  if (own === undefined) {
+    const known = config.masters.map((master) => master.name).join(", ");
+    throw new WeirError(
+      "ConfigInvalid",
+      `Cannot start master "${name}": the configuration names ${known}`,
+    );
+  }
+  const opened: { close(): Promise<void> }[] = [];
+  try {
+    return await start(config, own, logger, opened);
+  } catch (error) {
+    for (const each of opened.reverse()) await each.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+async function start(
+  config: Config,
+  own: MasterAddress,
+  logger: Logger,
+  opened: { close(): Promise<void> }[],
+): Promise<RunningMaster> {
+  const clock: Clock = systemClock;
+  const directory = join(config.master.dataDir, own.name);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const journal = await openJournal({
+    directory: join(directory, "journal"),
+    segmentBytes: config.master.segmentBytes,
+    reservedDiskBytes: config.master.reservedDiskBytes,
+    clock,
+    logger,
+  });
+  opened.push(journal);
+  const store = await openStateStore({ directory: join(directory, "state"), clock, logger });
+  opened.push(store);
+
+  const feed = new ChangeFeed(store.appliedIndex);
+  const locations = new Locations();
+  const registry = new WorkerRegistry({ clock, locations });
+  const readyServices: { services: LeaderServices | undefined } = { services: undefined };
+  let raft: RaftNode | undefined;
+
+  const machine = new MachineHost({
+    store,
+    onApplied: (event: AppliedEvent) => {
+      const { index, term, applied } = event;
+      leadership.applied(term);
+      if (applied !== undefined) feed.publish({ index, ...applied.changes });
+      proposer.applied(event);
+      readyServices.services?.applied(event);
+    },
+    onInstalled: (index) => {
+      feed.reset(index);
+      proposer.installed(index);
+    },
+  });
+  const leadership: Leadership = new Leadership({
+    clock,
+    logger,
+    addresses: new Map(
+      config.masters.map((each) => [each.name, `${each.host}:${String(each.rpcPort)}`]),
+    ),
+    lastClusterTimeMs: () => clockOf(store).clusterTimeMs,
+    isBootstrapped: () => clusterOf(store) !== undefined,
+    onEmpty: () => proposer.bootstrap(firstCommand(config)),
+    onReign: (reign: Reign) => {
+      readyServices.services = new LeaderServices({
+        config,
+        reader: store,
+        appliedIndex: () => store.appliedIndex,
+        proposer,
+        leadership,
+        locations,
+        registry,
+        reign,
+        clock,
+        logger,
+      });
+      registry.releasePolls();
+      reign.signal.addEventListener("abort", () => {
+        readyServices.services = undefined;
+        proposer.leadershipLost();
+        registry.releasePolls();
+      });
+    },
+  });
+  const proposer: Proposer = new Proposer({
+    clock,
+    leadership,
+    propose: (payload) => {
+      if (raft === undefined) throw leadership.error();
+      return raft.propose(payload);
+    },
+    isStoreFull: () => store.full,
+  });
+
+  let fail: (error: Error) => void = () => undefined;
+  const failure = new Promise<Error>((resolve) => {
+    fail = resolve;
+  });
+  const node = await RaftNode.start({
+    name: own.name,
+    clusterName: config.clusterName,
+    peers: config.masters.map((each) => ({
+      name: each.name,
+      host: each.host,
+      port: each.raftPort,
+    })),
+    listen: { host: own.host, port: own.raftPort },
+    journal,
+    machine,
+    clock,
+    random: systemRandom,
+    logger,
+    tickMs: config.master.tickMs,
+    heartbeatTicks: config.master.heartbeatTicks,
+    electionTicks: config.master.electionTicks,
+    retainedEntries: config.master.retainedEntries,
+    onStatus: (status) => leadership.update(status),
+    onFatal: fail,
+  });
+  raft = node;
+  opened.push({ close: () => node.stop() });
+
+  const server = await RpcServer.listen({ host: own.host, port: own.rpcPort, logger });
+  opened.push(server);
+  const parts: MasterParts = {
+    config,
+    store,
+    machine,
+    raft: node,
+    leadership,
+    proposer,
+    feed,
+    locations,
+    registry,
+    logger,
+    leader: async (signal) => {
+      await leadership.whenReigning(signal);
+      const { services } = readyServices;
+      if (services === undefined) throw leadership.error();
+      await services.ready;
+      return services;
+    },
+  };
+  serveSessions(server, parts);
+  serveNamespace(server, parts);
+  serveWorkers(server, parts);
+  serveLineage(server, parts);
+  serveCluster(server, parts);
+
+  let cancelFlush: () => void = () => undefined;
+  let stopped = false;
+  const flushLater = () => {
+    cancelFlush = clock.after(flushEveryMs, () => {
+      machine
+        .flushNow()
+        .catch((error: unknown) => fail(error instanceof Error ? error : new Error(String(error))))
+        .finally(() => {
+          if (!stopped) flushLater();
+        });
+    });
+  };
+  flushLater();
+
+  return {
+    rpcPort: server.port,
+    raftPort: own.raftPort,
+    failure,
+    async stop() {
+      stopped = true;
+      cancelFlush();
+      leadership.stop();
+      registry.releasePolls();
+      await server.close();
+      await node.stop();
+      await store.close();
+      await journal.close();
+    },
+  };
+}
+
+/** What makes a cluster: its identity and the mount of "/". */
+function firstCommand(config: Config): Parameters<Proposer["bootstrap"]>[0] {
+  return {
+    kind: "bootstrap",
+    clusterId: randomUUID(),
+    clusterName: config.clusterName,
+    blockSizeBytes: config.worker.blockSizeBytes,
+    rootUri: config.master.rootUri,
+    rootOptions: config.master.rootOptions,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+  };
+}

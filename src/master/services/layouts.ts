@@ -1,0 +1,193 @@
+/** Where a file's bytes are: what the state says of its blocks, joined with what the workers told of their copies. */
+import { WeirError } from "../../lib/errors.ts";
+import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
+import type { FileLayout, Segment, UfsObject } from "../../rpc/namespace.ts";
+import type { Inode, UfsOp } from "../state/model.ts";
+import {
+  clusterOf,
+  containerOf,
+  inodeOf,
+  isUnmade,
+  pathInStore,
+  statusOf,
+  ufsPathOf,
+  workerOf,
+} from "../state/queries.ts";
+import type { StateReader } from "../store/types.ts";
+import { extentsOf } from "./listings.ts";
+import type { Locations } from "./locations.ts";
+
+/** A stretch of a container that the file shows. */
+interface Stretch {
+  readonly fileOffset: number;
+  readonly length: number;
+  readonly writeId: WriteId;
+  readonly blockIndex: number;
+  readonly offset: number;
+}
+
+export class Layouts {
+  readonly #reader: StateReader;
+  readonly #locations: Locations;
+  readonly #pendingRenames: (of: Inode) => readonly UfsOp[];
+  readonly #silentMs: (worker: WorkerId) => number;
+
+  constructor(options: {
+    reader: StateReader;
+    locations: Locations;
+    /** Renames of the inode's mount that the store has not seen yet, in order. */
+    pendingRenames: (of: Inode) => readonly UfsOp[];
+    silentMs: (worker: WorkerId) => number;
+  }) {
+    this.#reader = options.reader;
+    this.#locations = options.locations;
+    this.#pendingRenames = options.pendingRenames;
+    this.#silentMs = options.silentMs;
+  }
+
+  /**
+   * The layout of bytes [offset, offset + length) of a file, cut at its end.
+   * @throws WeirError `NotFound`, `IsDirectory`, `InvalidArgument` (no file)
+   */
+  async layoutOf(
+    inode: InodeId,
+    offset = 0,
+    length = Number.MAX_SAFE_INTEGER,
+  ): Promise<FileLayout> {
+    const file = inodeOf(this.#reader, inode);
+    if (file === undefined) {
+      throw new WeirError("NotFound", `Cannot locate inode ${String(inode)}: it does not exist`);
+    }
+    if (file.kind !== "file") {
+      throw new WeirError(
+        file.kind === "directory" ? "IsDirectory" : "InvalidArgument",
+        `Cannot locate inode ${String(inode)}: it is a ${file.kind}`,
+      );
+    }
+    const { blockSizeBytes } = clusterOf(this.#reader)!;
+    const from = Math.min(offset, file.size);
+    const to = Math.min(file.size, from + Math.min(length, file.size - from));
+    const ufs = this.#objectOf(file);
+    const containerSizes = new Map<WriteId, number>();
+    // Everything below but the extents is read in one turn: the answer is of one version.
+    const stretches =
+      file.form === "source"
+        ? sourceStretches(file, from, to, blockSizeBytes)
+        : await this.#extentStretches(file, from, to);
+    if (inodeOf(this.#reader, inode)?.version !== file.version) {
+      return this.layoutOf(inode, offset, length);
+    }
+    const segments: Segment[] = [];
+    let at = from;
+    for (const stretch of stretches) {
+      if (stretch.fileOffset > at) segments.push(hole(at, stretch.fileOffset));
+      const { writeId, blockIndex } = stretch;
+      const size = containerSizes.get(writeId) ?? this.#sizeOf(file, writeId);
+      containerSizes.set(writeId, size);
+      const blockStart = blockIndex * blockSizeBytes;
+      segments.push({
+        fileOffset: stretch.fileOffset,
+        length: stretch.length,
+        block: {
+          writeId,
+          blockIndex,
+          offset: stretch.offset,
+          length: Math.max(
+            stretch.offset + stretch.length,
+            Math.min(blockSizeBytes, size - blockStart),
+          ),
+        },
+        locations: this.#workersWith(inode, writeId, blockIndex),
+      });
+      at = stretch.fileOffset + stretch.length;
+    }
+    if (at < to) segments.push(hole(at, to));
+    return { status: statusOf(file), blockSizeBytes, segments, ufs };
+  }
+
+  /** True when some byte of the file can be read nowhere: neither from a live worker nor from the store. */
+  async isMissing(inode: InodeId): Promise<boolean> {
+    const file = inodeOf(this.#reader, inode);
+    if (file === undefined || file.kind !== "file") return false;
+    return isUnmade(this.#reader, file) || hasLostBytes(await this.layoutOf(inode));
+  }
+
+  /** The first segment that can be read nowhere makes a layout lost; so does an output that was never made. */
+  isLost(layout: FileLayout): boolean {
+    const file = inodeOf(this.#reader, layout.status.inode);
+    return (file !== undefined && isUnmade(this.#reader, file)) || hasLostBytes(layout);
+  }
+
+  async #extentStretches(file: Inode, from: number, to: number): Promise<Stretch[]> {
+    if (from >= to) return [];
+    const stretches: Stretch[] = [];
+    for (const extent of await extentsOf(this.#reader, file.id, { from, to })) {
+      const start = Math.max(extent.fileOffset, from);
+      const end = Math.min(extent.fileOffset + extent.length, to);
+      if (start >= end) continue;
+      stretches.push({
+        fileOffset: start,
+        length: end - start,
+        writeId: extent.writeId,
+        blockIndex: extent.blockIndex,
+        offset: extent.offset + (start - extent.fileOffset),
+      });
+    }
+    return stretches;
+  }
+
+  #objectOf(file: Inode): UfsObject | undefined {
+    if (file.source === undefined) return undefined;
+    const path = ufsPathOf(this.#reader, file);
+    if (path === undefined) return undefined;
+    return {
+      mountId: file.mountId,
+      path: pathInStore(path, this.#pendingRenames(file)),
+      fingerprint: file.source.fingerprint,
+      writeId: file.source.writeId,
+    };
+  }
+
+  #sizeOf(file: Inode, writeId: WriteId): number {
+    if (file.source?.writeId === writeId) return file.source.size;
+    return containerOf(this.#reader, file.id, writeId)?.size ?? 0;
+  }
+
+  /** Keepers first, then cached copies; those not heard of lately last. */
+  #workersWith(inode: InodeId, writeId: WriteId, blockIndex: number): WorkerId[] {
+    const keepers = containerOf(this.#reader, inode, writeId)?.keepers ?? [];
+    const cached = this.#locations.workersWith(inode, writeId, blockIndex);
+    const live = [...new Set([...keepers, ...cached])].filter(
+      (worker) => workerOf(this.#reader, worker)?.state === "live",
+    );
+    const isSilent = (worker: WorkerId) => this.#silentMs(worker) > 3000;
+    return [...live.filter((worker) => !isSilent(worker)), ...live.filter(isSilent)];
+  }
+}
+
+/** The blocks of the store's object that bytes [from, to) lie in. */
+function sourceStretches(file: Inode, from: number, to: number, blockSizeBytes: number): Stretch[] {
+  if (file.source === undefined) return [];
+  const { writeId } = file.source;
+  const end = Math.min(to, file.source.size);
+  const stretches: Stretch[] = [];
+  for (let at = from; at < end; ) {
+    const blockIndex = Math.floor(at / blockSizeBytes);
+    const offset = at - blockIndex * blockSizeBytes;
+    const length = Math.min(blockSizeBytes - offset, end - at);
+    stretches.push({ fileOffset: at, length, writeId, blockIndex, offset });
+    at += length;
+  }
+  return stretches;
+}
+
+function hole(from: number, to: number): Segment {
+  return { fileOffset: from, length: to - from, block: undefined, locations: [] };
+}
+
+function hasLostBytes(layout: FileLayout): boolean {
+  return layout.segments.some(
+    ({ block, locations }) =>
+      block !== undefined && locations.length === 0 && layout.ufs?.writeId !== block.writeId,
+  );
+}

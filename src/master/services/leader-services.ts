@@ -1,0 +1,137 @@
+/** What a master does only while it leads: made at the start of a reign, gone at its end. */
+import type { Clock } from "../../lib/clock.ts";
+import type { Config } from "../../lib/config.ts";
+import type { WorkerId } from "../../lib/ids.ts";
+import type { Logger } from "../../lib/logger.ts";
+import { inodeOf, workerOf, workersOf } from "../state/queries.ts";
+import type { StateReader } from "../store/types.ts";
+import { DirectoryLoader } from "./directory-loader.ts";
+import { Housekeeping } from "./housekeeping.ts";
+import { Layouts } from "./layouts.ts";
+import type { Leadership, Reign } from "./leadership.ts";
+import type { Locations } from "./locations.ts";
+import type { AppliedEvent } from "./machine-host.ts";
+import { PendingRenames } from "./pending-renames.ts";
+import type { Proposer } from "./proposer.ts";
+import { RecoveryService } from "./recovery.ts";
+import { TaskDispatcher } from "./task-dispatcher.ts";
+import { UfsOpQueue } from "./ufs-op-queue.ts";
+import type { WorkerRegistry } from "./worker-registry.ts";
+
+export interface LeaderServicesOptions {
+  readonly config: Config;
+  readonly reader: StateReader;
+  readonly appliedIndex: () => number;
+  readonly proposer: Proposer;
+  readonly leadership: Leadership;
+  readonly locations: Locations;
+  readonly registry: WorkerRegistry;
+  readonly reign: Reign;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export class LeaderServices {
+  readonly reign: Reign;
+  readonly dispatcher: TaskDispatcher;
+  readonly loader: DirectoryLoader;
+  readonly layouts: Layouts;
+  readonly recovery: RecoveryService;
+  readonly #renames: PendingRenames;
+  readonly #ufsOps: UfsOpQueue;
+
+  constructor(options: LeaderServicesOptions) {
+    const { config, reader, appliedIndex, reign, clock, logger } = options;
+    const { proposer, leadership, locations, registry } = options;
+    const propose = proposer.propose.bind(proposer);
+    this.reign = reign;
+    this.dispatcher = new TaskDispatcher({
+      clock,
+      registry,
+      isLive: (worker) => workerOf(reader, worker)?.state === "live",
+      reign,
+    });
+    const dispatcher = this.dispatcher;
+    this.loader = new DirectoryLoader({ reader, appliedIndex, dispatcher, propose, clock, reign });
+    this.#renames = new PendingRenames(reader);
+    this.layouts = new Layouts({
+      reader,
+      locations,
+      pendingRenames: (file) => this.#renames.of(file.mountId),
+      silentMs: (worker) => registry.silentMs(worker),
+    });
+    const layouts = this.layouts;
+    this.recovery = new RecoveryService({
+      reader,
+      propose: (commands) => proposer.propose(commands, reign.signal),
+      runJob: ({ worker, ...assignment }, signal) =>
+        dispatcher.run({ kind: "runJob", ...assignment }, { only: worker, urgent: false }, signal),
+      pickWorker: (preferred) => pickWorker(reader, registry, preferred),
+      layoutOf: (inode) => layouts.layoutOf(inode),
+      isMissing: (inode) => layouts.isMissing(inode),
+      clock,
+      logger,
+      jobAttempts: config.master.jobAttempts,
+    });
+    this.#ufsOps = new UfsOpQueue({
+      reader,
+      dispatcher,
+      propose,
+      layoutOf: async ({ action }) =>
+        action.kind === "persist" && inodeOf(reader, action.inode)?.kind === "file"
+          ? layouts.layoutOf(action.inode)
+          : undefined,
+      clock,
+      logger,
+      reign,
+    });
+    new Housekeeping({
+      reader,
+      appliedIndex,
+      locations,
+      registry,
+      dispatcher,
+      propose,
+      leadership,
+      reign,
+      clock,
+      logger,
+      workerTimeoutMs: config.master.workerTimeoutMs,
+      retiredGraceMs: config.master.retiredGraceMs,
+    });
+    reign.signal.addEventListener("abort", () => {
+      void this.recovery.stop();
+    });
+  }
+
+  /** Resolves when the services know what an earlier leader left behind. */
+  get ready(): Promise<void> {
+    return this.#renames.ready;
+  }
+
+  applied({ applied }: AppliedEvent): void {
+    const events = applied?.events ?? [];
+    if (events.length === 0) return;
+    this.#renames.applied(events);
+    this.#ufsOps.applied(events);
+    for (const event of events) {
+      if (event.kind === "workerLost") this.dispatcher.workerLost(event.worker);
+    }
+  }
+}
+
+/** The first of `preferred`, else the one with most free slots, among workers that are live and were heard of lately. */
+function pickWorker(
+  reader: StateReader,
+  registry: WorkerRegistry,
+  preferred: readonly WorkerId[],
+): WorkerId | undefined {
+  const able = workersOf(reader)
+    .filter(({ id, state }) => state === "live" && registry.silentMs(id) < 3000)
+    .map(({ id }) => id);
+  const slots = (id: WorkerId) => registry.pollOf(id)?.freeSlots ?? 0;
+  return (
+    preferred.find((id) => able.includes(id)) ??
+    able.sort((a, b) => slots(b) - slots(a) || a - b)[0]
+  );
+}

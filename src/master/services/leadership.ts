@@ -1,0 +1,182 @@
+/**
+ * Whether this master leads, and since when it may act as the leader: it does so only once it has applied the no-op of
+ * its own term (only then it has seen all that earlier leaders did) and the cluster has its first command. Also the cluster's own time, which the leader
+ * makes from the last applied value and its monotonic clock.
+ *
+ * Invariants
+ * 1. A reign's signal is aborted as soon as the term or the role changes.
+ * 2. Cluster time never goes back, and stands still while nobody leads.
+ */
+import type { Clock } from "../../lib/clock.ts";
+import type { WeirError } from "../../lib/errors.ts";
+import type { Logger } from "../../lib/logger.ts";
+import type { RaftStatus } from "../../raft/node.ts";
+import { notLeader } from "../../rpc/wire.ts";
+import { abortError } from "./signals.ts";
+
+/** One term of leadership, from the applied no-op to its end. */
+export interface Reign {
+  readonly term: number;
+  /** Aborted when leadership ends, with what is to be answered to whoever waits. */
+  readonly signal: AbortSignal;
+  /** Monotonic time of its start. */
+  readonly sinceMs: number;
+}
+
+export class Leadership {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** RPC addresses of the masters by name. */
+  readonly #addresses: ReadonlyMap<string, string>;
+  readonly #lastClusterTimeMs: () => number;
+  readonly #isBootstrapped: () => boolean;
+  readonly #onEmpty: () => void;
+  readonly #onReign: (reign: Reign) => void;
+  /** The term in which the first command was proposed. */
+  #bootstrapTerm = 0;
+  #status: RaftStatus | undefined;
+  #appliedTerm = 0;
+  #reign: { reign: Reign; controller: AbortController; clusterTimeMs: number } | undefined;
+  /** Who waits for the reign to begin, or for the role to be lost. */
+  #waiting: ((error: WeirError | undefined) => void)[] = [];
+
+  constructor(options: {
+    clock: Clock;
+    logger: Logger;
+    addresses: ReadonlyMap<string, string>;
+    /** Cluster time of the last applied entry. */
+    lastClusterTimeMs: () => number;
+    /** Whether the first command was applied. */
+    isBootstrapped: () => boolean;
+    /** This master leads a cluster without state: the first command is to be proposed. */
+    onEmpty: () => void;
+    /** A reign began: services of the leader start. */
+    onReign: (reign: Reign) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#addresses = options.addresses;
+    this.#lastClusterTimeMs = options.lastClusterTimeMs;
+    this.#isBootstrapped = options.isBootstrapped;
+    this.#onEmpty = options.onEmpty;
+    this.#onReign = options.onReign;
+  }
+
+  /** Takes what consensus says of this node. */
+  update(status: RaftStatus): void {
+    this.#status = status;
+    const running = this.#reign;
+    if (running !== undefined && (status.role !== "leader" || status.term !== running.reign.term)) {
+      this.#reign = undefined;
+      this.#logger.info({ term: running.reign.term }, "leadership ended");
+      running.controller.abort(this.error());
+    }
+    if (status.role !== "leader") this.#release(this.error());
+    this.#begin();
+  }
+
+  /** Takes the term of an entry that was just applied. */
+  applied(term: number): void {
+    if (term === this.#appliedTerm && this.#reign !== undefined) return;
+    this.#appliedTerm = term;
+    this.#begin();
+  }
+
+  get status(): RaftStatus | undefined {
+    return this.#status;
+  }
+
+  /** RPC address of the leader, as far as this master knows. */
+  get leaderAddress(): string | undefined {
+    const name = this.#status?.leaderName;
+    return name === undefined ? undefined : this.#addresses.get(name);
+  }
+
+  /** The reign that is on, if this master leads and is ready to. */
+  get reign(): Reign | undefined {
+    return this.#reign?.reign;
+  }
+
+  /** What to answer to a call that only the leader serves. */
+  error(): WeirError {
+    return notLeader(this.#status?.role === "leader" ? undefined : this.leaderAddress);
+  }
+
+  /**
+   * Resolves with the reign as soon as this master may act as the leader.
+   * @throws WeirError `NotLeader`, or the signal's reason
+   */
+  async whenReigning(signal: AbortSignal): Promise<Reign> {
+    for (;;) {
+      if (this.#reign !== undefined) return this.#reign.reign;
+      if (this.#status?.role !== "leader") throw this.error();
+      await new Promise<void>((resolve, reject) => {
+        const done = (error: WeirError | undefined) => {
+          signal.removeEventListener("abort", onAbort);
+          if (error === undefined) resolve();
+          else reject(error);
+        };
+        const onAbort = () => {
+          this.#waiting = this.#waiting.filter((each) => each !== done);
+          reject(abortError(signal, "Cannot wait for the leader"));
+        };
+        if (signal.aborted) {
+          onAbort();
+          return;
+        }
+        signal.addEventListener("abort", onAbort, { once: true });
+        this.#waiting.push(done);
+      });
+    }
+  }
+
+  /** Cluster time in milliseconds; while this master does not reign, that of the last applied entry. */
+  clusterTimeMs(): number {
+    const applied = this.#lastClusterTimeMs();
+    const running = this.#reign;
+    if (running === undefined) return applied;
+    const elapsedMs = Math.floor(this.#clock.monotonicMs() - running.reign.sinceMs);
+    return Math.max(applied, running.clusterTimeMs + elapsedMs);
+  }
+
+  /** Ends the reign because the process stops. */
+  stop(): void {
+    const running = this.#reign;
+    this.#reign = undefined;
+    this.#status = undefined;
+    running?.controller.abort(this.error());
+    this.#release(this.error());
+  }
+
+  #begin(): void {
+    const status = this.#status;
+    if (
+      status?.role !== "leader" ||
+      this.#appliedTerm !== status.term ||
+      this.#reign !== undefined
+    ) {
+      return;
+    }
+    if (!this.#isBootstrapped()) {
+      if (this.#bootstrapTerm !== status.term) {
+        this.#bootstrapTerm = status.term;
+        this.#onEmpty();
+      }
+      return;
+    }
+    const controller = new AbortController();
+    const reign: Reign = {
+      term: status.term,
+      signal: controller.signal,
+      sinceMs: this.#clock.monotonicMs(),
+    };
+    this.#reign = { reign, controller, clusterTimeMs: this.#lastClusterTimeMs() };
+    this.#logger.info({ term: reign.term }, "leadership began");
+    this.#onReign(reign);
+    this.#release(undefined);
+  }
+
+  #release(error: WeirError | undefined): void {
+    for (const done of this.#waiting.splice(0)) done(error);
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * The state machine as the consensus host drives it: applies committed entries to the store, tells what they did, and
+ * hands out snapshots.
+ *
+ * Invariants
+ * 1. Entries are applied in order, each once; the store's applied index moves with each, whatever its kind.
+ * 2. State changes nowhere else.
+ */
+import { WeirError } from "../../lib/errors.ts";
+import { decode, encode, list, pair, bytes, name } from "../../lib/schema.ts";
+import type { Entry } from "../../raft/types.ts";
+import type { StateMachineHost } from "../../raft/node.ts";
+import { type EntryPayload, entryPayload } from "../../rpc/commands.ts";
+import { type AppliedEntry, applyEntry, rangesOf } from "../state/machine.ts";
+import type { KeyValue, StateStore } from "../store/types.ts";
+import { abortError } from "./signals.ts";
+
+/** What is told of each entry, right after it was applied. `payload` and `applied` are of a command alone. */
+export interface AppliedEvent {
+  readonly index: number;
+  readonly term: number;
+  readonly payload: EntryPayload | undefined;
+  readonly applied: AppliedEntry | undefined;
+}
+
+const snapshotChunk = list(pair(name, bytes));
+
+export class MachineHost implements StateMachineHost {
+  readonly #store: StateStore;
+  readonly #onApplied: (event: AppliedEvent) => void;
+  readonly #onInstalled: (index: number) => void;
+  #appliedTerm: number;
+  #flushed: { index: number; term: number };
+  /** Who waits for an index to be applied. */
+  #waiting: { readonly index: number; resolve(): void }[] = [];
+
+  constructor(options: {
+    store: StateStore;
+    onApplied: (event: AppliedEvent) => void;
+    /** The state was replaced by a snapshot at `index`. */
+    onInstalled: (index: number) => void;
+  }) {
+    this.#store = options.store;
+    this.#onApplied = options.onApplied;
+    this.#onInstalled = options.onInstalled;
+    this.#appliedTerm = options.store.flushedTerm;
+    this.#flushed = { index: options.store.flushedIndex, term: options.store.flushedTerm };
+  }
+
+  get appliedIndex(): number {
+    return this.#store.appliedIndex;
+  }
+
+  get appliedTerm(): number {
+    return this.#appliedTerm;
+  }
+
+  async apply(entries: readonly Entry[]): Promise<void> {
+    for (const entry of entries) {
+      this.#onApplied(
+        entry.kind === "command" ? await this.#applyCommand(entry) : this.#skip(entry),
+      );
+    }
+    this.#wake();
+  }
+
+  /** Resolves when everything up to `index` is applied. Rejects with the signal's reason. */
+  waitApplied(index: number, signal: AbortSignal): Promise<void> {
+    if (this.appliedIndex >= index) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const waiter = {
+        index,
+        resolve: () => {
+          signal.removeEventListener("abort", onAbort);
+          resolve();
+        },
+      };
+      const onAbort = () => {
+        this.#waiting = this.#waiting.filter((each) => each !== waiter);
+        reject(abortError(signal, "Cannot wait for the state"));
+      };
+      if (signal.aborted) {
+        onAbort();
+        return;
+      }
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#waiting.push(waiter);
+    });
+  }
+
+  /** What of the log is on disk as state; kept up by `flushNow`. */
+  flushedIndex(): { index: number; term: number } {
+    return this.#flushed;
+  }
+
+  /** Waits until everything applied so far is on disk. */
+  async flushNow(): Promise<void> {
+    const flushed = await this.#store.flush();
+    if (flushed.index > this.#flushed.index) this.#flushed = flushed;
+  }
+
+  async snapshot(): ReturnType<StateMachineHost["snapshot"]> {
+    const snapshot = await this.#store.snapshot();
+    return {
+      meta: { index: snapshot.index, term: snapshot.term },
+      async *chunks() {
+        for await (const chunk of snapshot.chunks()) yield encode(snapshotChunk, chunk);
+      },
+      close: () => snapshot.close(),
+    };
+  }
+
+  async install(
+    meta: { index: number; term: number },
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    await this.#store.install(meta.index, meta.term, decodeChunks(chunks));
+    this.#appliedTerm = meta.term;
+    this.#flushed = { index: meta.index, term: meta.term };
+    this.#onInstalled(meta.index);
+    this.#wake();
+  }
+
+  async #applyCommand(entry: Entry): Promise<AppliedEvent> {
+    const { index, term } = entry;
+    const payload = decode(entryPayload, entry.payload, `entry ${String(index)}`);
+    const store = this.#store;
+    const ranges = rangesOf(payload, store);
+    if (ranges.length > 0) await store.load(ranges);
+    const applied = applyEntry(store, index, payload);
+    store.applied(index, term);
+    if (ranges.length > 0) store.release(ranges);
+    this.#appliedTerm = term;
+    return { index, term, payload, applied };
+  }
+
+  #skip({ index, term }: Entry): AppliedEvent {
+    this.#store.applied(index, term);
+    this.#appliedTerm = term;
+    return { index, term, payload: undefined, applied: undefined };
+  }
+
+  #wake(): void {
+    const applied = this.appliedIndex;
+    if (this.#waiting.length === 0) return;
+    const ready = this.#waiting.filter((each) => each.index <= applied);
+    if (ready.length === 0) return;
+    this.#waiting = this.#waiting.filter((each) => each.index > applied);
+    for (const each of ready) each.resolve();
+  }
+}
+
+async function* decodeChunks(
+  chunks: AsyncIterable<Uint8Array>,
+): AsyncGenerator<readonly KeyValue[], void, undefined> {
+  for await (const chunk of chunks) {
+    try {
+      yield decode(snapshotChunk, chunk, "snapshot chunk");
+    } catch (cause) {
+      throw new WeirError("Corrupt", "Cannot install a snapshot: a chunk of it is damaged", {
+        cause,
+      });
+    }
+  }
+}

@@ -1,0 +1,63 @@
+/** The parts of a running master that its RPC handlers use, and the point in time that a read is served at. */
+import type { Config } from "../../lib/config.ts";
+import type { Logger } from "../../lib/logger.ts";
+import type { RaftNode } from "../../raft/node.ts";
+import type { InodeId } from "../../lib/ids.ts";
+import type { StateStore } from "../store/types.ts";
+import type { ChangeFeed } from "./change-feed.ts";
+import type { LeaderServices } from "./leader-services.ts";
+import type { Leadership } from "./leadership.ts";
+import type { Locations } from "./locations.ts";
+import type { MachineHost } from "./machine-host.ts";
+import type { Proposer } from "./proposer.ts";
+import type { WorkerRegistry } from "./worker-registry.ts";
+import { abortable } from "./signals.ts";
+
+export interface MasterParts {
+  readonly config: Config;
+  readonly store: StateStore;
+  readonly machine: MachineHost;
+  readonly raft: RaftNode;
+  readonly leadership: Leadership;
+  readonly proposer: Proposer;
+  readonly feed: ChangeFeed;
+  readonly locations: Locations;
+  readonly registry: WorkerRegistry;
+  readonly logger: Logger;
+  /**
+   * The services of the leader, as soon as this master may act as it.
+   * @throws WeirError `NotLeader`, or the reason of `signal`
+   */
+  leader(signal: AbortSignal): Promise<LeaderServices>;
+}
+
+/**
+ * Resolves when the state may be read: at once for a stale read; else when it reflects everything that was acknowledged
+ * before the call.
+ * @throws WeirError `NotLeader`, or the reason of `signal`
+ */
+export async function readPoint(
+  parts: MasterParts,
+  consistency: "linearizable" | "stale",
+  signal: AbortSignal,
+): Promise<void> {
+  if (consistency === "stale") return;
+  await parts.leadership.whenReigning(signal);
+  const index = await abortable(parts.raft.readIndex(), signal, "Cannot confirm the lead");
+  await parts.machine.waitApplied(index, signal);
+}
+
+/** Loads one directory from its store through a worker. */
+export async function loadDirectory(
+  parts: MasterParts,
+  directory: InodeId,
+  signal: AbortSignal,
+): Promise<void> {
+  const leader = await parts.leader(signal);
+  await leader.loader.load(directory, signal);
+}
+
+/** A name or path of bytes, for people. */
+export function shown(path: string): string {
+  return JSON.stringify(Buffer.from(path, "latin1").toString("utf8"));
+}

@@ -1,0 +1,231 @@
+/**
+ * From requests to entries and back: all requests that arrive in one turn of the event loop become one entry, and each
+ * gets its results when the entry has been applied.
+ *
+ * Invariants
+ * 1. A request is answered from an applied entry at the (index, term) that it was proposed at, or with an error that
+ *    says whether it may still be applied.
+ * 2. An entry that another term has overwritten was not applied.
+ * 3. Cluster time of the entries proposed here never goes back.
+ */
+import type { Clock } from "../../lib/clock.ts";
+import { toWeirError, WeirError } from "../../lib/errors.ts";
+import { maxCommandsPerEntry, type Position, type SessionId } from "../../lib/ids.ts";
+import { encode } from "../../lib/schema.ts";
+import type { Command, CommandResult, Request } from "../../rpc/commands.ts";
+import { entryPayload } from "../../rpc/commands.ts";
+import type { AppliedEvent } from "./machine-host.ts";
+import type { Leadership } from "./leadership.ts";
+import { abortError } from "./signals.ts";
+
+/** Largest entry, in bytes: one that is larger delays heartbeats and other entries. */
+const maxEntryBytes = 1024 * 1024;
+/** How long the fate of an entry is awaited after leadership was lost: the next leader decides it within moments. */
+const undecidedMs = 3000;
+
+export interface Outcome {
+  /** What the answer reflects: the place of the request's first command, at its first execution. */
+  readonly position: Position;
+  readonly results: readonly CommandResult[];
+}
+
+interface Waiting {
+  readonly request: Request;
+  resolve(outcome: Outcome): void;
+  reject(error: WeirError): void;
+}
+
+export class Proposer {
+  readonly #clock: Clock;
+  readonly #leadership: Leadership;
+  readonly #propose: (payload: Uint8Array) => { index: number; term: number };
+  readonly #isStoreFull: () => boolean;
+  /** Arrived in this turn of the event loop. */
+  #arrived: Waiting[] = [];
+  /** Proposed and not decided, by log index. */
+  readonly #undecided = new Map<number, { term: number; requests: readonly Waiting[] }>();
+  #lastClusterTimeMs = 0;
+
+  constructor(options: {
+    clock: Clock;
+    leadership: Leadership;
+    propose: (payload: Uint8Array) => { index: number; term: number };
+    isStoreFull: () => boolean;
+  }) {
+    this.#clock = options.clock;
+    this.#leadership = options.leadership;
+    this.#propose = options.propose;
+    this.#isStoreFull = options.isStoreFull;
+  }
+
+  /**
+   * Proposes a request and resolves when it has been applied. When `signal` is aborted first, the fate of the request
+   * is unknown.
+   * @throws WeirError `NotLeader`, `Busy`, `DiskFull`, `InvalidArgument` (too large): nothing was applied; `Unavailable`
+   *   with outcome `unknown`
+   */
+  async submit(request: Request, signal: AbortSignal): Promise<Outcome> {
+    if (request.commands.length > maxCommandsPerEntry) {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot take a request of ${String(request.commands.length)} commands: wanted at most ${String(maxCommandsPerEntry)}`,
+      );
+    }
+    await this.#leadership.whenReigning(signal);
+    if (this.#isStoreFull()) {
+      throw new WeirError("Busy", "Cannot take a command: the disk is behind with the state");
+    }
+    return new Promise<Outcome>((resolve, reject) => {
+      if (signal.aborted) {
+        reject(abortError(signal, "Cannot take a command"));
+        return;
+      }
+      const onAbort = () => {
+        reject(
+          new WeirError("DeadlineExceeded", "Cannot wait for a command to be committed", {
+            cause: signal.reason,
+            outcome: "unknown",
+          }),
+        );
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#arrived.push({
+        request,
+        resolve: (outcome) => {
+          signal.removeEventListener("abort", onAbort);
+          resolve(outcome);
+        },
+        reject: (error) => {
+          signal.removeEventListener("abort", onAbort);
+          reject(error);
+        },
+      });
+      if (this.#arrived.length === 1) setImmediate(() => this.#flush());
+    });
+  }
+
+  /** Commands of the leader itself, in as few entries as they fit in; the results are in their order. */
+  async propose(commands: readonly Command[], signal: AbortSignal): Promise<CommandResult[]> {
+    const pages: Promise<Outcome>[] = [];
+    for (let from = 0; from < commands.length; from += maxCommandsPerEntry) {
+      const page = commands.slice(from, from + maxCommandsPerEntry);
+      pages.push(this.submit(ownRequest(page), signal));
+    }
+    const outcomes = await Promise.all(pages);
+    return outcomes.flatMap((outcome) => outcome.results);
+  }
+
+  /** Proposes the first command of an empty cluster; whether it was applied, the state shows. */
+  bootstrap(command: Command): void {
+    this.#proposeGroup([
+      { request: ownRequest([command]), resolve: () => undefined, reject: () => undefined },
+    ]);
+  }
+
+  /** Takes what has been applied. */
+  applied({ index, term, payload, applied }: AppliedEvent): void {
+    const entry = this.#undecided.get(index);
+    if (entry === undefined) return;
+    this.#undecided.delete(index);
+    if (entry.term !== term || payload === undefined || applied === undefined) {
+      for (const waiting of entry.requests) waiting.reject(this.#leadership.error());
+      return;
+    }
+    entry.requests.forEach((waiting, i) => {
+      waiting.resolve({ position: applied.positions[i]!, results: applied.results[i]! });
+    });
+  }
+
+  /** The state was replaced up to `index`: what became of the entries below cannot be told. */
+  installed(index: number): void {
+    this.#giveUp((place) => place <= index);
+  }
+
+  /** Leadership ended; entries that nobody decides soon are given up. */
+  leadershipLost(): void {
+    const open = new Set(this.#undecided.keys());
+    if (open.size > 0)
+      this.#clock.after(undecidedMs, () => this.#giveUp((index) => open.has(index)));
+  }
+
+  #giveUp(which: (index: number) => boolean): void {
+    for (const [index, entry] of [...this.#undecided]) {
+      if (!which(index)) continue;
+      this.#undecided.delete(index);
+      for (const waiting of entry.requests) {
+        waiting.reject(
+          new WeirError("Unavailable", "Cannot tell whether the command was committed", {
+            outcome: "unknown",
+          }),
+        );
+      }
+    }
+  }
+
+  #flush(): void {
+    const arrived = this.#arrived;
+    this.#arrived = [];
+    let group: Waiting[] = [];
+    let commands = 0;
+    for (const waiting of arrived) {
+      const more = waiting.request.commands.length;
+      if (group.length > 0 && commands + more > maxCommandsPerEntry) {
+        this.#proposeGroup(group);
+        group = [];
+        commands = 0;
+      }
+      group.push(waiting);
+      commands += more;
+    }
+    this.#proposeGroup(group);
+  }
+
+  #proposeGroup(group: readonly Waiting[]): void {
+    try {
+      // A reign may have ended since the requests arrived; then consensus itself refuses.
+      const clusterTimeMs = Math.max(this.#lastClusterTimeMs, this.#leadership.clusterTimeMs());
+      const wallMs = this.#clock.wallMs();
+      const payload = encode(entryPayload, {
+        clusterTimeMs,
+        wallTime: {
+          sec: Math.floor(wallMs / 1000),
+          nsec: Math.floor((wallMs - Math.floor(wallMs / 1000) * 1000) * 1_000_000),
+        },
+        requests: group.map(({ request }) => request),
+      });
+      if (payload.length > maxEntryBytes) {
+        if (group.length === 1) {
+          throw new WeirError(
+            "InvalidArgument",
+            `Cannot take a request of ${String(payload.length)} bytes: wanted at most ${String(maxEntryBytes)}`,
+          );
+        }
+        const middle = group.length >>> 1;
+        this.#proposeGroup(group.slice(0, middle));
+        this.#proposeGroup(group.slice(middle));
+        return;
+      }
+      const { index, term } = this.#propose(payload);
+      this.#lastClusterTimeMs = clusterTimeMs;
+      // The log was cut there since: what stood at this index was never committed.
+      for (const lost of this.#undecided.get(index)?.requests ?? []) {
+        lost.reject(this.#leadership.error());
+      }
+      this.#undecided.set(index, { term, requests: group });
+    } catch (thrown) {
+      const error = toWeirError(thrown, "Cannot propose");
+      const answer = error.code === "NotLeader" ? this.#leadership.error() : error;
+      for (const waiting of group) waiting.reject(answer);
+    }
+  }
+}
+
+function ownRequest(commands: readonly Command[]): Request {
+  return {
+    session: 0 as SessionId,
+    sequence: 0,
+    acknowledgedBelow: 0,
+    atomic: false,
+    commands,
+  };
+}

@@ -1,0 +1,203 @@
+/** RPC: reads of the namespace. */
+import { WeirError } from "../../lib/errors.ts";
+import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
+import { masterApi } from "../../rpc/master-api.ts";
+import type { RpcServer } from "../../rpc/server.ts";
+import {
+  type Found,
+  inodeCount,
+  inodeOf,
+  inodeStatus,
+  isKept,
+  lookup,
+  mountInfoOf,
+  mountOf,
+  mountsOf,
+  mountTargetOf,
+  pathOf,
+  resolvePath,
+  statusOf,
+  ufsPathOf,
+  workersOf,
+} from "../state/queries.ts";
+import { listDirectory, pendingUfsOps } from "./listings.ts";
+import { loadDirectory, type MasterParts, readPoint, shown } from "./parts.ts";
+
+/** Most names in one page of a listing. */
+const longestPage = 10_000;
+
+export function serveNamespace(server: RpcServer, parts: MasterParts): void {
+  const { store, config } = parts;
+  const appliedIndex = () => store.appliedIndex;
+
+  server.handle(masterApi.lookup, async ({ parent, name, consistency }, { signal }) => {
+    await readPoint(parts, consistency, signal);
+    const found = await loaded(parts, () => lookup(store, parent, name), signal);
+    if (!found.found) throw missing(found.code, `Cannot look up ${shown(name)}`);
+    return { appliedIndex: appliedIndex(), status: statusOf(found.inode) };
+  });
+
+  server.handle(masterApi.resolve, async ({ path, consistency }, { signal }) => {
+    await readPoint(parts, consistency, signal);
+    const found = await loaded(parts, () => resolvePath(store, path), signal);
+    if (!found.found) throw missing(found.code, `Cannot find ${shown(path)}`);
+    const { inode, parent } = found;
+    return { appliedIndex: appliedIndex(), status: statusOf(inode), parent };
+  });
+
+  server.handle(masterApi.getStatus, async ({ inode, consistency }, { signal }) => {
+    await readPoint(parts, consistency, signal);
+    const status = inodeStatus(store, inode);
+    if (status === undefined) throw noInode(inode);
+    return { appliedIndex: appliedIndex(), status };
+  });
+
+  server.handle(masterApi.list, async (request, { signal }) => {
+    const { directory, after, consistency } = request;
+    await readPoint(parts, consistency, signal);
+    const found = inodeOf(store, directory);
+    if (found === undefined) throw noInode(directory);
+    if (found.kind !== "directory") {
+      throw new WeirError(
+        "NotDirectory",
+        `Cannot list inode ${String(directory)}: it is a ${found.kind}`,
+      );
+    }
+    if (!found.loaded) await loadDirectory(parts, directory, signal);
+    const limit = Math.min(Math.max(request.limit, 1), longestPage);
+    const reflects = appliedIndex();
+    const page = await listDirectory(store, directory, { after, limit });
+    return { appliedIndex: reflects, ...page };
+  });
+
+  server.handle(masterApi.layout, async (request, { signal }) => {
+    const { inode, offset, length, consistency } = request;
+    await readPoint(parts, consistency, signal);
+    const leader = await parts.leader(signal);
+    let reflects = appliedIndex();
+    let layout = await leader.layouts.layoutOf(inode, offset, length);
+    if (leader.layouts.isLost(layout)) {
+      const patience = AbortSignal.timeout(config.master.recoveryWaitMs);
+      await leader.recovery.recover(inode, AbortSignal.any([signal, patience]));
+      reflects = appliedIndex();
+      layout = await leader.layouts.layoutOf(inode, offset, length);
+      if (leader.layouts.isLost(layout)) {
+        throw new WeirError(
+          "Lost",
+          `Cannot read ${shown(pathOf(store, inode) ?? "")}: it was lost again while it was being rebuilt`,
+        );
+      }
+    }
+    return { appliedIndex: reflects, layout };
+  });
+
+  server.handle(masterApi.pathOf, async ({ inode }, { signal }) => {
+    await readPoint(parts, "linearizable", signal);
+    const path = pathOf(store, inode);
+    if (path === undefined) throw noInode(inode);
+    return { path };
+  });
+
+  server.handle(masterApi.mounts, async (_request, { signal }) => {
+    await readPoint(parts, "linearizable", signal);
+    return { mounts: mountsOf(store).map((mount) => mountInfoOf(store, mount)) };
+  });
+
+  server.handle(masterApi.mountTargets, async (_request, { signal }) => {
+    await readPoint(parts, "linearizable", signal);
+    return { mounts: mountsOf(store).map(mountTargetOf) };
+  });
+
+  server.handle(masterApi.free, async ({ inode }, { signal }) => {
+    await readPoint(parts, "linearizable", signal);
+    const containers = await dropCached(parts, inode, signal);
+    return { containers };
+  });
+
+  server.handle(masterApi.pendingUfsOps, async ({ inode }, { signal }) => {
+    await readPoint(parts, "linearizable", signal);
+    if (inode === undefined) {
+      return { count: mountsOf(store).reduce((sum, mount) => sum + mount.pendingOps, 0) };
+    }
+    const of = inodeOf(store, inode);
+    const path = of === undefined ? undefined : ufsPathOf(store, of);
+    if (of === undefined || path === undefined) return { count: 0 };
+    if (mountOf(store, of.mountId)?.pendingOps === 0) return { count: 0 };
+    let count = 0;
+    for await (const { action } of pendingUfsOps(store, of.mountId)) {
+      const at = action.kind === "rename" ? action.to : action.path;
+      if (path === "" || at === path || at.startsWith(`${path}/`)) count++;
+    }
+    return { count };
+  });
+
+  server.handle(masterApi.statFs, async (_request, { signal }) => {
+    await readPoint(parts, "linearizable", signal);
+    const live = workersOf(store).filter((worker) => worker.state === "live");
+    const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+    return {
+      inodes: inodeCount(store),
+      capacityBytes: sum(live.flatMap(({ tiers }) => tiers.map((tier) => tier.quotaBytes))),
+      usedBytes: sum(live.map(({ id }) => sum(parts.registry.usedBytes(id)))),
+    };
+  });
+}
+
+/** The answer of `find` when no directory that decides it is unknown any more. */
+async function loaded(parts: MasterParts, find: () => Found, signal: AbortSignal): Promise<Found> {
+  let before: InodeId | undefined;
+  for (;;) {
+    const found = find();
+    if (found.found || found.unloaded === undefined || found.unloaded === before) return found;
+    before = found.unloaded;
+    await loadDirectory(parts, found.unloaded, signal);
+  }
+}
+
+/** Asks the workers to drop what they hold of a file without having to keep it; resolves when they have. */
+async function dropCached(
+  parts: MasterParts,
+  inode: InodeId,
+  signal: AbortSignal,
+): Promise<number> {
+  const { store, locations } = parts;
+  const file = inodeOf(store, inode);
+  if (file === undefined) throw noInode(inode);
+  if (file.kind !== "file") return 0;
+  if (file.persistence !== "persisted") {
+    throw new WeirError(
+      "InvalidArgument",
+      `Cannot free ${shown(pathOf(store, inode) ?? "")}: its content is not in the under storage yet`,
+    );
+  }
+  const leader = await parts.leader(signal);
+  const byWorker = new Map<WorkerId, { inode: InodeId; writeId: WriteId }[]>();
+  for (const { worker, writeId } of locations.containersOf(inode)) {
+    if (isKept(store, { worker, inode, writeId })) continue;
+    byWorker.set(worker, [...(byWorker.get(worker) ?? []), { inode, writeId }]);
+  }
+  const dropped = await Promise.all(
+    [...byWorker].map(async ([worker, containers]) => {
+      const result = await leader.dispatcher.run(
+        { kind: "dropContainers", containers, kept: false },
+        { only: worker, urgent: true },
+        signal,
+      );
+      if (result.kind !== "dropped") return 0;
+      // Known before the worker's next report says so.
+      for (const { writeId } of containers) locations.remove(worker, inode, writeId);
+      return containers.length;
+    }),
+  );
+  return dropped.reduce((sum, count) => sum + count, 0);
+}
+
+function noInode(inode: InodeId): WeirError {
+  return new WeirError("NotFound", `Cannot find inode ${String(inode)}: it does not exist`);
+}
+
+function missing(code: "NotFound" | "NotDirectory", doing: string): WeirError {
+  const why =
+    code === "NotFound" ? "no such file or directory" : "a part of the path is no directory";
+  return new WeirError(code, `${doing}: ${why}`);
+}

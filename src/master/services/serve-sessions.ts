@@ -1,0 +1,74 @@
+/** RPC: sessions, and the commands that clients send under them. */
+import { WeirError } from "../../lib/errors.ts";
+import type { InodeId, SessionId } from "../../lib/ids.ts";
+import { type Command, unwrap } from "../../rpc/commands.ts";
+import { masterApi } from "../../rpc/master-api.ts";
+import type { RpcServer } from "../../rpc/server.ts";
+import { directoriesToLoad } from "../state/preload.ts";
+import { loadDirectory, type MasterParts } from "./parts.ts";
+
+/** Rounds of loading before a request is proposed as it is: what it names keeps changing. */
+const loadRounds = 8;
+
+export function serveSessions(server: RpcServer, parts: MasterParts): void {
+  const { proposer, config } = parts;
+
+  server.handle(masterApi.openSession, async ({ clientName }, { signal }) => {
+    const timeoutMs = config.master.sessionTimeoutMs;
+    const [result] = await proposer.propose(
+      [{ kind: "openSession", clientName, timeoutMs }],
+      signal,
+    );
+    return { session: unwrap(result!, "Cannot open a session").id as SessionId, timeoutMs };
+  });
+
+  server.handle(masterApi.keepSession, async ({ session }, { signal }) => {
+    const [result] = await proposer.propose(
+      [{ kind: "touchSessions", sessions: [session] }],
+      signal,
+    );
+    if (unwrap(result!, "Cannot keep a session").id === 0) throw expired(session);
+    return {};
+  });
+
+  server.handle(masterApi.closeSession, async ({ session }, { signal }) => {
+    for (;;) {
+      const [result] = await proposer.propose([{ kind: "closeSession", session }], signal);
+      if (unwrap(result!, "Cannot close a session").id === 0) return {};
+    }
+  });
+
+  server.handle(masterApi.mutate, async (request, { signal }) => {
+    if (request.commands.length === 0) {
+      throw new WeirError("InvalidArgument", "Cannot take a request without commands");
+    }
+    if (request.session === 0) throw expired(request.session);
+    await parts.leadership.whenReigning(signal);
+    await loadForCommands(parts, request.commands, signal);
+    const { position, results } = await proposer.submit(request, signal);
+    return { position, results };
+  });
+}
+
+/** Loads the directories whose names in the store decide what the commands do. */
+async function loadForCommands(
+  parts: MasterParts,
+  commands: readonly Command[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (let round = 0; round < loadRounds; round++) {
+    const wanted = new Set<InodeId>();
+    for (const command of commands) {
+      for (const directory of directoriesToLoad(parts.store, command)) wanted.add(directory);
+    }
+    if (wanted.size === 0) return;
+    await Promise.all([...wanted].map((directory) => loadDirectory(parts, directory, signal)));
+  }
+}
+
+function expired(session: SessionId): WeirError {
+  return new WeirError(
+    "SessionExpired",
+    `Cannot use session ${String(session)}: it was closed or has expired`,
+  );
+}

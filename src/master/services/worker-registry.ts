@@ -1,0 +1,152 @@
+/**
+ * What this master has heard of the workers: soft state, kept by every master from the workers' heartbeats, so that a
+ * new leader needs no registration. Also the long polls on which tasks leave.
+ *
+ * Invariants
+ * 1. The locations of a worker are those of its reports since the last full one, without a gap; after a gap they stay
+ *    as they are until the full report that was asked for begins.
+ * 2. At most one poll of a worker is open; each is answered exactly once.
+ */
+import type { Clock } from "../../lib/clock.ts";
+import type { WorkerId } from "../../lib/ids.ts";
+import type { Infer } from "../../lib/schema.ts";
+import type { heartbeat, Task } from "../../rpc/tasks.ts";
+import type { Locations } from "./locations.ts";
+
+export type Heartbeat = Infer<typeof heartbeat>;
+
+/** A heartbeat that waits for its reply. */
+export interface Poll {
+  readonly worker: WorkerId;
+  readonly incarnation: string;
+  /** Id of the connection on which it came. */
+  readonly connection: number;
+  /** Tasks that the worker can still take. */
+  freeSlots: number;
+  answer(tasks: readonly Task[]): void;
+}
+
+interface Heard {
+  incarnation: string;
+  /** Sequence of the next report; undefined after a gap, until a full report begins. */
+  nextSequence: number | undefined;
+  /** Monotonic. */
+  lastMs: number;
+  usedBytes: readonly number[];
+  poll: Poll | undefined;
+}
+
+export class WorkerRegistry {
+  readonly #clock: Clock;
+  readonly #locations: Locations;
+  readonly #heard = new Map<WorkerId, Heard>();
+  readonly #pollListeners = new Set<(poll: Poll) => void>();
+
+  constructor(options: { clock: Clock; locations: Locations }) {
+    this.#clock = options.clock;
+    this.#locations = options.locations;
+  }
+
+  /** Takes a report; false when reports before it are missing and a full one is needed. */
+  report(beat: Heartbeat): boolean {
+    const heard = this.#heard.get(beat.worker) ?? this.#firstOf(beat);
+    heard.lastMs = this.#clock.monotonicMs();
+    heard.usedBytes = beat.usedBytes;
+    const isNew = heard.incarnation !== beat.incarnation;
+    const repeats = beat.sequence + 1 === heard.nextSequence;
+    const follows = beat.sequence === heard.nextSequence;
+    const begins = beat.full && (beat.sequence === 0 || heard.nextSequence === undefined || isNew);
+    if (begins && !(repeats && !isNew)) {
+      this.#locations.removeWorker(beat.worker);
+    } else if (isNew || !(follows || repeats)) {
+      heard.incarnation = beat.incarnation;
+      heard.nextSequence = undefined;
+      return false;
+    }
+    heard.incarnation = beat.incarnation;
+    heard.nextSequence = beat.sequence + 1;
+    for (const { inode, writeId, blocks } of beat.changed) {
+      this.#locations.put(beat.worker, inode, writeId, blocks);
+    }
+    for (const { inode, writeId } of beat.removed) {
+      this.#locations.remove(beat.worker, inode, writeId);
+    }
+    return true;
+  }
+
+  /**
+   * Holds a heartbeat back until there are tasks for it, `waitMs` are over, or a newer one of the worker comes.
+   * Resolves with the tasks; with none when `signal` is aborted.
+   */
+  poll(beat: Heartbeat, connection: number, signal: AbortSignal): Promise<readonly Task[]> {
+    const heard = this.#heard.get(beat.worker) ?? this.#firstOf(beat);
+    heard.poll?.answer([]);
+    return new Promise((resolve) => {
+      const poll: Poll = {
+        worker: beat.worker,
+        incarnation: beat.incarnation,
+        connection,
+        freeSlots: beat.freeSlots,
+        answer: (tasks) => {
+          if (heard.poll !== poll) return;
+          heard.poll = undefined;
+          cancelTimer();
+          signal.removeEventListener("abort", giveUp);
+          resolve(tasks);
+        },
+      };
+      const giveUp = () => poll.answer([]);
+      heard.poll = poll;
+      const cancelTimer = this.#clock.after(beat.waitMs, giveUp);
+      signal.addEventListener("abort", giveUp, { once: true });
+      for (const listener of this.#pollListeners) listener(poll);
+    });
+  }
+
+  /** Calls `listener` with every poll that opens; the returned function ends that. */
+  onPoll(listener: (poll: Poll) => void): () => void {
+    this.#pollListeners.add(listener);
+    return () => this.#pollListeners.delete(listener);
+  }
+
+  pollOf(worker: WorkerId): Poll | undefined {
+    return this.#heard.get(worker)?.poll;
+  }
+
+  openPolls(): Poll[] {
+    return [...this.#heard.values()].flatMap(({ poll }) => (poll === undefined ? [] : [poll]));
+  }
+
+  /** Answers all polls with nothing, so that the workers hear at once of a change of leader. */
+  releasePolls(): void {
+    for (const poll of this.openPolls()) poll.answer([]);
+  }
+
+  /** Monotonic time of the last heartbeat, or undefined when there was none. */
+  lastHeardMs(worker: WorkerId): number | undefined {
+    return this.#heard.get(worker)?.lastMs;
+  }
+
+  /** Milliseconds since the last heartbeat; 2^32 when there was none. */
+  silentMs(worker: WorkerId): number {
+    const last = this.lastHeardMs(worker);
+    return last === undefined ? 2 ** 32 : Math.floor(this.#clock.monotonicMs() - last);
+  }
+
+  /** Bytes in use per tier, as last reported. */
+  usedBytes(worker: WorkerId): readonly number[] {
+    return this.#heard.get(worker)?.usedBytes ?? [];
+  }
+
+  #firstOf(beat: Heartbeat): Heard {
+    const heard: Heard = {
+      incarnation: beat.incarnation,
+      nextSequence: undefined,
+      lastMs: this.#clock.monotonicMs(),
+      usedBytes: beat.usedBytes,
+      poll: undefined,
+    };
+    this.#heard.set(beat.worker, heard);
+    return heard;
+  }
+}

@@ -96,7 +96,7 @@ export class CreditPool {
         clearTimeout(timer);
         options.signal?.removeEventListener("abort", onAbort);
       };
-      const leave = (error: unknown): void => {
+      const leave = (error: Error): void => {
         const at = this.#waiting.indexOf(turn);
         if (at >= 0) this.#waiting.splice(at, 1);
         stop();
@@ -107,7 +107,7 @@ export class CreditPool {
         resolve();
       };
       const onAbort = (): void => {
-        leave(options.signal?.reason as unknown);
+        leave(options.signal?.reason as Error);
       };
       const timer = setTimeout(() => {
         leave(

@@ -119,6 +119,8 @@ export const containerReport = struct({
   writeId: unsigned<WriteId>(),
   /** Indexes of the blocks that are whole there. */
   blocks: list(unsigned()),
+  /** The worker holds it as its duty and does not evict it, until a leader releases it or has it dropped. */
+  kept: optional(boolean),
 });
 export type ContainerReport = Infer<typeof containerReport>;
 
@@ -151,5 +153,11 @@ export const heartbeatReply = struct({
   resync: boolean,
   /** The worker is unknown or was declared lost: register (again). */
   register: boolean,
+  /**
+   * Of the containers reported as kept: those that are no duty of this worker by the committed state at `appliedIndex`,
+   * since they are persisted or kept by others. The worker may evict them from now on. Only the leader says so; workers
+   * report what they keep again and again.
+   */
+  released: optional(list(struct({ inode: unsigned<InodeId>(), writeId: unsigned<WriteId>() }))),
 });
 export type HeartbeatReply = Infer<typeof heartbeatReply>;

@@ -1,10 +1,18 @@
 /** RPC: what workers say, and what they are asked to do. */
-import type { WorkerId } from "../../lib/ids.ts";
+import { indexOfPosition, type WorkerId } from "../../lib/ids.ts";
 import { unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
-import { clusterOf, workerOf, workersOf } from "../state/queries.ts";
+import {
+  clusterOf,
+  containerOf,
+  containerUse,
+  inodeOf,
+  workerOf,
+  workersOf,
+} from "../state/queries.ts";
 import { type MasterParts, readPoint } from "./parts.ts";
+import type { Heartbeat } from "./worker-registry.ts";
 
 /** Longest that a heartbeat is held back, whatever the worker asks for: silence must not look like death. */
 const longestWaitMs = 5000;
@@ -35,6 +43,7 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
       tasks,
       resync,
       register,
+      released: leadership.reign === undefined ? undefined : releasedOf(store, beat),
     };
   });
 
@@ -60,4 +69,18 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
     });
     return { appliedIndex: store.appliedIndex, workers };
   });
+}
+
+/** What the worker says it keeps, and need not: the store has it, or other workers are the keepers. */
+function releasedOf(store: MasterParts["store"], beat: Heartbeat) {
+  return beat.changed
+    .filter(({ kept, inode, writeId }) => {
+      if (kept !== true || indexOfPosition(writeId) > store.appliedIndex) return false;
+      const container = { inode, writeId };
+      const use = containerUse(store, container);
+      if (use !== "kept") return use === "source";
+      if (inodeOf(store, inode)?.lease?.writeId === writeId) return false;
+      return containerOf(store, inode, writeId)?.keepers.includes(beat.worker) === false;
+    })
+    .map(({ inode, writeId }) => ({ inode, writeId }));
 }

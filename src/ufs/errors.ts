@@ -65,7 +65,9 @@ export function s3Error(thrown: unknown, doing: string, signal?: AbortSignal): W
     (typeof code === "string" ? codeOfSystemError[code] : undefined) ??
     (status === undefined ? undefined : codeOfHttpStatus(status));
   if (meaning === undefined) return toWeirError(thrown, doing);
-  const detail = typeof message === "string" && message !== "" ? message : "the store refused";
+  // Some stores leave the message out; the client then says only that it is unknown.
+  const silent = typeof message !== "string" || message === "" || message === "UnknownError";
+  const detail = silent ? `the store says ${meaning}` : message;
   const shownName = typeof name === "string" && !detail.includes(name) ? ` (${name})` : "";
   return new WeirError(meaning, `${doing}: ${detail}${shownName}`, {
     cause: thrown,

@@ -1,7 +1,8 @@
-/** Opening a store by its address. The S3 client is loaded when the first bucket is opened, not before. */
+/** Opening a store by its address. */
 import { WeirError } from "../lib/errors.ts";
 import { LocalFileSystem } from "./local.ts";
 import { readOnlyView } from "./read-only.ts";
+import { openS3 } from "./s3.ts";
 import type { UnderFileSystem } from "./types.ts";
 import { parseStoreUri } from "./uri.ts";
 
@@ -33,7 +34,7 @@ export async function openUfs(target: {
   const store =
     address.scheme === "file"
       ? await LocalFileSystem.open(target.uri, address.directory)
-      : (await import("./s3.ts")).openS3(address, target.options);
+      : await openS3(address, target.options);
   return target.readOnly ? readOnlyView(store) : store;
 }
 

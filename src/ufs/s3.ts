@@ -1,0 +1,611 @@
+/**
+ * A bucket, or a prefix of one, as an under file system. How paths and kinds are said in keys: s3-keys.ts.
+ *
+ * Invariants
+ * 1. A fingerprint is the etag: equal etags have equal bytes, also after a copy of equal part sizes; a read asks for its
+ *    etag, so bytes of two versions are never mixed.
+ * 2. No object is in memory whole, unless it is smaller than two parts of an upload.
+ * 3. Credentials appear in no message and no address.
+ *
+ * `rename` copies and deletes: an object is at both places in between, and asking again goes on where it stopped.
+ * `setAttributes` changes nothing: S3 can change metadata only by copying the object, so attributes are those of the
+ * write.
+ */
+import type {
+  HeadObjectCommandOutput,
+  ListObjectsV2CommandOutput,
+  S3Client,
+} from "@aws-sdk/client-s3";
+import { WeirError } from "../lib/errors.ts";
+import { isNoSuchObject, refuseIfAborted, s3Error } from "./errors.ts";
+import { shown } from "./paths.ts";
+import { copyParts } from "./s3-copy.ts";
+import {
+  below,
+  copySource,
+  decodeListed,
+  defaultDirectoryMode,
+  defaultFileMode,
+  fromMetadata,
+  keyOf,
+  linkMetadata,
+  nameOfText,
+  possiblyHidden,
+  targetOf,
+  timestampOf,
+  toMetadata,
+} from "./s3-keys.ts";
+import { partBytesOf, smallestPartBytes, upload } from "./s3-upload.ts";
+import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
+
+/** The most that a store lists or deletes at once. */
+const pageLimit = 1000;
+/** Requests under way at once for one listing or one rename. */
+const concurrency = 16;
+/** A body that breaks off is asked for again from where it stopped, so many times without a byte in between. */
+const bodyAttempts = 4;
+const connectionTimeoutMs = 5000;
+/** Silence on a connection after which a request is given up. */
+const silenceTimeoutMs = 30_000;
+/** CopyObject takes no larger source. */
+const maxCopyBytes = 5 * 1024 ** 3;
+
+/** The client library, which takes a second to load: only a process that opens a bucket does. */
+type Sdk = typeof import("@aws-sdk/client-s3");
+
+/** @throws WeirError `InvalidArgument` for options that make no sense; the store is not contacted */
+export async function openS3(
+  address: { readonly bucket: string; readonly prefix: string },
+  options: Readonly<Record<string, string>>,
+): Promise<UnderFileSystem> {
+  return new S3FileSystem(await import("@aws-sdk/client-s3"), address, options);
+}
+
+class S3FileSystem implements UnderFileSystem {
+  readonly uri: string;
+  readonly readOnly = false;
+  readonly #sdk: Sdk;
+  readonly #client: S3Client;
+  readonly #bucket: string;
+  readonly #prefix: string;
+
+  constructor(
+    sdk: Sdk,
+    { bucket, prefix }: { readonly bucket: string; readonly prefix: string },
+    options: Readonly<Record<string, string>>,
+  ) {
+    this.uri = prefix === "" ? `s3://${bucket}` : `s3://${bucket}/${prefix}`;
+    this.#bucket = bucket;
+    this.#prefix = prefix;
+    this.#sdk = sdk;
+    this.#client = clientOf(sdk, options, this.uri);
+  }
+
+  async list(
+    path: string,
+    options: { after?: string | undefined; limit: number; signal?: AbortSignal },
+  ): Promise<{ entries: readonly UfsListEntry[]; last: boolean }> {
+    const doing = this.#doing("list", path);
+    const prefix = below(keyOf(this.#prefix, path, doing));
+    const after = options.after ?? "";
+    // The names of one call, and the objects of those that are files. In latin1.
+    const found = new Map<string, UfsListEntry>();
+    const startAfter = after === "" ? undefined : prefix + textOf(after);
+    let lastKey = "";
+    // A page that ends in a directory is gone on from by token: its key would bring the directory again.
+    let token: string | undefined;
+    let last = false;
+    let sawAnything = false;
+    while (!last && found.size < options.limit) {
+      const page = await this.#listPage(
+        { prefix, delimiter: "/", startAfter, token, limit: options.limit - found.size + 1 },
+        doing,
+        options.signal,
+      );
+      sawAnything ||= page.keys.length + page.prefixes.length > 0;
+      for (const { key, size, etag, modified } of page.keys) {
+        const name = nameOfText(key.slice(prefix.length));
+        if (name <= after || isUnusable(name)) continue;
+        found.set(name, fileEntry(name, { size, etag, modified }));
+      }
+      for (const each of page.prefixes) {
+        const name = nameOfText(each.slice(prefix.length, -1));
+        if (name > after && !isUnusable(name) && !found.has(name)) {
+          found.set(name, { name, ...directory });
+        }
+      }
+      last = page.token === undefined;
+      token = page.token;
+      lastKey = nameOfText(page.lastKey.slice(prefix.length));
+    }
+    if (!sawAnything && path !== "" && (await this.stat(path))?.kind !== "directory") {
+      throw new WeirError("NotFound", `${doing}: there is no such directory`);
+    }
+    if (!last) {
+      for (const name of possiblyHidden({ names: [...found.keys()], lastKey }, after)) {
+        if (await this.#hasBelow(prefix + textOf(name), doing, options.signal)) {
+          found.set(name, { name, ...directory });
+        }
+      }
+    }
+    const names = [...found.keys()].sort();
+    const page = names.slice(0, options.limit);
+    const entries = await inParallel(page, (name) =>
+      this.#withTarget(found.get(name)!, prefix + textOf(name), doing),
+    );
+    return { entries, last: last && page.length === names.length };
+  }
+
+  async stat(path: string): Promise<UfsStat | undefined> {
+    const doing = this.#doing("stat", path);
+    const key = keyOf(this.#prefix, path, doing);
+    if (path !== "") {
+      const head = await this.#head(key, doing);
+      if (head !== undefined) return statOf(head);
+    }
+    const [marker, hasBelow] = await Promise.all([
+      path === "" && key === "" ? undefined : this.#head(below(key), doing),
+      path === "" ? true : this.#hasBelow(key, doing),
+    ]);
+    if (marker === undefined && !hasBelow) return undefined;
+    const attributes = fromMetadata(marker?.Metadata ?? {});
+    return {
+      ...directory,
+      mode: attributes.mode ?? directory.mode,
+      uid: attributes.uid ?? directory.uid,
+      gid: attributes.gid ?? directory.gid,
+      mtime: attributes.mtime ?? directory.mtime,
+    };
+  }
+
+  async *read(
+    path: string,
+    options: {
+      offset: number;
+      length: number;
+      fingerprint?: string | undefined;
+      signal?: AbortSignal;
+    },
+  ): AsyncIterable<Uint8Array> {
+    const doing = this.#doing("read", path);
+    const key = keyOf(this.#prefix, path, doing);
+    let { offset, length, fingerprint } = options;
+    let failures = 0;
+    while (length > 0) {
+      refuseIfAborted(options.signal, doing);
+      let received = 0;
+      try {
+        const body = await this.#get({ key, offset, length, fingerprint }, options.signal);
+        if (body === undefined) return;
+        // What the first answer was decides for those after it.
+        fingerprint = body.fingerprint;
+        length = Math.min(length, body.length);
+        for await (const chunk of body.chunks) {
+          received += chunk.length;
+          offset += chunk.length;
+          length -= chunk.length;
+          yield chunk;
+        }
+        if (length > 0) {
+          throw new WeirError("Unavailable", `${doing}: the store broke off ${length} bytes early`);
+        }
+      } catch (thrown) {
+        const error = s3Error(thrown, doing, options.signal);
+        failures = received > 0 ? 1 : failures + 1;
+        if (error.code !== "Unavailable" || failures >= bodyAttempts) throw error;
+      }
+    }
+  }
+
+  async write(
+    path: string,
+    source: AsyncIterable<Uint8Array>,
+    options: { size: number; attributes?: UfsAttributes; signal?: AbortSignal },
+  ): Promise<string> {
+    const doing = this.#doing("write", path);
+    const key = this.#targetKey(path, doing);
+    const metadata = toMetadata(options.attributes ?? {});
+    const { size, signal } = options;
+    const etag = await this.#run(doing, signal, () =>
+      upload(
+        {
+          sdk: this.#sdk,
+          client: this.#client,
+          bucket: this.#bucket,
+          key,
+          metadata,
+          size,
+          signal,
+          doing,
+        },
+        source,
+      ),
+    );
+    const fingerprint = fingerprintOf(etag ?? "");
+    if (fingerprint !== "") return fingerprint;
+    // Ceph's gateway does not say it at the end of an upload in parts.
+    return fingerprintOf((await this.#head(key, doing))?.ETag ?? "");
+  }
+
+  async delete(path: string): Promise<void> {
+    const doing = this.#doing("delete", path);
+    const key = this.#targetKey(path, doing);
+    await this.#deleteKey(key, doing);
+    await this.#deleteBelow(key, doing);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    const doing = `Cannot rename ${shown(from)} to ${shown(to)} in ${this.uri}`;
+    const source = this.#targetKey(from, doing);
+    const target = this.#targetKey(to, doing);
+    if (to.startsWith(`${from}/`)) {
+      throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
+    }
+    if (from === to) return;
+    const head = await this.#head(source, doing);
+    if (head !== undefined) {
+      await this.#copy(source, target, head, doing);
+      await this.#deleteKey(source, doing);
+      return;
+    }
+    if (!(await this.#hasBelow(source, doing))) {
+      if ((await this.stat(to)) !== undefined) return;
+      throw new WeirError("NotFound", `${doing}: there is no ${shown(from)}`);
+    }
+    for await (const keys of this.#keysBelow(source, doing)) {
+      await inParallel(keys, async (key) => {
+        const each = await this.#head(key, doing);
+        if (each !== undefined)
+          await this.#copy(key, target + key.slice(source.length), each, doing);
+      });
+    }
+    await this.#deleteBelow(source, doing);
+  }
+
+  async mkdir(path: string, attributes?: UfsAttributes): Promise<void> {
+    const doing = this.#doing("make directory", path);
+    const key = this.#targetKey(path, doing);
+    if ((await this.#head(key, doing)) !== undefined) {
+      throw new WeirError("AlreadyExists", `${doing}: there is something that is no directory`);
+    }
+    await this.#putEmpty(below(key), toMetadata(attributes ?? {}), doing);
+  }
+
+  async symlink(path: string, target: string): Promise<void> {
+    const doing = this.#doing("make symbolic link", path);
+    await this.#putEmpty(this.#targetKey(path, doing), linkMetadata(target, doing), doing);
+  }
+
+  setAttributes(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  close(): Promise<void> {
+    this.#client.destroy();
+    return Promise.resolve();
+  }
+
+  #doing(verb: string, path: string): string {
+    return `Cannot ${verb} ${shown(path)} in ${this.uri}`;
+  }
+
+  #targetKey(path: string, doing: string): string {
+    if (path === "") {
+      throw new WeirError("InvalidArgument", `${doing}: it is the root of the mount`);
+    }
+    return keyOf(this.#prefix, path, doing);
+  }
+
+  /** Errors of the SDK become WeirErrors that begin with `doing`. */
+  async #run<T>(doing: string, signal: AbortSignal | undefined, use: () => Promise<T>): Promise<T> {
+    try {
+      return await use();
+    } catch (thrown) {
+      throw s3Error(thrown, doing, signal);
+    }
+  }
+
+  /** What a HEAD of the key says; undefined where there is no object. */
+  async #head(key: string, doing: string): Promise<HeadObjectCommandOutput | undefined> {
+    try {
+      return await this.#client.send(
+        new this.#sdk.HeadObjectCommand({ Bucket: this.#bucket, Key: key }),
+      );
+    } catch (thrown) {
+      if (isNoSuchObject(thrown)) return undefined;
+      throw s3Error(thrown, doing);
+    }
+  }
+
+  /** Undefined: nothing lies in the range. `length` is what will come, at most what was asked. */
+  async #get(
+    range: { key: string; offset: number; length: number; fingerprint: string | undefined },
+    signal: AbortSignal | undefined,
+  ): Promise<
+    { chunks: AsyncIterable<Uint8Array>; length: number; fingerprint: string } | undefined
+  > {
+    const { key, offset, length, fingerprint } = range;
+    try {
+      const answer = await this.#client.send(
+        new this.#sdk.GetObjectCommand({
+          Bucket: this.#bucket,
+          Key: key,
+          Range: `bytes=${offset}-${offset + length - 1}`,
+          ...(fingerprint === undefined ? {} : { IfMatch: `"${fingerprint}"` }),
+        }),
+        signal === undefined ? {} : { abortSignal: signal },
+      );
+      return {
+        chunks: answer.Body as unknown as AsyncIterable<Uint8Array>,
+        length: answer.ContentLength ?? 0,
+        fingerprint: fingerprintOf(answer.ETag ?? ""),
+      };
+    } catch (thrown) {
+      const status = (thrown as { $metadata?: { httpStatusCode?: number } }).$metadata;
+      if (status?.httpStatusCode === 416) return undefined;
+      throw thrown;
+    }
+  }
+
+  async #hasBelow(key: string, doing: string, signal?: AbortSignal): Promise<boolean> {
+    const page = await this.#listPage({ prefix: below(key), limit: 1 }, doing, signal);
+    return page.keys.length > 0;
+  }
+
+  async #listPage(
+    of: {
+      prefix: string;
+      delimiter?: string;
+      startAfter?: string | undefined;
+      token?: string | undefined;
+      limit: number;
+    },
+    doing: string,
+    signal: AbortSignal | undefined,
+  ): Promise<ListedPage> {
+    return this.#run(doing, signal, async () =>
+      toPage(
+        await this.#client.send(
+          new this.#sdk.ListObjectsV2Command({
+            Bucket: this.#bucket,
+            Prefix: of.prefix,
+            Delimiter: of.delimiter,
+            StartAfter: of.startAfter,
+            ContinuationToken: of.token,
+            MaxKeys: Math.min(of.limit, pageLimit),
+            EncodingType: "url",
+          }),
+          signal === undefined ? {} : { abortSignal: signal },
+        ),
+      ),
+    );
+  }
+
+  /** All keys below `key`, in batches. */
+  async *#keysBelow(key: string, doing: string): AsyncIterable<string[]> {
+    let startAfter: string | undefined;
+    do {
+      const page = await this.#listPage(
+        { prefix: below(key), startAfter, limit: pageLimit },
+        doing,
+        undefined,
+      );
+      if (page.keys.length > 0) yield page.keys.map((each) => each.key);
+      startAfter = page.token === undefined ? undefined : page.lastKey;
+    } while (startAfter !== undefined);
+  }
+
+  async #deleteKey(key: string, doing: string): Promise<void> {
+    await this.#run(doing, undefined, () =>
+      this.#client.send(new this.#sdk.DeleteObjectCommand({ Bucket: this.#bucket, Key: key })),
+    );
+  }
+
+  async #deleteBelow(key: string, doing: string): Promise<void> {
+    for await (const keys of this.#keysBelow(key, doing)) {
+      const { Errors = [] } = await this.#run(doing, undefined, () =>
+        this.#client.send(
+          new this.#sdk.DeleteObjectsCommand({
+            Bucket: this.#bucket,
+            Delete: { Objects: keys.map((each) => ({ Key: each })), Quiet: true },
+          }),
+        ),
+      );
+      const first = Errors[0];
+      if (first !== undefined) {
+        const thrown = { name: first.Code, message: `${first.Key ?? ""}: ${first.Message ?? ""}` };
+        throw s3Error(thrown, doing);
+      }
+    }
+  }
+
+  async #copy(
+    source: string,
+    target: string,
+    head: HeadObjectCommandOutput,
+    doing: string,
+  ): Promise<void> {
+    const size = head.ContentLength ?? 0;
+    const etag = fingerprintOf(head.ETag ?? "");
+    const partBytes = partBytesOf(size);
+    // The etag of an upload in parts depends on their sizes: it is kept only by copying part by part.
+    const uploadedByParts =
+      size > smallestPartBytes && etag.endsWith(`-${Math.ceil(size / partBytes)}`);
+    const to = { Bucket: this.#bucket, Key: target };
+    const from = { CopySource: copySource(this.#bucket, source), CopySourceIfMatch: `"${etag}"` };
+    await this.#run(doing, undefined, async () => {
+      if (uploadedByParts || size > maxCopyBytes) {
+        await copyParts(this.#sdk, this.#client, to, from, {
+          size,
+          partBytes,
+          metadata: head.Metadata ?? {},
+        });
+      } else {
+        await this.#client.send(new this.#sdk.CopyObjectCommand({ ...to, ...from }));
+      }
+    });
+  }
+
+  async #putEmpty(key: string, metadata: Record<string, string>, doing: string): Promise<void> {
+    const command = new this.#sdk.PutObjectCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      Metadata: metadata,
+      Body: Buffer.alloc(0),
+    });
+    await this.#run(doing, undefined, () => this.#client.send(command));
+  }
+
+  /** Only empty objects can be links: they alone cost a HEAD. */
+  async #withTarget(entry: UfsListEntry, key: string, doing: string): Promise<UfsListEntry> {
+    if (entry.kind !== "file" || entry.size > 0) return entry;
+    const head = await this.#head(key, doing);
+    return head === undefined ? entry : { name: entry.name, ...statOf(head) };
+  }
+}
+
+interface ListedPage {
+  readonly keys: readonly {
+    readonly key: string;
+    readonly size: number;
+    readonly etag: string;
+    readonly modified: Date | undefined;
+  }[];
+  /** Each ends with the delimiter. */
+  readonly prefixes: readonly string[];
+  /** The greatest of both, by bytes; "" of an empty page. */
+  readonly lastKey: string;
+  /** For the next page; undefined after the last one. */
+  readonly token: string | undefined;
+}
+
+function toPage(answer: ListObjectsV2CommandOutput): ListedPage {
+  const keys = (answer.Contents ?? []).map((each) => ({
+    key: decodeListed(each.Key ?? ""),
+    size: each.Size ?? 0,
+    etag: each.ETag ?? "",
+    modified: each.LastModified,
+  }));
+  const prefixes = (answer.CommonPrefixes ?? []).map((each) => decodeListed(each.Prefix ?? ""));
+  const ends = [keys.at(-1)?.key, prefixes.at(-1)].filter((each) => each !== undefined);
+  // By bytes of UTF-8, as the store sorts.
+  const greatest = ends.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))).at(-1);
+  const token = answer.IsTruncated === true ? answer.NextContinuationToken : undefined;
+  return { keys, prefixes, lastKey: greatest ?? "", token };
+}
+
+/** Keys with empty components, "." or ".." exist in buckets, but no path leads to them. "" is the directory's marker. */
+function isUnusable(name: string): boolean {
+  return name === "" || name === "." || name === "..";
+}
+
+/** The text of a latin1 name that came from a key. */
+function textOf(name: string): string {
+  return Buffer.from(name, "latin1").toString("utf8");
+}
+
+/** Without quotes, which some stores leave out, and without the mark of a weak one. */
+function fingerprintOf(etag: string): string {
+  return etag.replace(/^W\//, "").replaceAll('"', "");
+}
+
+function statOf(head: HeadObjectCommandOutput): UfsStat {
+  const metadata = head.Metadata ?? {};
+  const target = targetOf(metadata);
+  const { mode, uid, gid, mtime } = fromMetadata(metadata);
+  return {
+    kind: target === undefined ? "file" : "symlink",
+    size: target === undefined ? (head.ContentLength ?? 0) : target.length,
+    mode: target === undefined ? (mode ?? defaultFileMode) : 0o777,
+    uid: uid ?? 0,
+    gid: gid ?? 0,
+    mtime: mtime ?? timestampOf(head.LastModified),
+    fingerprint: fingerprintOf(head.ETag ?? ""),
+    target,
+  };
+}
+
+function fileEntry(
+  name: string,
+  object: { size: number; etag: string; modified: Date | undefined },
+): UfsListEntry {
+  return {
+    name,
+    kind: "file",
+    size: object.size,
+    mode: defaultFileMode,
+    uid: 0,
+    gid: 0,
+    mtime: timestampOf(object.modified),
+    fingerprint: fingerprintOf(object.etag),
+    target: undefined,
+  };
+}
+
+const directory: UfsStat = {
+  kind: "directory",
+  size: 0,
+  mode: defaultDirectoryMode,
+  uid: 0,
+  gid: 0,
+  mtime: { sec: 0, nsec: 0 },
+  fingerprint: "directory",
+  target: undefined,
+};
+
+/** Results in the order of the items, a bounded number under way. */
+async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(items.length);
+  let next = 0;
+  const lane = async () => {
+    while (next < items.length) {
+      const index = next++;
+      results[index] = await work(items[index]!);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, lane));
+  return results;
+}
+
+function clientOf(
+  { S3Client }: Sdk,
+  options: Readonly<Record<string, string>>,
+  uri: string,
+): S3Client {
+  const { endpoint, region, accessKey, secretKey, sessionToken, pathStyle } = options;
+  const refuse = (why: string) => new WeirError("InvalidArgument", `Cannot use ${uri}: ${why}`);
+  if ((accessKey === undefined) !== (secretKey === undefined)) {
+    throw refuse("one of accessKey and secretKey is missing, wanted both or none");
+  }
+  if (pathStyle !== undefined && pathStyle !== "true" && pathStyle !== "false") {
+    throw refuse(`pathStyle is "${pathStyle}", wanted true or false`);
+  }
+  if (endpoint !== undefined && !/^https?:\/\/[^/?#@]+\/?$/.test(endpoint)) {
+    throw refuse('the endpoint is no address such as "http://127.0.0.1:7480"');
+  }
+  return new S3Client({
+    // The default for stores that know no regions.
+    region: region ?? "us-east-1",
+    ...(endpoint === undefined ? {} : { endpoint }),
+    forcePathStyle: pathStyle === undefined ? endpoint !== undefined : pathStyle === "true",
+    ...(accessKey === undefined
+      ? {}
+      : {
+          credentials: {
+            accessKeyId: accessKey,
+            secretAccessKey: secretKey!,
+            ...(sessionToken === undefined ? {} : { sessionToken }),
+          },
+        }),
+    maxAttempts: 4,
+    // Checksums beyond what the protocol asks for are unknown to many stores.
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
+    requestHandler: {
+      connectionTimeout: connectionTimeoutMs,
+      socketTimeout: silenceTimeoutMs,
+      httpAgent: { keepAlive: true, maxSockets: 64 },
+      httpsAgent: { keepAlive: true, maxSockets: 64 },
+    },
+  });
+}

@@ -1,0 +1,219 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  ListMultipartUploadsCommand,
+  PutObjectCommand,
+  S3Client,
+} from "@aws-sdk/client-s3";
+import { hasCode, WeirError } from "../../src/lib/errors.ts";
+import { openUfs, validateUri } from "../../src/ufs/open.ts";
+import { describeUfsContract, put, readWhole } from "../contract/ufs.ts";
+import { type S3Server, s3Server } from "../lib/s3-server.ts";
+
+const mebibyte = 1024 ** 2;
+
+describe("a bucket as under storage [needs: s3]", function () {
+  this.timeout(60_000);
+  const bucket = "weir-contract";
+  let server: S3Server;
+  let direct: S3Client;
+  let opened = 0;
+  const options = () => ({
+    endpoint: server.endpoint,
+    accessKey: server.accessKey,
+    secretKey: server.secretKey,
+  });
+  const open = (uri = `s3://${bucket}/run-${opened++}/below`) =>
+    openUfs({ uri, readOnly: false, options: options() });
+
+  before(async function () {
+    this.timeout(600_000);
+    server = await s3Server();
+    direct = new S3Client({
+      endpoint: server.endpoint,
+      region: "us-east-1",
+      forcePathStyle: true,
+      credentials: { accessKeyId: server.accessKey, secretAccessKey: server.secretKey },
+      requestChecksumCalculation: "WHEN_REQUIRED",
+    });
+    await direct.send(new CreateBucketCommand({ Bucket: bucket }));
+  });
+  after(() => {
+    direct.destroy();
+  });
+
+  describe("by the contract", () => {
+    describeUfsContract({ open: () => open(), changesAttributes: false, namesAreBytes: false });
+  });
+
+  /** Repeats a random mebibyte, each time with another first byte. */
+  async function* large(size: number): AsyncIterable<Uint8Array> {
+    for (let offset = 0; offset < size; offset += pattern.length) {
+      const piece = Buffer.from(pattern.subarray(0, Math.min(pattern.length, size - offset)));
+      piece[0] = offset / mebibyte;
+      yield piece;
+    }
+  }
+  const pattern = randomBytes(mebibyte);
+
+  it("uploads large files in parts, reads ranges across them, and keeps the fingerprint through a rename", async () => {
+    const store = await open();
+    const size = 40 * mebibyte + 7;
+    const fingerprint = await store.write("big", large(size), {
+      size,
+      attributes: { mode: 0o640 },
+    });
+    assert.match(fingerprint, /-3$/);
+    assert.equal((await store.stat("big"))?.size, size);
+    await store.rename("big", "moved");
+    const stat = await store.stat("moved");
+    assert.equal(stat?.fingerprint, fingerprint);
+    assert.equal(stat.mode, 0o640);
+    const offset = 31 * mebibyte + 5;
+    const part = await readWhole(store, "moved", { offset, length: 2 * mebibyte, fingerprint });
+    const whole: Uint8Array[] = [];
+    for await (const piece of large(size)) whole.push(piece);
+    assert.equal(
+      Buffer.compare(part, Buffer.concat(whole).subarray(offset, offset + 2 * mebibyte)),
+      0,
+    );
+    assert.equal((await readWhole(store, "moved")).length, size);
+    await store.close();
+  });
+
+  it("leaves no unfinished upload behind when a large write fails", async () => {
+    const store = await open();
+    const size = 40 * mebibyte;
+    async function* breaking() {
+      let given = 0;
+      for await (const piece of large(size)) {
+        if ((given += piece.length) > 20 * mebibyte) throw new Error("the source broke");
+        yield piece;
+      }
+    }
+    await assert.rejects(store.write("big", breaking(), { size }), /the source broke/);
+    await assert.rejects(store.write("big", large(size - 1), { size }), (thrown) =>
+      hasCode(thrown, "InvalidArgument"),
+    );
+    const { Uploads = [] } = await direct.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+    assert.deepEqual(Uploads, []);
+    assert.equal(await store.stat("big"), undefined);
+    await store.close();
+  });
+
+  it("says Stale when the object is replaced in the middle of a read", async () => {
+    const store = await open(`s3://${bucket}/replaced`);
+    const size = 24 * mebibyte;
+    const fingerprint = await store.write("f", large(size), { size });
+    await put(store, "f", "other");
+    await assert.rejects(readWhole(store, "f", { offset: 10, length: 5, fingerprint }), (thrown) =>
+      hasCode(thrown, "Stale"),
+    );
+    await store.close();
+  });
+
+  it("goes on where a connection was cut in the middle of a read", async () => {
+    const size = 8 * mebibyte;
+    const store = await open(`s3://${bucket}/cut`);
+    const fingerprint = await store.write("f", large(size), { size });
+    const { port } = new URL(server.endpoint);
+    let cuts = 2;
+    const proxy = createServer((near) => {
+      const far = connect(Number(port), "127.0.0.1");
+      let passed = 0;
+      near.pipe(far);
+      far.on("data", (chunk) => {
+        passed += chunk.length;
+        near.write(chunk);
+        if (passed > 3 * mebibyte && cuts > 0) {
+          cuts--;
+          near.destroy();
+        }
+      });
+      near.on("error", () => far.destroy());
+      near.on("close", () => far.destroy());
+      far.on("error", () => near.destroy());
+      far.on("close", () => near.destroy());
+    }).listen(0, "127.0.0.1");
+    await once(proxy, "listening");
+    const through = await openUfs({
+      uri: store.uri,
+      readOnly: true,
+      options: {
+        ...options(),
+        endpoint: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+      },
+    });
+    const whole: Uint8Array[] = [];
+    for await (const piece of large(size)) whole.push(piece);
+    const read = await readWhole(through, "f", { fingerprint });
+    assert.equal(cuts, 0);
+    assert.equal(Buffer.compare(read, Buffer.concat(whole)), 0);
+    await through.close();
+    await store.close();
+    proxy.close();
+  });
+
+  it("lists and deletes more objects than the store shows at once, in byte order", async () => {
+    const store = await open();
+    const names = Array.from(
+      { length: 1203 },
+      (_, index) => `f${String(index).padStart(5, "0")}-x`,
+    );
+    for (let from = 0; from < names.length; from += 50) {
+      await Promise.all(names.slice(from, from + 50).map((name) => put(store, `d/${name}`, "1")));
+    }
+    // Sorts before all others as a name, in their middle as a key.
+    await put(store, "d/f00600/below", "1");
+    const seen: string[] = [];
+    for (let after: string | undefined, last = false; !last; after = seen.at(-1)) {
+      const page = await store.list("d", { after, limit: 500 });
+      seen.push(...page.entries.map((entry) => entry.name));
+      last = page.last;
+    }
+    assert.deepEqual(seen, [...names, "f00600"].sort());
+    await store.delete("d");
+    assert.equal(await store.stat("d"), undefined);
+    await store.close();
+  });
+
+  it("shows objects that others put there, and passes over keys that no path can name", async () => {
+    const keys = ["foreign/a", "foreign/b/c", "foreign//odd", "foreign/../odd", "foreign/marker/"];
+    for (const Key of keys)
+      await direct.send(new PutObjectCommand({ Bucket: bucket, Key, Body: "x" }));
+    const store = await open(`s3://${bucket}/foreign`);
+    const { entries, last } = await store.list("", { limit: 100 });
+    assert.equal(last, true);
+    assert.deepEqual(
+      entries.map((entry) => [entry.name, entry.kind]),
+      [
+        ["a", "file"],
+        ["b", "directory"],
+        ["marker", "directory"],
+      ],
+    );
+    assert.equal((await store.stat("a"))?.mode, 0o644);
+    await direct.send(new DeleteObjectCommand({ Bucket: bucket, Key: "foreign/a" }));
+    await assert.rejects(readWhole(store, "a"), (thrown) => hasCode(thrown, "NotFound"));
+    await store.close();
+  });
+
+  it("refuses a missing bucket and wrong keys, without showing them", async () => {
+    await validateUri(`s3://${bucket}`, options());
+    const code = (wanted: string) => (thrown: unknown) => {
+      assert(thrown instanceof WeirError);
+      assert.doesNotMatch(thrown.message, /weir-test-secret|wrong-secret/);
+      assert.equal(thrown.code, wanted, thrown.message);
+      return true;
+    };
+    await assert.rejects(validateUri("s3://no-such-bucket", options()), code("NotFound"));
+    const wrong = { ...options(), secretKey: "wrong-secret" };
+    await assert.rejects(validateUri(`s3://${bucket}`, wrong), code("PermissionDenied"));
+    const half = { endpoint: server.endpoint, accessKey: "x" };
+    await assert.rejects(validateUri(`s3://${bucket}`, half), code("InvalidArgument"));
+  });
+});

@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { CliContext } from "../../src/cli/context.ts";
+import { runProgram } from "../../src/cli/program.ts";
+import { WeirError } from "../../src/lib/errors.ts";
+import { withTempDir } from "../lib/temp-dir.ts";
+
+interface Ended {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the CLI in this process; `connect` rejects unless a test gives another. */
+async function weir(args: readonly string[], more: Partial<CliContext> = {}): Promise<Ended> {
+  let stdout = "";
+  let stderr = "";
+  const context: CliContext = {
+    cwd: "/nonexistent",
+    environment: {},
+    stdin: (async function* (): AsyncGenerator<Uint8Array> {})(),
+    stdout: { write: (data, done) => ((stdout += data.toString()), done?.()) },
+    stderr: { write: (text) => (stderr += text) },
+    interruption: () => new AbortController().signal,
+    connect: () => Promise.reject(new WeirError("Unavailable", "Cannot connect: nobody is there")),
+    runPart: () => Promise.reject(new Error("no part runs in these tests")),
+    setExitCode: () => undefined,
+    ...more,
+  };
+  return { status: await runProgram(context, "1.2.3", args), stdout, stderr };
+}
+
+describe("the weir command", () => {
+  it("prints its version and its help with examples", async () => {
+    assert.equal((await weir(["--version"])).stdout, "1.2.3\n");
+    const help = await weir(["--help"]);
+    assert.equal(help.status, 0);
+    assert.match(help.stdout, /Examples:\n {2}\$ weir start/);
+  });
+
+  for (const path of [
+    ...["start", "stop", "status", "master", "worker", "fuse", "fs", "lineage"].map((name) => [
+      name,
+    ]),
+    ...["ls", "cat", "put", "get", "mkdir", "mv", "rm", "stat", "mount", "unmount", "mounts"].map(
+      (name) => ["fs", name],
+    ),
+    ...["persist", "free", "locations", "checksum"].map((name) => ["fs", name]),
+    ...["record", "run", "ls", "show", "recover", "rm"].map((name) => ["lineage", name]),
+  ]) {
+    it(`shows examples in the help of ${path.join(" ")}`, async () => {
+      const help = await weir([...path, "--help"]);
+      assert.equal(help.status, 0);
+      assert.match(help.stdout, new RegExp(`Examples:\n {2}\\$ weir ${path.join(" ")}`));
+      if (path.length === 2 || !["fs", "lineage"].includes(path[0]!))
+        assert.match(help.stdout, /--json/);
+    });
+  }
+
+  for (const [args, wanted] of [
+    [["no-such"], /^Cannot run weir: unknown command 'no-such' \(see weir --help\)\n$/],
+    [
+      ["fs", "cat"],
+      /^Cannot run weir: missing required argument 'path' \(see weir fs cat --help\)\n$/,
+    ],
+    [["fs", "ls", "--colour"], /^Cannot run weir: unknown option '--colour'/],
+    [
+      ["fs", "put", "a", "/a", "--keepers", "0"],
+      /^Cannot run weir: .* wanted a number from 1 to 8/,
+    ],
+    [["fs", "put", "a", "/a", "--write-type", "FAST"], /^Cannot run weir: .* MUST_CACHE/],
+    [["fs", "mount", "/a", "file:///a", "--option", "x"], /^Cannot run weir: .* wanted key=value/],
+    [["start", "--ports", "80"], /^Cannot run weir: .* wanted usual or auto/],
+    [
+      ["lineage", "record", "--", "ls"],
+      /^Cannot record a job without outputs: wanted --out PATH\n$/,
+    ],
+  ] as const) {
+    it(`refuses "${args.join(" ")}" in one line with the exit status of wrong use`, async () => {
+      const { status, stderr } = await weir(args);
+      assert.match(stderr, wanted);
+      assert.equal(stderr.split("\n").length, 2);
+      assert.equal(status, 64);
+    });
+  }
+
+  it("says how to name a cluster where there is none", async () => {
+    const { status, stderr } = await weir(["fs", "ls", "/"]);
+    assert.equal(status, 78);
+    assert.match(stderr, /^Cannot find a cluster: .*Cure: .*--config FILE\n$/);
+  });
+
+  it("refuses a configuration with a wrong key, naming it", async () => {
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "masterz: []\n");
+      const { status, stderr } = await weir(["fs", "ls", "/"], { cwd: directory });
+      assert.equal(status, 78);
+      assert.match(stderr, /"masterz" is no key of the configuration/);
+    });
+  });
+
+  it("takes the configuration of a running local cluster, and prefers ./weir.yaml and the flag", async () => {
+    await withTempDir(async (directory) => {
+      const used: number[] = [];
+      const connect: CliContext["connect"] = (config) => {
+        used.push(config.masters[0]!.rpcPort);
+        return Promise.reject(new WeirError("Unavailable", "Cannot connect"));
+      };
+      const { mkdir } = await import("node:fs/promises");
+      await mkdir(join(directory, ".weir"));
+      const withPort = (port: number) => `masters: [{ name: m, rpcPort: ${String(port)} }]\n`;
+      await writeFile(join(directory, ".weir", "weir.yaml"), withPort(1001));
+      await weir(["fs", "ls"], { cwd: directory, connect });
+      await writeFile(join(directory, "weir.yaml"), withPort(1002));
+      await weir(["fs", "ls"], { cwd: directory, connect });
+      await writeFile(join(directory, "other.yaml"), withPort(1003));
+      await weir(["fs", "ls"], {
+        cwd: directory,
+        connect,
+        environment: { WEIR_CONFIG: "other.yaml" },
+      });
+      await weir(["fs", "ls", "--config", ".weir/weir.yaml"], { cwd: directory, connect });
+      assert.deepEqual(used, [1001, 1002, 1003, 1001]);
+    });
+  });
+
+  it("ends with the exit status of the error's code", async () => {
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "");
+      for (const [code, status] of [
+        ["NotFound", 2],
+        ["Unavailable", 69],
+        ["Lost", 14],
+        ["Internal", 70],
+      ] as const) {
+        const connect = () => Promise.reject(new WeirError(code, `Cannot do it: ${code}`));
+        const ended = await weir(["fs", "cat", "/a"], { cwd: directory, connect });
+        assert.deepEqual([ended.status, ended.stderr], [status, `Cannot do it: ${code}\n`]);
+      }
+    });
+  });
+
+  it("refuses a relative path before it asks the cluster", async () => {
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "");
+      const connect = () => Promise.resolve({ close: () => Promise.resolve() } as never);
+      const ended = await weir(["fs", "cat", "a.txt"], { cwd: directory, connect });
+      assert.equal(ended.status, 64);
+      assert.match(ended.stderr, /^Cannot use the path "a.txt": wanted an absolute path/);
+    });
+  });
+
+  it("shows paths in error messages as the text that was typed", async () => {
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "");
+      const path = Buffer.from("/grün", "utf8").toString("latin1");
+      const connect = () =>
+        Promise.reject(new WeirError("NotFound", `Cannot read "${path}": no such name`));
+      const ended = await weir(["fs", "cat", "/grün"], { cwd: directory, connect });
+      assert.equal(ended.stderr, 'Cannot read "/grün": no such name\n');
+    });
+  });
+
+  it("says that nothing runs here when there is nothing to stop", async () => {
+    const { status, stderr } = await weir(["stop"]);
+    assert.equal(status, 2);
+    assert.match(stderr, /^Cannot stop: no cluster runs here/);
+  });
+});

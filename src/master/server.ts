@@ -37,9 +37,6 @@ export interface RunningMaster {
   stop(): Promise<void>;
 }
 
-/** How often the state is asked to be on disk, so that the log can be compacted behind it. */
-const flushEveryMs = 1000;
-
 /**
  * Starts the master `name` of the configuration, with its files in `master.dataDir`/`name`.
  * @throws WeirError `ConfigInvalid` for an unknown name; `Corrupt` for a damaged journal; `Unavailable` for a port or a
@@ -202,27 +199,11 @@ async function start(
   serveLineage(server, parts);
   serveCluster(server, parts);
 
-  let cancelFlush: () => void = () => undefined;
-  let stopped = false;
-  const flushLater = () => {
-    cancelFlush = clock.after(flushEveryMs, () => {
-      machine
-        .flushNow()
-        .catch((error: unknown) => fail(error instanceof Error ? error : new Error(String(error))))
-        .finally(() => {
-          if (!stopped) flushLater();
-        });
-    });
-  };
-  flushLater();
-
   return {
     rpcPort: server.port,
     raftPort: own.raftPort,
     failure,
     async stop() {
-      stopped = true;
-      cancelFlush();
       leadership.stop();
       registry.releasePolls();
       await server.close();

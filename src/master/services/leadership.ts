@@ -7,6 +7,7 @@
  * 1. A reign's signal is aborted as soon as the term or the role changes.
  * 2. Cluster time never goes back, and stands still while nobody leads.
  */
+import { setMaxListeners } from "node:events";
 import type { Clock } from "../../lib/clock.ts";
 import type { WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
@@ -165,6 +166,8 @@ export class Leadership {
       return;
     }
     const controller = new AbortController();
+    // Everything that the leader has under way listens to it.
+    setMaxListeners(0, controller.signal);
     const reign: Reign = {
       term: status.term,
       signal: controller.signal,

@@ -30,7 +30,6 @@ export class MachineHost implements StateMachineHost {
   readonly #onApplied: (event: AppliedEvent) => void;
   readonly #onInstalled: (index: number) => void;
   #appliedTerm: number;
-  #flushed: { index: number; term: number };
   /** Who waits for an index to be applied. */
   #waiting: { readonly index: number; resolve(): void }[] = [];
 
@@ -44,7 +43,6 @@ export class MachineHost implements StateMachineHost {
     this.#onApplied = options.onApplied;
     this.#onInstalled = options.onInstalled;
     this.#appliedTerm = options.store.flushedTerm;
-    this.#flushed = { index: options.store.flushedIndex, term: options.store.flushedTerm };
   }
 
   get appliedIndex(): number {
@@ -88,18 +86,12 @@ export class MachineHost implements StateMachineHost {
     });
   }
 
-  /** What of the log is on disk as state; kept up by `flushNow`. */
+  /** What of the log is on disk as state. */
   flushedIndex(): { index: number; term: number } {
-    return this.#flushed;
+    return { index: this.#store.flushedIndex, term: this.#store.flushedTerm };
   }
 
-  /** Waits until everything applied so far is on disk. */
-  async flushNow(): Promise<void> {
-    const flushed = await this.#store.flush();
-    if (flushed.index > this.#flushed.index) this.#flushed = flushed;
-  }
-
-  async snapshot(): ReturnType<StateMachineHost["snapshot"]> {
+  async snapshot(): Promise<Awaited<ReturnType<StateMachineHost["snapshot"]>>> {
     const snapshot = await this.#store.snapshot();
     return {
       meta: { index: snapshot.index, term: snapshot.term },
@@ -116,7 +108,6 @@ export class MachineHost implements StateMachineHost {
   ): Promise<void> {
     await this.#store.install(meta.index, meta.term, decodeChunks(chunks));
     this.#appliedTerm = meta.term;
-    this.#flushed = { index: meta.index, term: meta.term };
     this.#onInstalled(meta.index);
     this.#wake();
   }

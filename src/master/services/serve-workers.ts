@@ -31,9 +31,10 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
     // Only a reigning leader knows for sure who is registered.
     const state = workerOf(store, beat.worker)?.state;
     const register = leadership.reign !== undefined && state !== "live";
+    const released = leadership.reign === undefined ? [] : releasedOf(store, beat);
     const waitMs = Math.min(beat.waitMs, longestWaitMs);
     const tasks =
-      resync || register || waitMs === 0
+      resync || register || released.length > 0 || waitMs === 0
         ? []
         : await registry.poll({ ...beat, waitMs }, connection.id, signal);
     return {
@@ -43,7 +44,7 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
       tasks,
       resync,
       register,
-      released: leadership.reign === undefined ? undefined : releasedOf(store, beat),
+      released,
     };
   });
 

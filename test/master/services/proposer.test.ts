@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import { setMaxListeners } from "node:events";
+import { hasCode, WeirError } from "../../../src/lib/errors.ts";
+import { type Position, positionOf, type SessionId } from "../../../src/lib/ids.ts";
+import { silentLogger } from "../../../src/lib/logger.ts";
+import { decode } from "../../../src/lib/schema.ts";
+import { Leadership } from "../../../src/master/services/leadership.ts";
+import { Proposer } from "../../../src/master/services/proposer.ts";
+import { type EntryPayload, entryPayload, type Request } from "../../../src/rpc/commands.ts";
+import { ManualClock, turn } from "./manual-clock.ts";
+
+const never = new AbortController().signal;
+setMaxListeners(0, never);
+
+describe("Proposer", () => {
+  let clock: ManualClock;
+  let leadership: Leadership;
+  let proposer: Proposer;
+  let log: { index: number; term: number; payload: EntryPayload }[];
+  let refusal: WeirError | undefined;
+  let full: boolean;
+  let lastIndex: number;
+
+  function role(role: "leader" | "follower", term: number) {
+    leadership.update({
+      nodeId: "n",
+      role,
+      term,
+      leaderName: role === "leader" ? "master-1" : "master-2",
+      commitIndex: 0,
+      lastIndex: 0,
+      appliedIndex: 0,
+    } as Parameters<Leadership["update"]>[0]);
+  }
+
+  beforeEach(() => {
+    clock = new ManualClock();
+    log = [];
+    refusal = undefined;
+    full = false;
+    lastIndex = 0;
+    leadership = new Leadership({
+      clock,
+      logger: silentLogger,
+      addresses: new Map([["master-2", "10.0.0.2:19998"]]),
+      lastClusterTimeMs: () => 5000,
+      isBootstrapped: () => true,
+      onEmpty: () => undefined,
+      onReign: (reign) => reign.signal.addEventListener("abort", () => proposer.leadershipLost()),
+    });
+    proposer = new Proposer({
+      clock,
+      leadership,
+      propose: (encoded) => {
+        if (refusal !== undefined) throw refusal;
+        const place = { index: ++lastIndex, term: leadership.status!.term };
+        log.push({ ...place, payload: decode(entryPayload, encoded, "entry") });
+        return place;
+      },
+      isStoreFull: () => full,
+    });
+    role("leader", 2);
+    leadership.applied(2);
+  });
+
+  function request(sequence: number, commands = 1, nameLength = 1): Request {
+    return {
+      session: 1 as SessionId,
+      sequence,
+      acknowledgedBelow: 0,
+      atomic: false,
+      commands: Array.from({ length: commands }, () => ({
+        kind: "openSession",
+        clientName: "x".repeat(nameLength),
+        timeoutMs: 1,
+      })),
+    };
+  }
+
+  /** Applies the entry at `place` of the log, as of `term`. */
+  function apply(place: number, term = log[place]!.term) {
+    const { index, payload } = log[place]!;
+    proposer.applied({
+      index,
+      term,
+      payload,
+      applied: {
+        results: payload.requests.map(({ commands, sequence }) =>
+          commands.map(() => ({ ok: true as const, id: sequence })),
+        ),
+        positions: payload.requests.map((_, i) => positionOf(index, i)),
+        replayed: payload.requests.map(() => false),
+        changes: { inodes: [], names: [] },
+        events: [],
+      },
+    });
+  }
+
+  it("makes one entry of all requests of one turn, and answers each with its own results", async () => {
+    const answers = [1, 2, 3].map((sequence) => proposer.submit(request(sequence), never));
+    await turn();
+    assert.equal(log.length, 1);
+    apply(0);
+    const outcomes = await Promise.all(answers);
+    assert.deepEqual(
+      outcomes.map(({ results }) => results),
+      [1, 2, 3].map((id) => [{ ok: true, id }]),
+    );
+    assert.deepEqual(
+      outcomes.map(({ position }) => position),
+      [0, 1, 2].map((place) => positionOf(1, place)) satisfies Position[],
+    );
+  });
+
+  it("keeps entries within 1,024 commands and 1 MiB", async () => {
+    for (let i = 0; i < 3; i++) proposer.submit(request(i, 500), never).catch(() => undefined);
+    await turn();
+    assert.deepEqual(
+      log.map(({ payload }) => payload.requests.length),
+      [2, 1],
+    );
+    log.length = 0;
+    for (let i = 0; i < 8; i++) {
+      proposer.submit(request(i, 1, 300_000), never).catch(() => undefined);
+    }
+    await turn();
+    assert.deepEqual(
+      log.map(({ payload }) => payload.requests.length),
+      [2, 2, 2, 2],
+    );
+    await assert.rejects(proposer.submit(request(9, 1, 2 ** 20), never), (error) =>
+      hasCode(error, "InvalidArgument"),
+    );
+    await assert.rejects(proposer.submit(request(9, 1025), never), (error) =>
+      hasCode(error, "InvalidArgument"),
+    );
+  });
+
+  it("says notApplied, and who leads, when another term's entry took the place", async () => {
+    const answer = proposer.submit(request(1), never);
+    await turn();
+    role("follower", 3);
+    apply(0, 3);
+    await assert.rejects(answer, (error) => {
+      assert(hasCode(error, "NotLeader"));
+      assert.equal(error.outcome, "notApplied");
+      return true;
+    });
+  });
+
+  it("still answers an entry that commits after leadership was lost", async () => {
+    const answer = proposer.submit(request(1), never);
+    await turn();
+    role("follower", 3);
+    clock.advance(1000);
+    apply(0, 2);
+    assert.equal((await answer).results.length, 1);
+  });
+
+  it("says unknown when nobody decides an entry after leadership was lost", async () => {
+    const answer = proposer.submit(request(1), never);
+    await turn();
+    role("follower", 3);
+    clock.advance(3000);
+    await assert.rejects(answer, (error) => {
+      assert(hasCode(error, "Unavailable"));
+      assert.equal(error.outcome, "unknown");
+      return true;
+    });
+  });
+
+  it("says unknown at the deadline", async () => {
+    const deadline = new AbortController();
+    const answer = proposer.submit(request(1), deadline.signal);
+    await turn();
+    deadline.abort();
+    await assert.rejects(answer, (error) => {
+      assert(hasCode(error, "DeadlineExceeded"));
+      assert.equal(error.outcome, "unknown");
+      return true;
+    });
+  });
+
+  it("refuses with NotLeader on a follower and with Busy when the store is behind", async () => {
+    full = true;
+    await assert.rejects(proposer.submit(request(1), never), (error) => hasCode(error, "Busy"));
+    role("follower", 3);
+    await assert.rejects(proposer.submit(request(1), never), (error) =>
+      hasCode(error, "NotLeader"),
+    );
+    assert.equal(log.length, 0);
+  });
+
+  it("passes on what consensus refuses", async () => {
+    refusal = new WeirError("DiskFull", "the disk is full");
+    await assert.rejects(proposer.submit(request(1), never), (error) => hasCode(error, "DiskFull"));
+  });
+
+  it("waits with proposals until the no-op of its own term is applied", async () => {
+    role("follower", 3);
+    role("leader", 4);
+    const answer = proposer.submit(request(1), never);
+    await turn();
+    assert.equal(log.length, 0);
+    leadership.applied(4);
+    await turn();
+    assert.equal(log.length, 1);
+    apply(0);
+    await answer;
+  });
+
+  it("continues cluster time from the state, with the monotonic clock", async () => {
+    proposer.submit(request(1), never).catch(() => undefined);
+    await turn();
+    clock.advance(250);
+    proposer.submit(request(2), never).catch(() => undefined);
+    await turn();
+    assert.deepEqual(
+      log.map(({ payload }) => payload.clusterTimeMs),
+      [5000, 5250],
+    );
+  });
+});

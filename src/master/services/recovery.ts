@@ -124,6 +124,7 @@ export class RecoveryService {
   async #restore(wanted: readonly InodeId[], signal: AbortSignal): Promise<{ jobs: number }> {
     let jobs = 0;
     for (let round = 0; round < maxPlans; round++) {
+      this.#stopping.signal.throwIfAborted();
       const { plan, why } = await this.#plan(wanted);
       if (!plan.ok) throw this.#cannotRebuild(plan, why);
       if (plan.steps.length === 0) return { jobs };
@@ -246,6 +247,7 @@ export class RecoveryService {
           logger.info({ lineage: id, epoch, worker, durationMs }, "attempt committed");
           return "committed";
         }
+        if (committed.code === "Corrupt") return "failed";
         // Ended by somebody else meanwhile: nothing is left to fail.
         if (this.#lineage(id).running?.epoch !== epoch) return "blameless";
         fault = { error: committed.detail, exitCode: 0, blameless: false, durationMs };

@@ -71,6 +71,10 @@ async function start(
   opened: { close(): Promise<void> }[],
 ): Promise<RunningMaster> {
   const clock: Clock = systemClock;
+  let fail: (error: Error) => void = () => undefined;
+  const failure = new Promise<Error>((resolve) => {
+    fail = resolve;
+  });
   const directory = join(config.master.dataDir, own.name);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const journal = await openJournal({
@@ -81,7 +85,12 @@ async function start(
     logger,
   });
   opened.push(journal);
-  const store = await openStateStore({ directory: join(directory, "state"), clock, logger });
+  const store = await openStateStore({
+    directory: join(directory, "state"),
+    clock,
+    logger,
+    onFailure: (error) => fail(error),
+  });
   opened.push(store);
 
   const feed = new ChangeFeed(store.appliedIndex);
@@ -144,10 +153,6 @@ async function start(
     isStoreFull: () => store.full,
   });
 
-  let fail: (error: Error) => void = () => undefined;
-  const failure = new Promise<Error>((resolve) => {
-    fail = resolve;
-  });
   const node = await RaftNode.start({
     name: own.name,
     clusterName: config.clusterName,
@@ -201,9 +206,13 @@ async function start(
 
   return {
     rpcPort: server.port,
-    raftPort: own.raftPort,
+    raftPort: node.port,
     failure,
     async stop() {
+      // A planned end need not cost the clients an election timeout.
+      if (node.status.role === "leader" && config.masters.length > 1) {
+        await node.transferLeadership().catch(() => undefined);
+      }
       leadership.stop();
       registry.releasePolls();
       await server.close();

@@ -15,6 +15,8 @@ import type { RaftStatus } from "../../raft/node.ts";
 import { notLeader } from "../../rpc/wire.ts";
 import { abortError } from "./signals.ts";
 
+const bootstrapPauseMs = 100;
+
 /** One term of leadership, from the applied no-op to its end. */
 export interface Reign {
   readonly term: number;
@@ -31,7 +33,7 @@ export class Leadership {
   readonly #addresses: ReadonlyMap<string, string>;
   readonly #lastClusterTimeMs: () => number;
   readonly #isBootstrapped: () => boolean;
-  readonly #onEmpty: () => void;
+  readonly #onEmpty: () => boolean;
   readonly #onReign: (reign: Reign) => void;
   /** The term in which the first command was proposed. */
   #bootstrapTerm = 0;
@@ -49,8 +51,8 @@ export class Leadership {
     lastClusterTimeMs: () => number;
     /** Whether the first command was applied. */
     isBootstrapped: () => boolean;
-    /** This master leads a cluster without state: the first command is to be proposed. */
-    onEmpty: () => void;
+    /** This master leads a cluster without state: the first command is to be proposed. False: it could not be. */
+    onEmpty: () => boolean;
     /** A reign began: services of the leader start. */
     onReign: (reign: Reign) => void;
   }) {
@@ -159,10 +161,9 @@ export class Leadership {
       return;
     }
     if (!this.#isBootstrapped()) {
-      if (this.#bootstrapTerm !== status.term) {
-        this.#bootstrapTerm = status.term;
-        this.#onEmpty();
-      }
+      if (this.#bootstrapTerm === status.term) return;
+      if (this.#onEmpty()) this.#bootstrapTerm = status.term;
+      else this.#clock.after(bootstrapPauseMs, () => this.#begin());
       return;
     }
     const controller = new AbortController();

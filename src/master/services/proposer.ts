@@ -115,11 +115,14 @@ export class Proposer {
     return outcomes.flatMap((outcome) => outcome.results);
   }
 
-  /** Proposes the first command of an empty cluster; whether it was applied, the state shows. */
-  bootstrap(command: Command): void {
-    this.#proposeGroup([
-      { request: ownRequest([command]), resolve: () => undefined, reject: () => undefined },
-    ]);
+  /** Proposes the first command of an empty cluster; whether it was applied, the state shows. False: it was refused. */
+  bootstrap(command: Command): boolean {
+    let accepted = true;
+    const reject = () => {
+      accepted = false;
+    };
+    this.#proposeGroup([{ request: ownRequest([command]), resolve: () => undefined, reject }]);
+    return accepted;
   }
 
   /** Takes what has been applied. */

@@ -45,7 +45,7 @@ describe("Proposer", () => {
       addresses: new Map([["master-2", "10.0.0.2:19998"]]),
       lastClusterTimeMs: () => 5000,
       isBootstrapped: () => true,
-      onEmpty: () => undefined,
+      onEmpty: () => true,
       onReign: (reign) => reign.signal.addEventListener("abort", () => proposer.leadershipLost()),
     });
     proposer = new Proposer({

@@ -1,0 +1,392 @@
+import assert from "node:assert/strict";
+import {
+  type InodeId,
+  rootInodeId,
+  type SessionId,
+  type WorkerId,
+  type WriteId,
+} from "../../../src/lib/ids.ts";
+import {
+  isKept,
+  isContainerLost,
+  containerOf,
+  containerUse,
+} from "../../../src/master/state/queries.ts";
+import {
+  containersOf,
+  extentsOf,
+  garbageBefore,
+  isLost,
+  keptPage,
+  lostFilesOf,
+} from "../../../src/master/services/listings.ts";
+import {
+  commitCommand,
+  createCommand,
+  entryOf,
+  extentsOver,
+  Machine,
+  pageOf,
+} from "./machine-fixture.ts";
+
+interface Written {
+  readonly machine: Machine;
+  readonly session: SessionId;
+  readonly worker: WorkerId;
+  readonly inode: InodeId;
+  readonly writeId: WriteId;
+}
+
+/** A file under a lease, empty at version 1. */
+function opened(): Written {
+  const machine = Machine.make();
+  const worker = machine.worker("w1");
+  const session = machine.openSession();
+  const made = machine.done(createCommand(rootInodeId, "a", { lease: true }), session);
+  return { machine, session, worker, inode: made.status!.inode, writeId: made.writeId! };
+}
+
+const everything = { from: 0, to: 10_000 };
+
+/** The content as "offset+length@write.block.offset", for comparisons. */
+async function shownExtents(machine: Machine, inode: InodeId): Promise<string[]> {
+  const extents = await extentsOf(machine.state, inode, everything);
+  return extents.map(
+    (each) =>
+      `${String(each.fileOffset)}+${String(each.length)}@${String(each.writeId)}.${String(each.blockIndex)}.${String(each.offset)}`,
+  );
+}
+
+describe("the write lease", () => {
+  it("is one per file, and the same for one session", () => {
+    const { machine, session, inode, writeId } = opened();
+    const other = machine.openSession();
+    assert.equal(machine.done({ kind: "lease", inode }, session).writeId, writeId);
+    machine.refused("LeaseConflict", { kind: "lease", inode }, other);
+    machine.refused("LeaseConflict", { kind: "truncate", inode, size: 5 }, other);
+    machine.done({ kind: "releaseLease", inode, writeId }, session);
+    const next = machine.done({ kind: "lease", inode }, other);
+    assert.notEqual(next.writeId, writeId);
+    machine.refused("LeaseLost", { kind: "releaseLease", inode, writeId }, session);
+  });
+
+  it("ends with its session", () => {
+    const { machine, session, inode, writeId } = opened();
+    const other = machine.openSession();
+    machine.done({ kind: "closeSession", session });
+    machine.refused("SessionExpired", commitCommand({ inode, writeId, size: 0 }), session);
+    machine.done({ kind: "lease", inode }, other);
+  });
+
+  it("is for files and sessions", () => {
+    const { machine, session } = opened();
+    const directory = machine.mkdir("/d").inode;
+    const pipe = machine.create("/p", { fileKind: "fifo" }).inode;
+    machine.refused("IsDirectory", { kind: "lease", inode: directory }, session);
+    machine.refused("InvalidArgument", { kind: "lease", inode: pipe }, session);
+    machine.refused("InvalidArgument", createCommand(rootInodeId, "b", { lease: true }));
+  });
+
+  it("is refused on a read-only mount", () => {
+    const { machine, session } = opened();
+    const mounted = machine.done({
+      kind: "mount",
+      parent: rootInodeId,
+      name: "ro",
+      uri: "file:///ro",
+      readOnly: true,
+      options: {},
+    });
+    machine.done(pageOf(mounted.status!.inode, [entryOf("x")]));
+    machine.refused("ReadOnly", { kind: "lease", inode: machine.at("/ro/x").id }, session);
+    machine.refused("ReadOnly", { kind: "truncate", inode: machine.at("/ro/x").id, size: 0 });
+    machine.refused("ReadOnly", createCommand(mounted.status!.inode, "y"));
+    machine.refused("ReadOnly", { kind: "deleteTree", parent: mounted.status!.inode, name: "x" });
+  });
+});
+
+describe("commit", () => {
+  it("publishes the bytes as the next version, with who keeps them", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const extents = extentsOver(writeId, 0, 250);
+    const { status } = machine.done(
+      commitCommand({ inode, writeId, size: 250, extents, keepers: [worker] }),
+      session,
+    );
+    assert.deepEqual([status!.version, status!.size], [2, 250]);
+    assert.deepEqual(await extentsOf(machine.state, inode, everything), extents);
+    assert.deepEqual(await extentsOf(machine.state, inode, { from: 100, to: 200 }), [extents[1]]);
+    assert.deepEqual(containerOf(machine.state, inode, writeId), {
+      references: 3,
+      size: 250,
+      keepers: [worker],
+    });
+    assert.ok(isKept(machine.state, { worker, inode, writeId }));
+    assert.deepEqual(await keptPage(machine.state, worker, { after: undefined, limit: 9 }), [
+      { inode, writeId },
+    ]);
+  });
+
+  it("is fenced by lease and version", () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const other = machine.openSession();
+    const commit = commitCommand({
+      inode,
+      writeId,
+      size: 10,
+      extents: extentsOver(writeId, 0, 10),
+      keepers: [worker],
+    });
+    machine.refused("LeaseLost", commit, other);
+    machine.refused("VersionConflict", { ...commit, baseVersion: 2 }, session);
+    machine.done(commit, session);
+    machine.refused("VersionConflict", commit, session);
+    machine.done({ ...commit, baseVersion: 2, release: true }, session);
+    machine.refused("LeaseLost", { ...commit, baseVersion: 3 }, session);
+  });
+
+  it("refuses extents that no honest writer sends", () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const [good] = extentsOver(writeId, 0, 10);
+    const bad = [
+      [{ ...good!, length: 0 }],
+      [{ ...good!, writeId: (writeId + 1) as WriteId }],
+      [{ ...good!, offset: 95 }],
+      [good!, { ...good!, fileOffset: 5 }],
+      [{ ...good!, fileOffset: 20 }, good!],
+      [{ ...good!, fileOffset: 95 }],
+    ];
+    for (const extents of bad) {
+      const command = commitCommand({ inode, writeId, size: 100, extents, keepers: [worker] });
+      machine.refused("InvalidArgument", command, session);
+    }
+    const kept = commitCommand({ inode, writeId, size: 100, extents: [good!] });
+    machine.refused("InvalidArgument", kept, session);
+    machine.refused("InvalidArgument", { ...kept, keepers: [9 as WorkerId] }, session);
+  });
+
+  it("splits what it overwrites, and leaves holes where nothing was written", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const keepers = [worker];
+    const first = extentsOver(writeId, 0, 300);
+    machine.done(
+      commitCommand({ inode, writeId, size: 300, extents: first, keepers, release: true }),
+      session,
+    );
+    const second = machine.done({ kind: "lease", inode }, session).writeId!;
+    const extents = [
+      { fileOffset: 50, length: 100, writeId: second, blockIndex: 0, offset: 0 },
+      { fileOffset: 400, length: 10, writeId: second, blockIndex: 1, offset: 0 },
+    ];
+    machine.done(
+      commitCommand({ inode, writeId: second, baseVersion: 2, size: 500, extents, keepers }),
+      session,
+    );
+    const [w, v] = [String(writeId), String(second)];
+    assert.deepEqual(await shownExtents(machine, inode), [
+      `0+50@${w}.0.0`,
+      `50+100@${v}.0.0`,
+      `150+50@${w}.1.50`,
+      `200+100@${w}.2.0`,
+      `400+10@${v}.1.0`,
+    ]);
+    assert.equal(containerOf(machine.state, inode, writeId)!.references, 3);
+  });
+
+  it("makes a container garbage when nothing names it any more, and it is gone after its grace", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const keepers = [worker];
+    const extents = extentsOver(writeId, 0, 100);
+    machine.done(
+      commitCommand({ inode, writeId, size: 100, extents, keepers, release: true }),
+      session,
+    );
+    const second = machine.done({ kind: "lease", inode }, session).writeId!;
+    machine.clusterTimeMs = 2000;
+    machine.done(
+      commitCommand({
+        inode,
+        writeId: second,
+        baseVersion: 2,
+        size: 100,
+        extents: extentsOver(second, 0, 100),
+        keepers,
+      }),
+      session,
+    );
+    assert.deepEqual(await garbageBefore(machine.state, 1999, 10), []);
+    const keys = await garbageBefore(machine.state, 2000, 10);
+    assert.equal(keys.length, 1);
+    assert.ok(isKept(machine.state, { worker, inode, writeId }), "readers of the old version");
+    machine.done({ kind: "reapGarbage", keys: [...keys, "garbage/nonsense", "inode/x"] });
+    assert.ok(!isKept(machine.state, { worker, inode, writeId }));
+    assert.equal(containerUse(machine.state, { inode, writeId }), "unknown");
+    assert.equal(containerUse(machine.state, { inode, writeId: second }), "kept");
+  });
+
+  it("does not reap a container that is written again under the same lease", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const keepers = [worker];
+    const commit = commitCommand({
+      inode,
+      writeId,
+      size: 10,
+      extents: extentsOver(writeId, 0, 10),
+      keepers,
+    });
+    machine.done(commit, session);
+    machine.done({ kind: "truncate", inode, size: 0 }, session);
+    assert.deepEqual(await garbageBefore(machine.state, 9999, 9), [], "it may still be written");
+    machine.done({ ...commit, baseVersion: 3 }, session);
+    machine.done({ kind: "truncate", inode, size: 0 }, session);
+    machine.done({ kind: "releaseLease", inode, writeId }, session);
+    const keys = await garbageBefore(machine.state, 9999, 9);
+    assert.equal(keys.length, 1);
+    machine.done({ kind: "reapGarbage", keys });
+    assert.deepEqual(await containersOf(machine.state, inode), []);
+  });
+
+  it("turns a store's object into extents when a part is overwritten, and still says where the rest is", async () => {
+    const { machine, session, worker } = opened();
+    const directory = unloadedDirectory(machine);
+    machine.done(pageOf(directory, [entryOf("x", { size: 250 })]));
+    const file = machine.at("/m/x");
+    const source = file.source!;
+    const writeId = machine.done({ kind: "lease", inode: file.id }, session).writeId!;
+    const extents = [{ fileOffset: 120, length: 30, writeId, blockIndex: 0, offset: 0 }];
+    machine.done(
+      commitCommand({ inode: file.id, writeId, size: 250, extents, keepers: [worker] }),
+      session,
+    );
+    const [s, w] = [String(source.writeId), String(writeId)];
+    assert.deepEqual(await shownExtents(machine, file.id), [
+      `0+100@${s}.0.0`,
+      `100+20@${s}.1.0`,
+      `120+30@${w}.0.0`,
+      `150+50@${s}.1.50`,
+      `200+50@${s}.2.0`,
+    ]);
+    assert.deepEqual(machine.inode(file.id).source, source);
+    assert.equal(
+      containerUse(machine.state, { inode: file.id, writeId: source.writeId }),
+      "source",
+    );
+  });
+
+  it("changes attributes alone without a new version", () => {
+    const { machine, session, inode, writeId } = opened();
+    const mtime = { sec: 3, nsec: 4 };
+    const { status } = machine.done(commitCommand({ inode, writeId, mtime }), session);
+    assert.deepEqual([status!.version, status!.mtime], [1, mtime]);
+  });
+});
+
+function unloadedDirectory(machine: Machine): InodeId {
+  return machine.done({
+    kind: "mount",
+    parent: rootInodeId,
+    name: "m",
+    uri: "file:///m",
+    readOnly: false,
+    options: {},
+  }).status!.inode;
+}
+
+describe("truncate", () => {
+  it("cuts extents, and grows by a hole that reads as zeros", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const extents = extentsOver(writeId, 0, 250);
+    machine.done(
+      commitCommand({ inode, writeId, size: 250, extents, keepers: [worker], release: true }),
+      session,
+    );
+    assert.equal(machine.done({ kind: "truncate", inode, size: 130 }).status!.version, 3);
+    const grown = machine.done({ kind: "truncate", inode, size: 1000 }).status!;
+    assert.deepEqual([grown.version, grown.size], [4, 1000]);
+    const w = String(writeId);
+    assert.deepEqual(await shownExtents(machine, inode), [`0+100@${w}.0.0`, `100+30@${w}.1.0`]);
+  });
+
+  it("A25: of a whole file to nothing leaves an empty file", async () => {
+    const machine = Machine.make();
+    const directory = unloadedDirectory(machine);
+    machine.done(pageOf(directory, [entryOf("x", { size: 250 })]));
+    const { id } = machine.at("/m/x");
+    const { status } = machine.done({ kind: "truncate", inode: id, size: 0 });
+    assert.deepEqual([status!.size, status!.version, status!.nlink], [0, 2, 1]);
+    assert.deepEqual(await shownExtents(machine, id), []);
+    assert.equal(machine.inode(id).source, undefined);
+  });
+
+  it("leaves the own lease as it is, and tells the new version", () => {
+    const { machine, session, inode, writeId } = opened();
+    const { status } = machine.done({ kind: "truncate", inode, size: 7 }, session);
+    assert.equal(status!.version, 2);
+    machine.done(commitCommand({ inode, writeId, baseVersion: 2, size: 7 }), session);
+  });
+
+  it("to the present size keeps the version", () => {
+    const { machine, inode, session } = opened();
+    assert.equal(machine.done({ kind: "truncate", inode, size: 0 }, session).status!.version, 1);
+  });
+});
+
+describe("unlinked files", () => {
+  it("stay while a session holds them, and become garbage when it lets go", async () => {
+    const { machine, session, inode, writeId } = opened();
+    machine.done({ kind: "releaseLease", inode, writeId }, session);
+    machine.done({ kind: "unlink", parent: rootInodeId, name: "a", held: true }, session);
+    assert.deepEqual(await garbageBefore(machine.state, 9999, 9), []);
+    machine.done({ kind: "release", inode }, session);
+    machine.done({ kind: "release", inode }, session);
+    assert.equal((await garbageBefore(machine.state, 9999, 9)).length, 1);
+  });
+
+  it("are let go by the end of the session", async () => {
+    const { machine, session } = opened();
+    machine.done({ kind: "unlink", parent: rootInodeId, name: "a", held: true }, session);
+    machine.done({ kind: "closeSession", session });
+    assert.equal((await garbageBefore(machine.state, 9999, 9)).length, 1);
+  });
+
+  it("may still be written under the lease, and are not reaped meanwhile", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    machine.done({ kind: "unlink", parent: rootInodeId, name: "a", held: false });
+    assert.deepEqual(await garbageBefore(machine.state, 9999, 9), []);
+    const extents = extentsOver(writeId, 0, 10);
+    machine.done(
+      commitCommand({ inode, writeId, size: 10, extents, keepers: [worker], release: true }),
+      session,
+    );
+    const keys = await garbageBefore(machine.state, 9999, 9);
+    const other = machine.done({ kind: "lease", inode }, session).writeId!;
+    machine.done({ kind: "reapGarbage", keys });
+    assert.ok(machine.inode(inode), "it was opened for writing again");
+    machine.done({ kind: "releaseLease", inode, writeId: other }, session);
+    machine.done({ kind: "reapGarbage", keys: await garbageBefore(machine.state, 9999, 9) });
+    assert.equal(machine.inode(inode), undefined);
+    for (const prefix of ["extent/", "container/", "kept/", "garbage/", "lease/"]) {
+      assert.deepEqual(machine.state.entries(prefix), [], prefix);
+    }
+  });
+});
+
+describe("lost files", () => {
+  it("L9: follow from the state alone: lost with the last keeper, whole again with the first", async () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w1"), machine.worker("w2")];
+    const session = machine.openSession();
+    const { inode, writeId } = machine.write("/a", 50, { keepers, session });
+    const [first, second] = keepers as [WorkerId, WorkerId];
+    machine.done({ kind: "workerLost", worker: first });
+    assert.equal(await isLost(machine.state, inode), false);
+    machine.done({ kind: "workerLost", worker: second });
+    assert.equal(await isLost(machine.state, inode), true);
+    assert.ok(isContainerLost(machine.state, containerOf(machine.state, inode, writeId)!));
+    const lost: InodeId[] = [];
+    for await (const each of lostFilesOf(machine.state, second)) lost.push(each);
+    assert.deepEqual(lost, [inode]);
+    assert.equal(machine.worker("w2"), second, "one uuid, one id");
+    assert.equal(await isLost(machine.state, inode), false);
+  });
+});

@@ -1,0 +1,137 @@
+/** What always holds in the state, whatever was applied: checked over all keys. */
+import assert from "node:assert/strict";
+import type { InodeId, WriteId } from "../../../src/lib/ids.ts";
+import { decode } from "../../../src/lib/schema.ts";
+import { decodeExtent } from "../../../src/master/state/content.ts";
+import {
+  containerKey,
+  containerRange,
+  edgeKey,
+  extentRange,
+  garbageKey,
+  inodeAtEnd,
+  keptKey,
+  leaseKey,
+  nameOfEdge,
+  parentKey,
+  retainedKey,
+  ufsOpRange,
+  wholeInode,
+  writeIdOfContainer,
+} from "../../../src/master/state/keys.ts";
+import * as model from "../../../src/master/state/model.ts";
+import { inodeCount, inodeOf, linksOf, mountsOf } from "../../../src/master/state/queries.ts";
+import type { SortedState } from "./sorted-state.ts";
+
+export function checkInvariants(state: SortedState): void {
+  const inodes = state.entries("inode/").map(([key, value]) => decode(model.inode, value, key));
+  assert.equal(inodeCount(state), inodes.length, "the count of inodes is wrong");
+  checkNames(state, inodes);
+  for (const inode of inodes) checkInode(state, inode);
+  checkOwners(state, inodes);
+  for (const mount of mountsOf(state)) {
+    const queued = state.entries(ufsOpRange(mount.id).from);
+    assert.equal(queued.length, mount.pendingOps, "pendingOps is wrong");
+  }
+}
+
+function checkNames(state: SortedState, inodes: readonly model.Inode[]): void {
+  const children = new Map<InodeId, number>();
+  const directories = new Map<InodeId, number>();
+  let edges = 0;
+  for (const [key, value] of state.entries("edge/")) {
+    const { child, kind } = decode(model.edge, value, key);
+    const name = nameOfEdge(key);
+    const link = linksOf(state, child).find(
+      (each) => edgeKey(each.parent, each.name) === key && each.name === name,
+    );
+    assert.ok(link, `inode ${String(child)} does not know its name "${name}"`);
+    assert.equal(inodeOf(state, child)?.kind, kind);
+    children.set(link.parent, (children.get(link.parent) ?? 0) + 1);
+    if (kind === "directory") {
+      directories.set(link.parent, (directories.get(link.parent) ?? 0) + 1);
+    }
+    edges++;
+  }
+  let links = 0;
+  for (const inode of inodes) {
+    const own = linksOf(state, inode.id).length;
+    links += own;
+    if (inode.kind === "directory") {
+      assert.equal(inode.childCount, children.get(inode.id) ?? 0, "childCount is wrong");
+      assert.equal(inode.nlink, 2 + (directories.get(inode.id) ?? 0), "nlink is wrong");
+    } else {
+      assert.equal(inode.nlink, own, "nlink is wrong");
+    }
+  }
+  assert.equal(edges, links, "names and links differ");
+  const known = new Set(inodes.map((inode) => parentKey(inode.id)));
+  for (const [key] of state.entries("parent/")) assert.ok(known.has(key), "links of nobody");
+}
+
+function checkInode(state: SortedState, inode: model.Inode): void {
+  const extents = state.entries(extentRange(inode.id).from.slice(0, -8)).map(decodeExtent);
+  assert.equal(inode.extentCount, extents.length, "extentCount is wrong");
+  if (inode.form === "source") {
+    assert.equal(extents.length, 0);
+    assert.equal(inode.source?.size, inode.size);
+  }
+  const references = new Map<number, number>();
+  let end = 0;
+  for (const extent of extents) {
+    assert.ok(extent.fileOffset >= end, "extents overlap");
+    end = extent.fileOffset + extent.length;
+    references.set(extent.writeId, (references.get(extent.writeId) ?? 0) + 1);
+    if (extent.writeId === inode.source?.writeId) {
+      const place = extent.blockIndex * 100 + extent.offset;
+      assert.equal(place, extent.fileOffset, "a part of the source moved");
+      assert.ok(end <= inode.source.size, "a part of the source is beyond its end");
+    } else {
+      const key = containerKey(inode.id, extent.writeId);
+      assert.ok(state.get(key), `container ${String(extent.writeId)} has no record`);
+    }
+  }
+  assert.ok(end <= inode.size, "extents end beyond the file");
+  for (const [key, value] of state.entries(containerRange(inode.id).from)) {
+    const container = decode(model.container, value, key);
+    const writeId = writeIdOfContainer(key);
+    assert.equal(container.references, references.get(writeId) ?? 0, "references are wrong");
+    for (const keeper of container.keepers) {
+      assert.ok(state.get(keptKey(keeper, inode.id, writeId)), "a keeper does not know");
+    }
+    if (container.references === 0 && inode.lease?.writeId !== writeId) {
+      assert.ok(hasGarbage(state, inode.id, writeId), "a container leaks");
+    }
+  }
+  if (inode.nlink === 0 && inode.holds === 0 && inode.lease === undefined) {
+    assert.ok(hasGarbage(state, inode.id, wholeInode), "an inode leaks");
+  }
+  if (inode.lease !== undefined) assert.ok(state.get(leaseKey(inode.lease.session, inode.id)));
+}
+
+function hasGarbage(state: SortedState, inode: InodeId, writeId: WriteId): boolean {
+  const end = garbageKey({ retiredAtMs: 0, inode, writeId }).slice("garbage/".length + 8);
+  return state.entries("garbage/").some(([key]) => key.endsWith(end));
+}
+
+/** Keys that belong to inodes lead to inodes that know of them. */
+function checkOwners(state: SortedState, inodes: readonly model.Inode[]): void {
+  const byId = new Map(inodes.map((inode) => [inode.id, inode]));
+  for (const [key] of state.entries("lease/")) {
+    const lease = byId.get(inodeAtEnd(key))?.lease;
+    assert.ok(lease && leaseKey(lease.session, inodeAtEnd(key)) === key, "a lease of nobody");
+  }
+  const holds = new Map<InodeId, number>();
+  for (const [key] of state.entries("retained/")) {
+    const id = inodeAtEnd(key);
+    holds.set(id, (holds.get(id) ?? 0) + 1);
+    assert.ok(byId.has(id) && key.length === retainedKey(1 as never, id).length);
+  }
+  for (const inode of inodes)
+    assert.equal(inode.holds, holds.get(inode.id) ?? 0, "holds are wrong");
+  const kept = state.entries("kept/").length;
+  const keepers = state
+    .entries("container/")
+    .reduce((sum, [key, value]) => sum + decode(model.container, value, key).keepers.length, 0);
+  assert.equal(kept, keepers, "kept keys and keepers differ");
+}

@@ -1,0 +1,491 @@
+import assert from "node:assert/strict";
+import { type InodeId, rootInodeId, rootMountId, type UfsOpId } from "../../../src/lib/ids.ts";
+import type { UfsOp } from "../../../src/master/state/model.ts";
+import { directoriesToLoad } from "../../../src/master/state/preload.ts";
+import {
+  isMoot,
+  mountInfoOf,
+  mountOf,
+  mountsOf,
+  mustWaitFor,
+  pathInStore,
+  pathOf,
+  resolvePath,
+  ufsPathOf,
+} from "../../../src/master/state/queries.ts";
+import { containersOf, extentsOf, garbageBefore } from "../../../src/master/services/listings.ts";
+import {
+  commitCommand,
+  createCommand,
+  entryOf,
+  extentsOver,
+  Machine,
+  pageOf,
+} from "./machine-fixture.ts";
+
+/** An operation in short. */
+function shown({ action }: UfsOp): string {
+  if (action.kind === "rename") return `rename ${action.from} ${action.to}`;
+  const more = action.kind === "persist" ? ` v${String(action.version)}` : "";
+  return `${action.kind} ${action.path}${more}`;
+}
+
+function effects(machine: Machine): string[] {
+  return machine.pending().map(shown);
+}
+
+function unlinkCommand(parent: InodeId, name: string) {
+  return { kind: "unlink" as const, parent, name, held: false };
+}
+
+function renameIn(parent: InodeId, sourceName: string, targetName: string) {
+  return {
+    kind: "rename" as const,
+    sourceParent: parent,
+    sourceName,
+    targetParent: parent,
+    targetName,
+    noReplace: false,
+  };
+}
+
+function mountAt(machine: Machine, name: string, of: { readOnly?: boolean } = {}): InodeId {
+  return machine.done({
+    kind: "mount",
+    parent: rootInodeId,
+    name,
+    uri: `s3://bucket/${name}`,
+    readOnly: of.readOnly ?? false,
+    options: { region: "eu", secretAccessKey: "secret" },
+  }).status!.inode;
+}
+
+describe("what is written", () => {
+  it("is queued for the store when its lease ends, by its write type", () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    for (const writeType of ["ASYNC_THROUGH", "CACHE_THROUGH", "THROUGH"] as const) {
+      machine.write(`/${writeType}`, 10, { keepers, session, writeType });
+    }
+    machine.write("/MUST_CACHE", 10, { keepers, session, writeType: "MUST_CACHE" });
+    assert.deepEqual(effects(machine), [
+      "persist ASYNC_THROUGH v2",
+      "persist CACHE_THROUGH v2",
+      "persist THROUGH v2",
+    ]);
+    assert.equal(machine.at("/THROUGH").persistence, "pending");
+    assert.equal(machine.at("/MUST_CACHE").persistence, "none");
+  });
+
+  it("goes on in the store under its own write id, when it was written at once", async () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const { inode, writeId } = machine.write("/a", 250, { keepers, session });
+    machine.settle("etag");
+    const file = machine.inode(inode);
+    assert.deepEqual(file.source, { writeId, fingerprint: "etag", size: 250 });
+    assert.deepEqual([file.persistence, file.persistedVersion, file.version], ["persisted", 2, 2]);
+    assert.deepEqual(await containersOf(machine.state, inode), [], "nobody must keep it any more");
+    assert.deepEqual(await garbageBefore(machine.state, 9999, 9), [], "cached copies are valid");
+  });
+
+  it("gets a new write id in the store when it was written in pieces, and the pieces become garbage", async () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const { inode, writeId } = machine.write("/a", 250, { keepers, session });
+    machine.done({ kind: "truncate", inode, size: 300 });
+    machine.settle("etag");
+    const file = machine.inode(inode);
+    assert.ok(file.source !== undefined && file.source.writeId !== writeId);
+    assert.equal(file.source.size, 300);
+    assert.equal((await garbageBefore(machine.state, 9999, 9)).length, 1);
+  });
+
+  it("never goes on under a write id that is still written", () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const made = machine.done(createCommand(rootInodeId, "a", { lease: true }), session);
+    const [inode, writeId] = [made.status!.inode, made.writeId!];
+    const extents = extentsOver(writeId, 0, 50);
+    machine.done(commitCommand({ inode, writeId, size: 50, extents, keepers }), session);
+    machine.done({ kind: "persist", inode });
+    machine.settle();
+    assert.notEqual(machine.inode(inode).source!.writeId, writeId);
+    const more = { ...commitCommand({ inode, writeId }), baseVersion: 2, size: 80, keepers };
+    machine.done({ ...more, extents: extentsOver(writeId, 50, 80), release: true }, session);
+    assert.deepEqual(effects(machine), ["persist a v3"]);
+  });
+
+  it("A7: of a version that moved on stays where it is, and what it still shares with the store is found there", async () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("x", { size: 300 })]));
+    const inode = machine.at("/m/x").id;
+    const overwrite = (at: number, baseVersion: number) => {
+      const writeId = machine.done({ kind: "lease", inode }, session).writeId!;
+      const extents = [{ fileOffset: at, length: 10, writeId, blockIndex: 0, offset: 0 }];
+      const command = commitCommand({ inode, writeId, baseVersion, size: 300, extents, keepers });
+      machine.done({ ...command, release: true }, session);
+      return writeId;
+    };
+    const second = overwrite(0, 1);
+    const [persist] = machine.pending();
+    const third = overwrite(200, 2);
+    assert.deepEqual(effects(machine), ["persist x v2", "persist x v3"]);
+    assert.ok(isMoot(machine.state, persist!), "not worth starting any more");
+    machine.ufsDone(persist!.id, { fingerprint: "second" });
+    const file = machine.inode(inode);
+    assert.equal(file.persistedVersion, 2);
+    assert.equal(file.persistence, "pending");
+    assert.equal(file.source!.fingerprint, "second");
+    const extents = await extentsOf(machine.state, inode, { from: 0, to: 300 });
+    const names = extents.map((each) => each.writeId);
+    const source = file.source!.writeId;
+    assert.deepEqual(names, [second, source, source, third, source]);
+    machine.settle("third");
+    assert.deepEqual(
+      [machine.inode(inode).form, machine.inode(inode).persistedVersion],
+      ["source", 3],
+    );
+  });
+
+  it("A7: and deleted before it was persisted is never brought back", () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const { inode } = machine.write("/a", 10, { keepers, session });
+    const [persist] = machine.pending();
+    machine.done(unlinkCommand(rootInodeId, "a"));
+    assert.deepEqual(effects(machine), ["persist a v2", "delete a"]);
+    const [, remove] = machine.pending();
+    assert.ok(isMoot(machine.state, persist!));
+    assert.ok(mustWaitFor(remove!, persist!), "a persist under way ends before the delete");
+    machine.ufsDone(persist!.id, { fingerprint: "late" });
+    assert.equal(machine.inode(inode).persistence, "pending");
+    machine.settle();
+    assert.ok(!machine.exists("/a"));
+  });
+
+  it("is queued again after the store gave up, when it is written again", () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const { inode } = machine.write("/a", 10, { keepers, session });
+    machine.ufsDone(machine.pending()[0]!.id, { error: "no space" });
+    assert.equal(machine.inode(inode).persistence, "none");
+    assert.equal(mountOf(machine.state, rootMountId)!.pendingOps, 0);
+    machine.done({ kind: "persist", inode });
+    machine.done({ kind: "persist", inode });
+    assert.deepEqual(effects(machine), ["persist a v2"]);
+  });
+
+  it("makes the directories above it that the store does not have", () => {
+    const machine = Machine.make();
+    machine.mkdir("/d", { writeType: "MUST_CACHE" });
+    machine.mkdir("/d/e", { writeType: "MUST_CACHE" });
+    assert.deepEqual(effects(machine), []);
+    machine.create("/d/e/a");
+    machine.create("/d/e/b");
+    assert.deepEqual(effects(machine), [
+      "mkdir d",
+      "mkdir d/e",
+      "persist d/e/a v1",
+      "persist d/e/b v1",
+    ]);
+  });
+});
+
+describe("side effects", () => {
+  it("follow names: directories, links, attributes, renames, removals", () => {
+    const machine = Machine.make();
+    machine.mkdir("/d");
+    machine.create("/d/s", { fileKind: "symlink", target: "t" });
+    const { inode } = machine.create("/d/a");
+    machine.done({
+      kind: "setAttributes",
+      inode,
+      mode: 0o600,
+      uid: undefined,
+      gid: undefined,
+      atime: undefined,
+      mtime: undefined,
+    });
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "b" });
+    machine.done(renameIn(rootInodeId, "d", "e"));
+    machine.done(unlinkCommand(machine.at("/e").id, "s"));
+    assert.deepEqual(effects(machine), [
+      "mkdir d",
+      "symlink d/s",
+      "persist d/a v1",
+      "setAttributes d/a",
+      "persist b v1",
+      "rename d e",
+      "delete e/s",
+    ]);
+    machine.settle();
+    assert.equal(machine.at("/e").persistence, "persisted");
+    assert.deepEqual(effects(machine), []);
+  });
+
+  it("leave what the store never had alone", () => {
+    const machine = Machine.make();
+    const { inode } = machine.create("/a", { writeType: "MUST_CACHE" });
+    machine.create("/p", { fileKind: "fifo" });
+    machine.mkdir("/d", { writeType: "MUST_CACHE" });
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "b" });
+    machine.done(renameIn(rootInodeId, "a", "c"));
+    machine.done(unlinkCommand(rootInodeId, "c"));
+    machine.done({ kind: "rmdir", parent: rootInodeId, name: "d" });
+    assert.deepEqual(effects(machine), []);
+  });
+
+  it("delete what a rename replaced, if the store has nothing to move there", () => {
+    const machine = Machine.make();
+    machine.create("/old");
+    machine.settle();
+    machine.create("/new", { writeType: "MUST_CACHE" });
+    machine.done(renameIn(rootInodeId, "new", "old"));
+    assert.deepEqual(effects(machine), ["delete old"]);
+    machine.settle();
+    machine.create("/b");
+    machine.create("/c");
+    machine.settle();
+    machine.done(renameIn(rootInodeId, "b", "c"));
+    assert.deepEqual(effects(machine), ["rename b c"]);
+  });
+
+  it("move the object to the next name when the first of several goes", () => {
+    const machine = Machine.make();
+    const { inode } = machine.create("/a");
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "b" });
+    machine.settle();
+    machine.done(unlinkCommand(rootInodeId, "b"));
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "c" });
+    machine.settle();
+    machine.done(unlinkCommand(rootInodeId, "a"));
+    assert.deepEqual(effects(machine), ["rename a c"]);
+    assert.equal(ufsPathOf(machine.state, machine.inode(inode)), "c");
+  });
+
+  it("wait for those before them on the same path, and only for those", () => {
+    const machine = Machine.make();
+    machine.mkdir("/d");
+    machine.create("/d/a");
+    machine.create("/d/b");
+    machine.create("/dd");
+    machine.done(renameIn(rootInodeId, "d", "e"));
+    const [mkdir, a, b, dd, rename] = machine.pending() as [UfsOp, UfsOp, UfsOp, UfsOp, UfsOp];
+    assert.ok(mustWaitFor(a, mkdir) && mustWaitFor(b, mkdir));
+    assert.ok(!mustWaitFor(b, a) && !mustWaitFor(dd, mkdir));
+    assert.ok(mustWaitFor(rename, a) && mustWaitFor(rename, mkdir) && !mustWaitFor(rename, dd));
+    assert.equal(pathInStore("e/a", machine.pending()), "d/a");
+    assert.equal(pathInStore("ee", machine.pending()), "ee");
+  });
+
+  it("take over what tells an object apart after a rename or new times", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("x")]));
+    machine.done(renameIn(root, "x", "y"));
+    machine.settle("moved");
+    assert.equal(machine.at("/m/y").source!.fingerprint, "moved");
+    assert.equal(machine.at("/m/y").version, 1);
+  });
+
+  it("that do not exist are refused", () => {
+    const machine = Machine.make();
+    machine.refused("NotFound", {
+      kind: "ufsDone",
+      op: 9 as UfsOpId,
+      fingerprint: undefined,
+      error: undefined,
+    });
+  });
+});
+
+describe("loading", () => {
+  it("shows a store's names, in pages, and never changes what was known before", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(
+      pageOf(root, [entryOf("a"), entryOf("d", { kind: "directory", size: 0 })], { last: false }),
+    );
+    assert.ok(!machine.inode(root).loaded);
+    machine.done(pageOf(root, [entryOf("l", { kind: "symlink", target: "../a" })]));
+    assert.ok(machine.inode(root).loaded);
+    const file = machine.at("/m/a");
+    assert.deepEqual(
+      [file.kind, file.size, file.mode, file.uid, file.gid, file.persistence, file.form],
+      ["file", 250, 0o644, 7, 8, "persisted", "source"],
+    );
+    assert.ok(!machine.at("/m/d").loaded);
+    assert.equal(machine.at("/m/l").target, "../a");
+    machine.done(pageOf(root, [entryOf("a"), entryOf("a/b"), entryOf("..")]));
+    assert.equal(machine.at("/m/a").id, file.id);
+    assert.equal(machine.inode(root).childCount, 3);
+  });
+
+  it("A14: takes over an object that was replaced by one of the same length", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("a")]));
+    const before = machine.at("/m/a");
+    machine.done(pageOf(root, [entryOf("a", { fingerprint: "other" })]));
+    const after = machine.at("/m/a");
+    assert.equal(after.version, before.version + 1);
+    assert.notEqual(after.source!.writeId, before.source!.writeId);
+    assert.equal(after.persistence, "persisted");
+  });
+
+  it("leaves a file with pending changes alone", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("a")]));
+    const { id } = machine.at("/m/a");
+    machine.done({ kind: "truncate", inode: id, size: 10 });
+    machine.done(pageOf(root, [entryOf("a", { fingerprint: "other" })]));
+    assert.equal(machine.inode(id).size, 10);
+  });
+
+  it("A7: brings nothing back that is being deleted, nor by a listing from before the delete", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("a")], { last: false }));
+    machine.done(unlinkCommand(root, "a"));
+    const listedAtIndex = machine.index;
+    machine.done(pageOf(root, [entryOf("a")], { listedAtIndex, last: false }));
+    assert.ok(!machine.exists("/m/a"), "the delete is queued");
+    machine.settle();
+    machine.refused("Stale", pageOf(root, [entryOf("a")], { listedAtIndex }));
+    machine.done(pageOf(root, [], { listedAtIndex: machine.index }));
+    assert.ok(!machine.exists("/m/a"));
+  });
+
+  it("brings back a name that was made again and deleted again only after both", () => {
+    const machine = Machine.make();
+    machine.create("/a");
+    machine.settle();
+    machine.done(unlinkCommand(rootInodeId, "a"));
+    machine.create("/a");
+    machine.done(unlinkCommand(rootInodeId, "a"));
+    const [first, , second] = machine.pending() as [UfsOp, UfsOp, UfsOp];
+    machine.ufsDone(first.id);
+    const page = () => pageOf(rootInodeId, [entryOf("a")], { listedAtIndex: machine.index });
+    machine.done(page());
+    assert.ok(!machine.exists("/a"));
+    machine.ufsDone(second.id);
+    machine.done(page());
+    assert.ok(machine.exists("/a"), "somebody else made it in the store");
+  });
+
+  it("refuses a listing from before a directory of the mount moved", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("d", { kind: "directory" })]));
+    const { id } = machine.at("/m/d");
+    const listedAtIndex = machine.index;
+    machine.done(renameIn(root, "d", "e"));
+    machine.refused("Stale", pageOf(id, [entryOf("x")], { listedAtIndex }));
+    machine.done(pageOf(id, [entryOf("x")], { listedAtIndex: machine.index }));
+  });
+
+  it("decides nothing by names that are not known yet", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    const create = createCommand(root, "a");
+    assert.deepEqual(directoriesToLoad(machine.state, create), [root]);
+    machine.refused("Stale", create);
+    machine.refused("Stale", unlinkCommand(root, "a"));
+    machine.refused("Stale", renameIn(root, "a", "b"));
+    const missing = resolvePath(machine.state, "/m/a");
+    assert.ok(!missing.found);
+    assert.equal(missing.unloaded, root);
+    machine.done(pageOf(root, [entryOf("d", { kind: "directory" })]));
+    assert.deepEqual(directoriesToLoad(machine.state, create), []);
+    machine.done(create);
+    const rmdir = { kind: "rmdir" as const, parent: root, name: "d" };
+    assert.deepEqual(directoriesToLoad(machine.state, rmdir), [machine.at("/m/d").id]);
+    machine.refused("Stale", rmdir);
+  });
+
+  it("knows what was made here from birth", () => {
+    const machine = Machine.make();
+    assert.ok(machine.mkdir("/d").loaded);
+    assert.ok(machine.mkdir("/d/e").loaded);
+  });
+});
+
+describe("mounts", () => {
+  it("nest, show no credentials, and fence renames and links", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, []));
+    const info = mountInfoOf(machine.state, mountsOf(machine.state)[1]!);
+    assert.deepEqual([info.path, info.options], ["/m", { region: "eu" }]);
+    const { inode } = machine.create("/a");
+    machine.refused("CrossMount", { ...renameIn(rootInodeId, "a", "b"), targetParent: root });
+    machine.refused("CrossMount", { kind: "link", inode, parent: root, name: "b" });
+    machine.refused("Busy", renameIn(rootInodeId, "m", "n"));
+    machine.refused("Busy", { kind: "rmdir", parent: rootInodeId, name: "m" });
+    machine.refused("Busy", { kind: "deleteTree", parent: rootInodeId, name: "m" });
+    const inner = machine.done({
+      kind: "mount",
+      parent: root,
+      name: "inner",
+      uri: "file:///inner",
+      readOnly: true,
+      options: {},
+    });
+    assert.equal(pathOf(machine.state, inner.status!.inode), "/m/inner");
+    machine.refused("Busy", { kind: "unmount", parent: rootInodeId, name: "m" });
+    assert.deepEqual(effects(machine), ["persist a v1"], "mount points are in no store");
+  });
+
+  it("hide an empty directory and give it back", () => {
+    const machine = Machine.make();
+    const covered = machine.mkdir("/d").inode;
+    machine.create("/full");
+    machine.refused("NotDirectory", { ...mountCommand, name: "full" });
+    machine.done({ ...mountCommand, name: "d" });
+    assert.notEqual(machine.at("/d").id, covered);
+    machine.refused("Busy", { ...mountCommand, name: "d" });
+    machine.done({ kind: "unmount", parent: rootInodeId, name: "d" });
+    assert.equal(machine.at("/d").id, covered);
+    assert.equal(mountsOf(machine.state).length, 1);
+  });
+
+  it("go only after their changes are in the store, and leave the store as it is", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("x")]));
+    machine.create("/m/a");
+    const unmount = { kind: "unmount" as const, parent: rootInodeId, name: "m" };
+    machine.refused("Busy", unmount);
+    machine.settle();
+    const session = machine.openSession();
+    const file = machine.at("/m/x").id;
+    const { writeId } = machine.done({ kind: "lease", inode: file }, session);
+    machine.done(unmount);
+    assert.ok(!machine.exists("/m"));
+    assert.deepEqual(effects(machine), []);
+    machine.mkdir("/d", { writeType: "MUST_CACHE" });
+    machine.refused("InvalidArgument", { ...unmount, name: "d" });
+    machine.done({ kind: "releaseLease", inode: file, writeId: writeId! }, session);
+    assert.deepEqual(effects(machine), []);
+  });
+});
+
+const mountCommand = {
+  kind: "mount" as const,
+  parent: rootInodeId,
+  name: "m",
+  uri: "file:///m",
+  readOnly: false,
+  options: {},
+};

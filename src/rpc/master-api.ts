@@ -177,7 +177,12 @@ export const masterApi = {
       address: text,
       tiers: list(struct({ medium, quotaBytes: unsigned() })),
     }),
-    struct({ worker: unsigned<WorkerId>(), clusterId: text }),
+    struct({
+      worker: unsigned<WorkerId>(),
+      clusterId: text,
+      /** Size of all blocks of the cluster, fixed when it was founded: a worker with another one must not join. */
+      blockSizeBytes: optional(unsigned()),
+    }),
   ),
   /** A long poll: answered at once when there are tasks, else after `waitMs`. Served by every master. */
   heartbeat: method("heartbeat", heartbeat, heartbeatReply),

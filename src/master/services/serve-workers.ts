@@ -23,7 +23,8 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
   server.handle(masterApi.registerWorker, async (request, { signal }) => {
     const [result] = await proposer.propose([{ kind: "registerWorker", ...request }], signal);
     const worker = unwrap(result!, `Cannot register worker "${request.uuid}"`).id as WorkerId;
-    return { worker, clusterId: clusterOf(store)!.clusterId };
+    const { clusterId, blockSizeBytes } = clusterOf(store)!;
+    return { worker, clusterId, blockSizeBytes };
   });
 
   server.handle(masterApi.heartbeat, async (beat, { signal, connection }) => {

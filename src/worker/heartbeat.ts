@@ -1,0 +1,296 @@
+/**
+ * The worker's line to the masters: it registers with the leader, reports what it holds to all of them, takes tasks of the
+ * leader, and sends back results.
+ *
+ * Invariants
+ * 1. A master is told of every change after the last report that it answered, in order; one that asks for it is told
+ *    everything anew.
+ * 2. Tasks of a term that is over are refused, and those under way are ended: a later leader may have asked another
+ *    worker for the opposite.
+ * 3. A result is sent until a leader took it or its term is over.
+ */
+import { randomBytes } from "node:crypto";
+import { sleep } from "../lib/clock.ts";
+import { toWeirError, WeirError } from "../lib/errors.ts";
+import type { WorkerId } from "../lib/ids.ts";
+import type { Logger } from "../lib/logger.ts";
+import type { RpcClient } from "../rpc/client.ts";
+import { masterApi } from "../rpc/master-api.ts";
+import type { MasterConnection } from "../rpc/master-connection.ts";
+import type { TierUsage } from "../rpc/namespace.ts";
+import type { ContainerReport, HeartbeatReply, Task, TaskResult } from "../rpc/tasks.ts";
+import type { BlockStore } from "./block-store.ts";
+
+export interface HeartbeatOptions {
+  readonly masters: MasterConnection;
+  readonly store: BlockStore;
+  readonly identity: {
+    readonly uuid: string;
+    readonly host: string;
+    readonly address: string;
+    readonly tiers: readonly Pick<TierUsage, "medium" | "quotaBytes">[];
+  };
+  readonly heartbeatMs: number;
+  readonly execute: (task: Task, signal: AbortSignal) => Promise<TaskResult>;
+  /** Tasks at once. */
+  readonly slots: number;
+  readonly logger: Logger;
+  /** The masters do not know this worker as it knows itself: it cannot go on. */
+  readonly onFatal: (error: WeirError) => void;
+}
+
+export interface Registration {
+  readonly worker: WorkerId;
+  readonly clusterId: string;
+  /** Size of all blocks of the cluster. */
+  readonly blockSizeBytes: number | undefined;
+}
+
+/** Containers in one report. */
+const pageSize = 5000;
+/** Kept containers that are reported again with each heartbeat, in turn, to learn which may go. */
+const keptPerBeat = 500;
+const retryMs = 200;
+
+interface Running {
+  readonly term: number;
+  readonly abort: AbortController;
+  /** Set when it is done and not delivered. */
+  result: TaskResult | undefined;
+}
+
+export class WorkerHeartbeat {
+  readonly #options: HeartbeatOptions;
+  readonly #incarnation = randomBytes(8).toString("hex");
+  readonly #stopping = new AbortController();
+  readonly #tasks = new Map<number, Running>();
+  readonly #loops: Promise<void>[] = [];
+  #registration: Registration | undefined;
+  #registering: Promise<void> | undefined;
+  #term = 0;
+  #wakeResults: (() => void) | undefined;
+
+  constructor(options: HeartbeatOptions) {
+    this.#options = options;
+  }
+
+  /** Registers; waits for a leader as long as it takes. Rejects when the worker is stopped. */
+  async register(): Promise<Registration> {
+    await this.#register();
+    return this.#registration!;
+  }
+
+  /** Starts to report and to take tasks; to be called when the worker can serve. */
+  start(): void {
+    this.#loops.push(...this.#options.masters.each.map((master) => this.#reportTo(master)));
+    this.#loops.push(this.#deliver());
+  }
+
+  /** Ends tasks under way. */
+  async stop(): Promise<void> {
+    const error = new WeirError("Unavailable", "The worker stops");
+    this.#stopping.abort(error);
+    for (const { abort } of this.#tasks.values()) abort.abort(error);
+    this.#wakeResults?.();
+    await Promise.allSettled(this.#loops);
+  }
+
+  async #register(): Promise<void> {
+    const { masters, identity, logger, onFatal } = this.#options;
+    const { signal } = this.#stopping;
+    for (let complained = false; ; complained = true) {
+      signal.throwIfAborted();
+      try {
+        const answer = await masters.call(
+          masterApi.registerWorker,
+          {
+            ...identity,
+            tiers: identity.tiers.map(({ medium, quotaBytes }) => ({ medium, quotaBytes })),
+          },
+          { deadlineMs: 10_000, signal, idempotent: true },
+        );
+        const known = this.#registration;
+        if (known !== undefined && known.worker !== answer.worker) {
+          onFatal(
+            new WeirError(
+              "Stale",
+              `Cannot go on as worker ${known.worker}: the masters now call it ${answer.worker}`,
+            ),
+          );
+        }
+        this.#registration ??= answer;
+        logger.info(answer, "registered");
+        return;
+      } catch (err) {
+        signal.throwIfAborted();
+        if (!complained) logger.warn({ err }, "no leader to register with; will keep trying");
+        await sleep(retryMs, signal);
+      }
+    }
+  }
+
+  async #reportTo(master: RpcClient): Promise<void> {
+    const { store, heartbeatMs, logger } = this.#options;
+    const { signal } = this.#stopping;
+    const reporter = new Reporter(store);
+    let silent = false;
+    while (!signal.aborted) {
+      const report = reporter.next();
+      const startedMs = performance.now();
+      try {
+        const waitMs = report.more ? 0 : heartbeatMs;
+        const reply = await master.call(
+          masterApi.heartbeat,
+          {
+            worker: this.#registration!.worker,
+            incarnation: this.#incarnation,
+            sequence: report.sequence,
+            full: report.full,
+            changed: report.changed,
+            removed: report.removed,
+            usedBytes: store.usage.map(({ usedBytes }) => usedBytes),
+            freeSlots: Math.max(0, this.#options.slots - this.#tasks.size),
+            waitMs,
+          },
+          { deadlineMs: waitMs + 5000, signal },
+        );
+        silent = false;
+        if (reply.resync) reporter.reset();
+        else reporter.acknowledged();
+        await this.#take(reply);
+        // A reply that came at once for no reason must not make a tight loop.
+        const tookMs = performance.now() - startedMs;
+        if (!report.more && reply.tasks.length === 0 && tookMs < 20) await sleep(20, signal);
+      } catch (err) {
+        if (signal.aborted) return;
+        if (!silent) logger.debug({ err, master: master.address }, "a master does not answer");
+        silent = true;
+        await sleep(Math.min(retryMs, heartbeatMs), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #take(reply: HeartbeatReply): Promise<void> {
+    if (reply.register) {
+      this.#registering ??= this.#register().finally(() => {
+        this.#registering = undefined;
+      });
+      await this.#registering;
+    }
+    if (!reply.leader || reply.term < this.#term) return;
+    if (reply.term > this.#term) this.#supersede(reply.term);
+    for (const task of reply.tasks) this.#start(task, reply.term);
+    for (const container of reply.released ?? []) {
+      await this.#options.store.release(container).catch((err: unknown) => {
+        this.#options.logger.warn({ err, container }, "a container stays kept");
+      });
+    }
+  }
+
+  #supersede(term: number): void {
+    this.#term = term;
+    for (const [taskId, running] of this.#tasks) {
+      running.abort.abort(new WeirError("Cancelled", `Term ${running.term} is over`));
+      this.#tasks.delete(taskId);
+    }
+  }
+
+  #start(task: Task, term: number): void {
+    // The leader may hand over a task twice; the one under way answers for both.
+    if (this.#tasks.has(task.taskId)) return;
+    const running: Running = { term, abort: new AbortController(), result: undefined };
+    this.#tasks.set(task.taskId, running);
+    void this.#options.execute(task, running.abort.signal).then((result) => {
+      running.result = result;
+      this.#wakeResults?.();
+    });
+  }
+
+  async #deliver(): Promise<void> {
+    const { masters, logger } = this.#options;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const done = [...this.#tasks].filter(([, { result }]) => result !== undefined).slice(0, 64);
+      if (done.length === 0) {
+        await new Promise<void>((resolve) => {
+          this.#wakeResults = resolve;
+        });
+        this.#wakeResults = undefined;
+        continue;
+      }
+      try {
+        const results = done.map(([, { result }]) => result!);
+        const { worker } = this.#registration!;
+        const options = { deadlineMs: 5000, signal, idempotent: true };
+        await masters.call(masterApi.taskResults, { worker, results }, options);
+        for (const [taskId, running] of done) {
+          if (this.#tasks.get(taskId) === running) this.#tasks.delete(taskId);
+        }
+      } catch (thrown) {
+        if (signal.aborted) return;
+        const err = toWeirError(thrown, "Cannot deliver results");
+        logger.warn({ err, results: done.length }, "results wait for a leader");
+        await sleep(retryMs, signal).catch(() => undefined);
+      }
+    }
+  }
+}
+
+/** What one master is to be told next. */
+class Reporter {
+  readonly #store: BlockStore;
+  /** The last change that the master has. */
+  #told = 0;
+  #sequence = 0;
+  #pending = { told: 0 };
+  #keptCursor = 0;
+
+  constructor(store: BlockStore) {
+    this.#store = store;
+  }
+
+  next(): {
+    sequence: number;
+    full: boolean;
+    /** There is more to tell at once. */
+    more: boolean;
+    changed: ContainerReport[];
+    removed: { inode: ContainerReport["inode"]; writeId: ContainerReport["writeId"] }[];
+  } {
+    let changes = this.#store.changes.since(this.#told, pageSize);
+    if (changes === undefined) {
+      this.reset();
+      changes = this.#store.changes.since(0, pageSize)!;
+    }
+    const full = this.#sequence === 0;
+    const more = changes.length >= pageSize;
+    const last = changes[changes.length - 1];
+    // Without a next page the master has everything up to now.
+    this.#pending = {
+      told: more && last !== undefined ? last.sequence : this.#store.changes.sequence,
+    };
+    const changed = new Map<string, ContainerReport>();
+    const removed: { inode: ContainerReport["inode"]; writeId: ContainerReport["writeId"] }[] = [];
+    for (const { container } of changes) {
+      const report = this.#store.report(container);
+      if (report === undefined) removed.push(container);
+      else changed.set(`${report.inode}.${report.writeId}`, report);
+    }
+    if (!more) {
+      const kept = this.#store.keptAfter(this.#keptCursor, keptPerBeat);
+      this.#keptCursor = kept.next;
+      for (const report of kept.reports) changed.set(`${report.inode}.${report.writeId}`, report);
+    }
+    return { sequence: this.#sequence, full, more, changed: [...changed.values()], removed };
+  }
+
+  acknowledged(): void {
+    this.#told = this.#pending.told;
+    this.#sequence += 1;
+  }
+
+  reset(): void {
+    this.#told = 0;
+    this.#sequence = 0;
+  }
+}

@@ -43,7 +43,7 @@ export interface StateWriter {
 }
 
 export interface StateStore extends StateReader, StateWriter {
-  /** Log position on disk at the time of opening; 0 for an empty store. */
+  /** Log position on disk, as it moves; 0 for an empty store. */
   readonly flushedIndex: number;
   readonly flushedTerm: number;
   readonly appliedIndex: number;

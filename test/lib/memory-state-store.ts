@@ -1,0 +1,168 @@
+/**
+ * The replicated state in plain maps, for tests of what stands on it. It flushes when asked to, and `crash` gives the
+ * store as a restart would find it.
+ */
+import assert from "node:assert/strict";
+import { StateHash } from "../../src/master/store/state-hash.ts";
+import type {
+  KeyRange,
+  KeyValue,
+  StateStore,
+  StoreSnapshot,
+} from "../../src/master/store/types.ts";
+
+interface Flushed {
+  readonly values: ReadonlyMap<string, Uint8Array>;
+  readonly index: number;
+  readonly term: number;
+}
+
+const chunkLength = 100;
+
+export class MemoryStateStore implements StateStore {
+  /** Set by a test to have proposals refused. */
+  full = false;
+  #values: Map<string, Uint8Array>;
+  #flushed: Flushed;
+  #appliedIndex: number;
+  #appliedTerm: number;
+  #undo: (readonly [key: string, before: Uint8Array | undefined])[] = [];
+  #savepoints = 0;
+  #loaded: KeyRange[] = [];
+
+  constructor(flushed: Flushed = { values: new Map(), index: 0, term: 0 }) {
+    this.#flushed = flushed;
+    this.#values = new Map(flushed.values);
+    this.#appliedIndex = flushed.index;
+    this.#appliedTerm = flushed.term;
+  }
+
+  /** What a restart finds: the state of the last flush. */
+  crash(): MemoryStateStore {
+    return new MemoryStateStore(this.#flushed);
+  }
+
+  get flushedIndex(): number {
+    return this.#flushed.index;
+  }
+
+  get flushedTerm(): number {
+    return this.#flushed.term;
+  }
+
+  get appliedIndex(): number {
+    return this.#appliedIndex;
+  }
+
+  get(key: string): Uint8Array | undefined {
+    return this.#values.get(key);
+  }
+
+  put(key: string, value: Uint8Array): void {
+    this.#remember(key);
+    this.#values.set(key, value);
+  }
+
+  delete(key: string): void {
+    this.#remember(key);
+    this.#values.delete(key);
+  }
+
+  #remember(key: string): void {
+    if (this.#savepoints > 0) this.#undo.push([key, this.#values.get(key)]);
+  }
+
+  async load(ranges: readonly KeyRange[]): Promise<void> {
+    this.#loaded.push(...ranges);
+  }
+
+  release(ranges: readonly KeyRange[]): void {
+    for (const { from, to } of ranges) {
+      const at = this.#loaded.findIndex((range) => range.from === from && range.to === to);
+      if (at >= 0) this.#loaded.splice(at, 1);
+    }
+  }
+
+  scan(range: KeyRange): readonly KeyValue[] {
+    const loaded = this.#loaded.some(({ from, to }) => range.from >= from && range.to <= to);
+    assert(loaded, "scan of a range that was not loaded");
+    return this.#rows(range);
+  }
+
+  async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
+    return this.#rows(range).slice(0, Math.max(0, limit));
+  }
+
+  #rows({ from, to }: KeyRange): KeyValue[] {
+    const keys = [...this.#values.keys()].filter((key) => key >= from && key < to).sort();
+    return keys.map((key) => [key, this.#values.get(key)!]);
+  }
+
+  savepoint(): { rollback(): void; commit(): void } {
+    const mark = this.#undo.length;
+    this.#savepoints++;
+    const end = () => {
+      this.#savepoints--;
+      if (this.#savepoints === 0) this.#undo = [];
+    };
+    return {
+      commit: end,
+      rollback: () => {
+        for (const [key, before] of this.#undo.splice(mark).reverse()) {
+          if (before === undefined) this.#values.delete(key);
+          else this.#values.set(key, before);
+        }
+        end();
+      },
+    };
+  }
+
+  applied(index: number, term: number): void {
+    assert(index > this.#appliedIndex, `entry ${index} applied after ${this.#appliedIndex}`);
+    this.#appliedIndex = index;
+    this.#appliedTerm = term;
+  }
+
+  hash(): string {
+    const hash = new StateHash();
+    for (const [key, value] of this.#values) hash.add(key, value);
+    return hash.digest();
+  }
+
+  async flush(): Promise<{ index: number; term: number }> {
+    const [index, term] = [this.#appliedIndex, this.#appliedTerm];
+    this.#flushed = { values: new Map(this.#values), index, term };
+    return { index, term };
+  }
+
+  async snapshot(): Promise<StoreSnapshot> {
+    const { index, term } = await this.flush();
+    const rows = this.#rows({ from: "", to: "\xff" });
+    return {
+      index,
+      term,
+      async *chunks() {
+        for (let i = 0; i < rows.length; i += chunkLength) yield rows.slice(i, i + chunkLength);
+      },
+      close: async () => undefined,
+    };
+  }
+
+  async install(
+    index: number,
+    term: number,
+    chunks: AsyncIterable<readonly KeyValue[]>,
+  ): Promise<void> {
+    const values = new Map<string, Uint8Array>();
+    for await (const chunk of chunks) for (const [key, value] of chunk) values.set(key, value);
+    this.#values = values;
+    this.#flushed = { values: new Map(values), index, term };
+    this.#appliedIndex = index;
+    this.#appliedTerm = term;
+    this.#loaded = [];
+  }
+
+  async close(): Promise<void> {
+    await this.flush();
+  }
+}

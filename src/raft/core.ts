@@ -258,7 +258,11 @@ function takeApply(state: State): readonly Entry[] {
 function tick(state: State, hold: boolean): void {
   state.electionElapsed++;
   if (state.role !== "leader") {
-    if (state.electionElapsed < state.electionTimeout) return;
+    const isAlone = isSoleVoter(state.configuration, state.id);
+    // Nobody else could lead: no need to listen for one first.
+    if (state.electionElapsed < state.electionTimeout && !(isAlone && state.role === "follower")) {
+      return;
+    }
     if (hold) state.drawElectionTimeout();
     else campaign(state);
     return;

@@ -1,0 +1,76 @@
+/** A state machine that keeps what it applied, on a disk of its own that `crash` keeps to the last flush. */
+import type { StateMachineHost } from "../../../src/raft/node.ts";
+import type { Entry } from "../../../src/raft/types.ts";
+
+interface Item {
+  readonly index: number;
+  readonly term: number;
+  readonly text: string;
+}
+
+export class ListMachine implements StateMachineHost {
+  items: Item[];
+  appliedIndex: number;
+  appliedTerm: number;
+  #durable: { items: Item[]; index: number; term: number };
+  /** Called before each apply. */
+  beforeApply: () => Promise<void> = () => Promise.resolve();
+
+  constructor(
+    durable: { items: Item[]; index: number; term: number } = { items: [], index: 0, term: 0 },
+  ) {
+    this.#durable = durable;
+    this.items = [...durable.items];
+    this.appliedIndex = durable.index;
+    this.appliedTerm = durable.term;
+  }
+
+  /** Texts of the commands, in order. */
+  get texts(): string[] {
+    return this.items.map((item) => item.text).filter((text) => text !== "");
+  }
+
+  async apply(entries: readonly Entry[]): Promise<void> {
+    await this.beforeApply();
+    for (const { index, term, payload } of entries) {
+      if (index !== this.appliedIndex + 1)
+        throw new Error(`applied ${index} at ${this.appliedIndex}`);
+      this.items.push({ index, term, text: Buffer.from(payload).toString() });
+      this.appliedIndex = index;
+      this.appliedTerm = term;
+    }
+  }
+
+  flush(): void {
+    this.#durable = { items: [...this.items], index: this.appliedIndex, term: this.appliedTerm };
+  }
+
+  /** What a restart finds. */
+  crash(): ListMachine {
+    return new ListMachine(this.#durable);
+  }
+
+  flushedIndex(): { index: number; term: number } {
+    return this.#durable;
+  }
+
+  async snapshot() {
+    const { items, index, term } = this.#durable;
+    return {
+      meta: { index, term },
+      async *chunks() {
+        for (const item of items) yield Buffer.from(JSON.stringify(item));
+      },
+      close: () => Promise.resolve(),
+    };
+  }
+
+  async install(meta: { index: number; term: number }, chunks: AsyncIterable<Uint8Array>) {
+    const items: Item[] = [];
+    for await (const chunk of chunks) items.push(JSON.parse(Buffer.from(chunk).toString()) as Item);
+    this.items = items;
+    this.appliedIndex = meta.index;
+    this.appliedTerm = meta.term;
+    this.flush();
+  }
+}

@@ -1,0 +1,130 @@
+/** Masters' consensus on loopback, in this process, over journals in memory that can lose what was not synced. */
+import { systemClock, systemRandom } from "../../../src/lib/clock.ts";
+import { type Logger, silentLogger } from "../../../src/lib/logger.ts";
+import { type Peer, RaftNode, type RaftNodeOptions } from "../../../src/raft/node.ts";
+import { eventually } from "../../lib/eventually.ts";
+import { freePorts } from "../../lib/free-ports.ts";
+import { MemoryJournal } from "../../lib/memory-journal.ts";
+import { ListMachine } from "./list-machine.ts";
+
+export interface Member {
+  node: RaftNode | undefined;
+  journal: MemoryJournal;
+  machine: ListMachine;
+  fatal: Error | undefined;
+}
+
+export class LoopbackCluster {
+  readonly peers: readonly Peer[];
+  readonly members: Member[];
+  readonly #options: Partial<RaftNodeOptions>;
+
+  private constructor(peers: readonly Peer[], options: Partial<RaftNodeOptions>) {
+    this.peers = peers;
+    this.#options = options;
+    this.members = peers.map(() => ({
+      node: undefined,
+      journal: new MemoryJournal(),
+      machine: new ListMachine(),
+      fatal: undefined,
+    }));
+  }
+
+  /** Nothing runs yet. */
+  static async make(
+    count: number,
+    options: Partial<RaftNodeOptions> = {},
+  ): Promise<LoopbackCluster> {
+    const ports = await freePorts(count);
+    const peers = ports.map((port, i) => ({ name: `master-${i + 1}`, host: "127.0.0.1", port }));
+    return new LoopbackCluster(peers, options);
+  }
+
+  async start(place: number, options: Partial<RaftNodeOptions> = {}): Promise<RaftNode> {
+    const member = this.members[place]!;
+    member.fatal = undefined;
+    const logger: Logger = silentLogger;
+    member.node = await RaftNode.start({
+      name: this.peers[place]!.name,
+      clusterName: "test",
+      peers: this.peers,
+      listen: this.peers[place]!,
+      journal: member.journal,
+      machine: member.machine,
+      clock: systemClock,
+      random: systemRandom,
+      logger,
+      tickMs: 10,
+      heartbeatTicks: 3,
+      electionTicks: 20,
+      retainedEntries: 1000,
+      onStatus: () => undefined,
+      onFatal: (error) => {
+        member.fatal = error;
+      },
+      ...this.#options,
+      ...options,
+    });
+    return member.node;
+  }
+
+  async startAll(): Promise<void> {
+    await Promise.all(this.members.map((_, place) => this.start(place)));
+  }
+
+  /** Stops it abruptly; what was not synced is lost. */
+  async crash(place: number): Promise<void> {
+    const member = this.members[place]!;
+    const { node } = member;
+    member.node = undefined;
+    const { journal, machine } = member;
+    member.journal = journal.crash();
+    member.machine = machine.crash();
+    await node?.stop();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.members.map((member) => member.node?.stop()));
+  }
+
+  /** Place of the node that leads, once all running ones agree on it. */
+  leader(): Promise<number> {
+    return eventually("a leader that all know", () => {
+      const running = this.members.flatMap(({ node }) => (node === undefined ? [] : [node.status]));
+      const name = running[0]?.leaderName;
+      const place = this.peers.findIndex((peer) => peer.name === name);
+      const isAgreed = running.every((status) => status.leaderName === name);
+      const isLeading = this.members[place]?.node?.status.role === "leader";
+      return isAgreed && isLeading ? { place } : undefined;
+    }).then(({ place }) => place);
+  }
+
+  /** Proposes on whoever leads, and waits until it is applied there. */
+  async write(text: string): Promise<void> {
+    await eventually(`"${text}" to be applied`, async () => {
+      const member = this.members[await this.leader()]!;
+      const { index, term } = member.node!.propose(Buffer.from(text));
+      return eventually(
+        "its fate",
+        () => {
+          if (member.node === undefined || member.machine.appliedIndex < index) {
+            return member.node?.status.term === term ? undefined : { ok: false };
+          }
+          const item = member.machine.items.find((each) => each.index === index);
+          return { ok: item?.term === term };
+        },
+        5000,
+      ).then(({ ok }) => ok);
+    });
+  }
+
+  /** Waits until every running node has applied the same commands, and returns them. */
+  converged(): Promise<string[]> {
+    return eventually("all to have applied the same", () => {
+      const running = this.members.filter((member) => member.node !== undefined);
+      const last = Math.max(...running.map(({ node }) => node!.status.lastIndex));
+      const isDone = running.every(({ machine }) => machine.appliedIndex === last);
+      return isDone ? running[0]!.machine.texts : undefined;
+    });
+  }
+}

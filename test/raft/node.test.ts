@@ -1,0 +1,204 @@
+import assert from "node:assert/strict";
+import { hasCode } from "../../src/lib/errors.ts";
+import { eventually } from "../lib/eventually.ts";
+import { MemoryJournal } from "../lib/memory-journal.ts";
+import { ListMachine } from "./lib/list-machine.ts";
+import { LoopbackCluster } from "./lib/loopback-cluster.ts";
+
+describe("raft node", function () {
+  this.timeout(60_000);
+  let cluster: LoopbackCluster;
+  afterEach(() => cluster.stop());
+
+  it("serves alone where it is the only master", async () => {
+    cluster = await LoopbackCluster.make(1);
+    await cluster.startAll();
+    await cluster.write("a");
+    assert.deepEqual(cluster.members[0]!.machine.texts, ["a"]);
+    const { node, machine } = cluster.members[0]!;
+    assert.ok((await node!.readIndex()) <= machine.appliedIndex);
+  });
+
+  it("keeps what was committed when the leader dies, when it returns, and when all restart", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    for (let i = 0; i < 20; i++) await cluster.write(`first ${i}`);
+    const dead = await cluster.leader();
+    await cluster.crash(dead);
+    for (let i = 0; i < 20; i++) await cluster.write(`second ${i}`);
+    assert.notEqual(await cluster.leader(), dead);
+    await cluster.start(dead);
+    await cluster.write("third");
+    const before = await cluster.converged();
+    for (let place = 0; place < 3; place++) await cluster.crash(place);
+    await cluster.startAll();
+    await cluster.write("fourth");
+    const after = await cluster.converged();
+    assert.deepEqual(after, [...before, "fourth"]);
+    assert.equal(new Set(after).size, 42);
+    for (const { machine } of cluster.members) assert.deepEqual(machine.texts, after);
+  });
+
+  it("commits many proposals of one turn together, in order", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    const { node, machine } = cluster.members[await cluster.leader()]!;
+    const texts = Array.from({ length: 5000 }, (_, i) => `entry ${i}`);
+    let last = 0;
+    for (const text of texts) last = node!.propose(Buffer.from(text)).index;
+    await eventually("all to be applied", () => machine.appliedIndex >= last);
+    assert.deepEqual(machine.texts, texts);
+  });
+
+  it("answers reads with a point at or behind everything acknowledged before", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const place = await cluster.leader();
+    const { node, machine } = cluster.members[place]!;
+    const acknowledged = machine.appliedIndex;
+    const indexes = await Promise.all(Array.from({ length: 100 }, () => node!.readIndex()));
+    for (const index of indexes) assert.ok(index >= acknowledged);
+    const follower = cluster.members[(place + 1) % 3]!.node!;
+    await assert.rejects(follower.readIndex(), (error) => hasCode(error, "NotLeader"));
+    assert.throws(
+      () => follower.propose(Buffer.from("b")),
+      (error) => hasCode(error, "NotLeader"),
+    );
+  });
+
+  it("hands its leadership over on request", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const before = await cluster.leader();
+    await cluster.members[before]!.node!.transferLeadership();
+    assert.notEqual(await cluster.leader(), before);
+    await cluster.write("b");
+  });
+
+  it("brings a follower that is behind the log up by a snapshot", async () => {
+    cluster = await LoopbackCluster.make(3, { retainedEntries: 10 });
+    await cluster.startAll();
+    await cluster.write("start");
+    const behind = ((await cluster.leader()) + 1) % 3;
+    await cluster.crash(behind);
+    const leader = await cluster.leader();
+    const { node, machine, journal } = cluster.members[leader]!;
+    for (let i = 0; i < 200; i++) node!.propose(Buffer.from(`entry ${i}`));
+    await eventually("all to be applied", () => machine.texts.length === 201);
+    for (const member of cluster.members) member.machine.flush();
+    await eventually("the log to be compacted", () => journal.state.baseIndex > 100);
+    await cluster.start(behind);
+    await cluster.write("end");
+    const texts = await cluster.converged();
+    assert.equal(texts.length, 202);
+    assert.deepEqual(cluster.members[behind]!.machine.texts, texts);
+    assert.ok(cluster.members[behind]!.machine.flushedIndex().index > 100);
+    // And the log goes on behind the snapshot after a crash.
+    await cluster.crash(behind);
+    await cluster.start(behind);
+    await cluster.write("after");
+    await cluster.converged();
+    assert.deepEqual(cluster.members[behind]!.machine.texts, [...texts, "after"]);
+  });
+
+  it("R17: starts the log anew behind a snapshot that was installed right before a crash", async () => {
+    cluster = await LoopbackCluster.make(1);
+    await cluster.startAll();
+    await cluster.write("a");
+    const member = cluster.members[0]!;
+    const { index, term } = member.machine.items.at(-1)!;
+    await cluster.crash(0);
+    member.machine = new ListMachine({ items: [], index: index + 100, term: term + 1 });
+    await cluster.start(0);
+    await cluster.write("b");
+    assert.ok(member.machine.items[0]!.index > index + 100);
+  });
+
+  it("refuses entries while the disk is full, and goes on when there is room again", async () => {
+    cluster = await LoopbackCluster.make(1);
+    await cluster.startAll();
+    await cluster.write("a");
+    const { node, journal } = cluster.members[0]!;
+    journal.diskFull = true;
+    assert.throws(
+      () => node!.propose(Buffer.from("b")),
+      (error) => hasCode(error, "DiskFull"),
+    );
+    journal.diskFull = false;
+    await cluster.write("c");
+  });
+
+  describe("forming", () => {
+    it("waits until every listed master is there", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.start(0);
+      await cluster.start(1);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      assert.equal(cluster.members[0]!.journal.state.nodeId, undefined);
+      await cluster.start(2);
+      await cluster.write("a");
+    });
+
+    it("goes on when a master crashes between writing the members and taking part", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.start(0);
+      await cluster.start(1);
+      const late = cluster.start(2);
+      await eventually("the first one to write", () => cluster.members[0]!.journal.state.nodeId);
+      await late;
+      await cluster.crash(0);
+      await cluster.start(0);
+      await cluster.write("a");
+      const ids = cluster.members.map(({ node }) => node!.clusterId);
+      assert.equal(new Set(ids).size, 1);
+    });
+
+    it("refuses a master that comes back without its journal", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      await cluster.crash(2);
+      cluster.members[2]!.journal = new MemoryJournal();
+      cluster.members[2]!.machine = new ListMachine();
+      await cluster.start(2);
+      const fatal = await eventually("the refusal", () => cluster.members[2]!.fatal);
+      assert.ok(hasCode(fatal, "ConfigInvalid"));
+      assert.match(fatal.message, /knows that name as node .* whose data is not here/);
+      await cluster.crash(2);
+      await cluster.write("b");
+    });
+
+    it("refuses a journal that was lost below a state that was not", async () => {
+      cluster = await LoopbackCluster.make(1);
+      cluster.members[0]!.machine = new ListMachine({ items: [], index: 7, term: 1 });
+      await assert.rejects(
+        cluster.start(0),
+        /its journal is empty, but its state stands at entry 7/,
+      );
+    });
+
+    it("refuses a master of another cluster", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.start(0);
+      await cluster.start(1);
+      await cluster.start(2, { clusterName: "other" });
+      const fatal = await eventually("the refusal", () => cluster.members[2]!.fatal);
+      assert.ok(hasCode(fatal, "ConfigInvalid"));
+      assert.match(fatal.message, /belongs to cluster "other", wanted "test"/);
+    });
+
+    it("refuses a journal of other masters than the configuration lists", async () => {
+      cluster = await LoopbackCluster.make(1);
+      await cluster.startAll();
+      await cluster.write("a");
+      await cluster.crash(0);
+      const peers = [{ ...cluster.peers[0]!, name: "other" }];
+      await assert.rejects(
+        cluster.start(0, { name: "other", peers }),
+        /of a cluster of master-1, but the configuration lists other/,
+      );
+    });
+  });
+});

@@ -1,0 +1,311 @@
+/**
+ * Three real master processes on loopback and what a test needs around them: a worker that only lists directories, and a
+ * client that only speaks the RPC.
+ */
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+import { systemClock } from "../../src/lib/clock.ts";
+import { type InodeId, rootInodeId, type SessionId, type WorkerId } from "../../src/lib/ids.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import type { Infer } from "../../src/lib/schema.ts";
+import { type ClientCommand, type CommandResult, unwrap } from "../../src/rpc/commands.ts";
+import type { RpcClient } from "../../src/rpc/client.ts";
+import { masterApi } from "../../src/rpc/master-api.ts";
+import { MasterConnection } from "../../src/rpc/master-connection.ts";
+import type { FileStatus } from "../../src/rpc/namespace.ts";
+import type { Task, TaskResult } from "../../src/rpc/tasks.ts";
+import { openUfs } from "../../src/ufs/open.ts";
+import { eventually } from "../lib/eventually.ts";
+import { freePorts } from "../lib/free-ports.ts";
+import { ControlledProcess } from "../lib/local-cluster.ts";
+
+const repository = fileURLToPath(new URL("../..", import.meta.url));
+
+export type MasterStatus = Infer<typeof masterApi.status.response>;
+
+export class MasterCluster {
+  readonly directory: string;
+  readonly masters: readonly ControlledProcess[];
+  readonly addresses: readonly { host: string; port: number }[];
+
+  private constructor(
+    directory: string,
+    masters: readonly ControlledProcess[],
+    addresses: readonly { host: string; port: number }[],
+  ) {
+    this.directory = directory;
+    this.masters = masters;
+    this.addresses = addresses;
+  }
+
+  /** Starts `count` masters with their files below `directory`; the root is mounted on `directory`/root. */
+  static async start(
+    directory: string,
+    options: { count?: number; master?: object } = {},
+  ): Promise<MasterCluster> {
+    const { count = 3, master = {} } = options;
+    const ports = await freePorts(2 * count);
+    await mkdir(join(directory, "root"), { recursive: true });
+    const addresses = Array.from({ length: count }, (_, i) => ({
+      host: "127.0.0.1",
+      port: ports[i]!,
+    }));
+    const configPath = join(directory, "weir.yaml");
+    const config = {
+      masters: addresses.map(({ port }, i) => ({
+        name: `master-${String(i + 1)}`,
+        rpcPort: port,
+        raftPort: ports[count + i],
+      })),
+      master: { dataDir: join(directory, "data"), rootUri: `file://${directory}/root`, ...master },
+    };
+    await writeFile(configPath, stringify(config));
+    const masters = config.masters.map(
+      ({ name }) =>
+        new ControlledProcess({
+          name,
+          command: process.execPath,
+          args: [
+            "--import",
+            "tsx",
+            join(repository, "src/master/main.ts"),
+            "--config",
+            configPath,
+            "--name",
+            name,
+          ],
+          logPath: join(directory, `${name}.log`),
+          environment: {},
+        }),
+    );
+    const cluster = new MasterCluster(directory, masters, addresses);
+    try {
+      await cluster.startAll();
+    } catch (error) {
+      await cluster.close();
+      throw error;
+    }
+    return cluster;
+  }
+
+  async startAll(): Promise<void> {
+    await Promise.all(
+      this.masters.map(async (each) => {
+        if (!each.running) each.start();
+        await each.ready();
+      }),
+    );
+  }
+
+  connect(): MasterConnection {
+    return new MasterConnection({
+      masters: this.addresses,
+      logger: silentLogger,
+      clock: systemClock,
+    });
+  }
+
+  /** Place of the master that leads, as soon as one says so and is ready. */
+  async leader(connection: MasterConnection): Promise<number> {
+    return eventually("a leader", async () => {
+      for (const [place, master] of connection.each.entries()) {
+        const status = await statusOf(master);
+        if (status?.role === "leader") return { place };
+      }
+      return undefined;
+    }).then(({ place }) => place);
+  }
+
+  /** Waits until all masters have applied the same, and compares their states. */
+  async settled(connection: MasterConnection): Promise<readonly MasterStatus[]> {
+    return eventually("equal applied indexes", async () => {
+      const all = await Promise.all(connection.each.map(statusOf));
+      const known = all.filter((status) => status !== undefined);
+      const same = known.every(({ appliedIndex }) => appliedIndex === known[0]!.appliedIndex);
+      return known.length === all.length && same ? known : undefined;
+    });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.masters.map((each) => each.kill()));
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+async function statusOf(master: RpcClient): Promise<MasterStatus | undefined> {
+  return master.call(masterApi.status, {}, { deadlineMs: 2000 }).catch(() => undefined);
+}
+
+/** A worker that takes no work but listing directories of its stores. */
+export class ListingWorker {
+  readonly #connection: MasterConnection;
+  readonly #stopping = new AbortController();
+  #loops: Promise<void>[] = [];
+  listed = 0;
+
+  private constructor(connection: MasterConnection) {
+    this.#connection = connection;
+  }
+
+  static async start(cluster: MasterCluster, uuid = "worker-1"): Promise<ListingWorker> {
+    const worker = new ListingWorker(cluster.connect());
+    const tiers = [{ medium: "MEM" as const, quotaBytes: 1024 }];
+    const { worker: id } = await worker.#connection.call(
+      masterApi.registerWorker,
+      { uuid, host: "here", address: "127.0.0.1:1", tiers },
+      { deadlineMs: 20_000, idempotent: true },
+    );
+    worker.#loops = worker.#connection.each.map((master) => worker.#beat(master, id));
+    return worker;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#connection.close();
+    await Promise.all(this.#loops);
+  }
+
+  async #beat(master: RpcClient, worker: WorkerId): Promise<void> {
+    const { signal } = this.#stopping;
+    for (let sequence = 0; !signal.aborted; ) {
+      try {
+        const reply = await master.call(
+          masterApi.heartbeat,
+          {
+            worker,
+            incarnation: "only",
+            sequence,
+            full: sequence === 0,
+            changed: [],
+            removed: [],
+            usedBytes: [0],
+            freeSlots: 0,
+            waitMs: 500,
+          },
+          { deadlineMs: 5000, signal },
+        );
+        sequence = reply.resync ? 0 : sequence + 1;
+        for (const task of reply.tasks) void this.#execute(worker, task);
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    }
+  }
+
+  async #execute(worker: WorkerId, task: Task): Promise<void> {
+    const { taskId } = task;
+    let result: TaskResult = {
+      kind: "failed",
+      taskId,
+      code: "NotSupported",
+      message: "it only lists",
+    };
+    if (task.kind === "listDirectory") {
+      this.listed++;
+      const { after, limit, path, mount } = task;
+      const store = await openUfs(mount);
+      try {
+        result = { kind: "listed", taskId, ...(await store.list(path, { after, limit })) };
+      } finally {
+        await store.close();
+      }
+    }
+    await this.#connection
+      .call(
+        masterApi.taskResults,
+        { worker, results: [result] },
+        { deadlineMs: 5000, idempotent: true },
+      )
+      .catch(() => undefined);
+  }
+}
+
+/** A session that numbers its requests and sends each again until it is answered. */
+export class TestSession {
+  readonly connection: MasterConnection;
+  readonly #session: SessionId;
+  #sequence = 0;
+  readonly #open = new Set<number>();
+
+  private constructor(connection: MasterConnection, session: SessionId) {
+    this.connection = connection;
+    this.#session = session;
+  }
+
+  static async open(connection: MasterConnection): Promise<TestSession> {
+    const { session } = await connection.call(
+      masterApi.openSession,
+      { clientName: "test" },
+      { deadlineMs: 20_000, idempotent: true },
+    );
+    return new TestSession(connection, session);
+  }
+
+  async send(
+    commands: readonly ClientCommand[],
+    deadlineMs = 20_000,
+  ): Promise<{ position: number; results: readonly CommandResult[] }> {
+    const sequence = this.#sequence++;
+    this.#open.add(sequence);
+    try {
+      return await this.connection.call(
+        masterApi.mutate,
+        {
+          session: this.#session,
+          sequence,
+          acknowledgedBelow: Math.min(...this.#open),
+          atomic: false,
+          commands,
+        },
+        { deadlineMs, idempotent: true },
+      );
+    } finally {
+      this.#open.delete(sequence);
+    }
+  }
+
+  async do(command: ClientCommand): Promise<Extract<CommandResult, { ok: true }>> {
+    const { results } = await this.send([command]);
+    return unwrap(results[0]!, `Cannot ${command.kind}`);
+  }
+
+  create(parent: InodeId, name: string, kind: "file" | "directory" = "file") {
+    return this.do(createCommand(parent, name, kind));
+  }
+
+  async list(directory: InodeId = rootInodeId): Promise<{ name: string; status: FileStatus }[]> {
+    const all: { name: string; status: FileStatus }[] = [];
+    for (let after: string | undefined; ; ) {
+      const { entries, more } = await this.connection.call(
+        masterApi.list,
+        { directory, after, limit: 1000, consistency: "linearizable" },
+        { deadlineMs: 20_000, idempotent: true },
+      );
+      all.push(...entries);
+      if (!more) return all;
+      after = entries[entries.length - 1]!.name;
+    }
+  }
+}
+
+export function createCommand(
+  parent: InodeId,
+  name: string,
+  fileKind: "file" | "directory" = "file",
+): ClientCommand {
+  return {
+    kind: "create",
+    parent,
+    name,
+    fileKind,
+    mode: fileKind === "file" ? 0o644 : 0o755,
+    uid: 0,
+    gid: 0,
+    target: undefined,
+    lease: false,
+    exclusive: true,
+    writeType: undefined,
+  };
+}

@@ -1,10 +1,10 @@
 /**
- * The replicated state in LevelDB under a write-behind overlay. Writes go to the active generation of the overlay; in the
- * background it becomes the flushing one and is written as one synced batch, while a new one takes what follows. Nobody
- * waits for that: the log is the durability of what is not flushed yet.
+ * The replicated state in LevelDB under a write-behind overlay. Writes go to the active generation of the overlay; when it
+ * is old or large enough it is sealed, and a new one takes what follows. Sealed ones are written in the background, each
+ * as one synced batch. Nobody waits for that: the log is the durability of what is not flushed yet.
  *
  * Invariants
- * 1. Reads go active → flushing → cache → LevelDB, and find the newest value at every moment: a generation leaves the
+ * 1. Reads go active → sealed → cache → LevelDB, and find the newest value at every moment: a generation leaves the
  *    overlay in the same turn in which the cache learns of its values.
  * 2. A generation begins and ends between two entries, so every batch is the state at exactly one applied index.
  * 3. One batch is in flight at a time. One that fails is not retried: the store refuses from then on (`full`, `flush`
@@ -17,7 +17,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { type Cursor, Database, isOwnKey } from "./database.ts";
+import { type Cursor, Database, isOwnKey, type Place } from "./database.ts";
 import { type Change, changesIn, Merge, Overlay } from "./overlay.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
 import { ReadCache } from "./read-cache.ts";
@@ -68,7 +68,8 @@ class LevelStore implements StateStore {
   #name: string;
   #database: Database;
   #active = new Overlay();
-  #flushing: Overlay | undefined;
+  /** Oldest first; the first one is being written while `#inFlight` is there. */
+  readonly #sealed: { readonly overlay: Overlay; readonly place: Place }[] = [];
   readonly #cache: ReadCache;
   readonly #pins = new PinnedRanges();
   #hash: StateHash;
@@ -125,7 +126,8 @@ class LevelStore implements StateStore {
   }
 
   get full(): boolean {
-    const bytes = this.#active.bytes + (this.#flushing?.bytes ?? 0);
+    let { bytes } = this.#active;
+    for (const { overlay } of this.#sealed) bytes += overlay.bytes;
     return bytes >= this.#options.maxOverlayBytes || this.#failure !== undefined;
   }
 
@@ -140,8 +142,10 @@ class LevelStore implements StateStore {
   #lookUp(key: string): Uint8Array | null {
     const changed = this.#active.get(key);
     if (changed !== undefined) return changed;
-    const flushing = this.#flushing?.get(key);
-    if (flushing !== undefined) return flushing;
+    for (let i = this.#sealed.length - 1; i >= 0; i--) {
+      const sealed = this.#sealed[i]!.overlay.get(key);
+      if (sealed !== undefined) return sealed;
+    }
     const cached = this.#cache.get(key);
     if (cached !== undefined) return cached;
     const stored = this.#database.get(key) ?? null;
@@ -209,7 +213,7 @@ class LevelStore implements StateStore {
 
   /** Generations of the overlay, oldest first. */
   #layers(): Overlay[] {
-    return this.#flushing === undefined ? [this.#active] : [this.#flushing, this.#active];
+    return [...this.#sealed.map(({ overlay }) => overlay), this.#active];
   }
 
   async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
@@ -233,46 +237,56 @@ class LevelStore implements StateStore {
     this.#schedule();
   }
 
-  /** Starts a flush now, later by the timer, or not at all when one is in flight (its end schedules the next). */
+  /** Seals the active generation and writes it: now, or when the timer says so. */
   #schedule(): void {
-    if (this.#inFlight !== undefined || this.#installing !== undefined || this.#isWithinEntry)
-      return;
-    if (this.#failure !== undefined || this.#flushedIndex === this.#appliedIndex) return;
-    const { clock, flushIntervalMs, flushBytes } = this.#options;
-    const dueInMs = this.#lastFlushMs + flushIntervalMs - clock.monotonicMs();
-    if (this.#waiters.length > 0 || this.#active.bytes >= flushBytes) this.#startFlush();
-    else {
-      this.#cancelTimer ??= clock.after(Math.max(0, dueInMs), () => {
-        this.#cancelTimer = undefined;
-        if (this.#isWithinEntry || this.#inFlight !== undefined || this.#installing !== undefined)
-          return;
-        if (this.#failure === undefined && !this.#isClosed) this.#startFlush();
-      });
+    if (this.#failure !== undefined || this.#installing !== undefined) return;
+    const sealedIndex = this.#sealed[this.#sealed.length - 1]?.place.index ?? this.#flushedIndex;
+    if (this.#appliedIndex > sealedIndex && !this.#isWithinEntry) {
+      const isWanted = this.#waiters.length > 0 && this.#inFlight === undefined;
+      if (isWanted || this.#active.bytes >= this.#options.flushBytes) this.#seal();
+      else this.#startTimer();
     }
+    if (this.#inFlight === undefined && this.#sealed.length > 0) this.#writeFirst();
   }
 
-  #startFlush(): void {
+  #startTimer(): void {
+    const { clock, flushIntervalMs } = this.#options;
+    const dueInMs = this.#lastFlushMs + flushIntervalMs - clock.monotonicMs();
+    this.#cancelTimer ??= clock.after(Math.max(0, dueInMs), () => {
+      this.#cancelTimer = undefined;
+      // In flight: its end schedules what follows. Within an entry: the entry's end does.
+      if (this.#inFlight !== undefined || this.#isWithinEntry || this.#isClosed) return;
+      if (this.#failure !== undefined || this.#installing !== undefined) return;
+      this.#seal();
+      this.#writeFirst();
+    });
+  }
+
+  #seal(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    this.#lastFlushMs = this.#options.clock.monotonicMs();
-    const generation = this.#active;
-    this.#flushing = generation;
-    this.#active = new Overlay();
     const place = {
       index: this.#appliedIndex,
       term: this.#appliedTerm,
       hash: this.#hash.digest(),
     };
-    this.#inFlight = this.#database.write(generation.changes(), place).then(
-      () => this.#flushed(generation, place),
+    this.#sealed.push({ overlay: this.#active, place });
+    this.#active = new Overlay();
+  }
+
+  #writeFirst(): void {
+    this.#lastFlushMs = this.#options.clock.monotonicMs();
+    const { overlay, place } = this.#sealed[0]!;
+    this.#inFlight = this.#database.write(overlay.changes(), place).then(
+      () => this.#flushed(overlay, place),
       (thrown: unknown) => this.#fail(thrown),
     );
   }
 
-  #flushed(generation: Overlay, place: { index: number; term: number }): void {
-    for (const [key, value] of generation.changes()) this.#cache.set(key, value);
-    this.#pins.flushed(generation);
-    this.#flushing = undefined;
+  #flushed(overlay: Overlay, place: Place): void {
+    for (const [key, value] of overlay.changes()) this.#cache.set(key, value);
+    this.#pins.flushed(overlay);
+    this.#sealed.shift();
     this.#inFlight = undefined;
     this.#flushedIndex = place.index;
     this.#flushedTerm = place.term;
@@ -359,6 +373,7 @@ class LevelStore implements StateStore {
     this.#name = name;
     this.#database = fresh;
     this.#active = new Overlay();
+    this.#sealed.length = 0;
     this.#cache.clear();
     this.#pins.clear();
     this.#hash = place.hash;

@@ -190,7 +190,6 @@ export class FileReader {
     await workers.refresh().catch(() => undefined);
     const before = this.#known(offset);
     const after = await layouts.fetch(this.#status.inode, offset);
-    this.#readAhead.clear();
     if (after.status.version === this.#status.version) return;
     if (before !== undefined && !samePlaces(before, after, offset, end)) {
       throw new WeirError(
@@ -198,7 +197,7 @@ export class FileReader {
         `Cannot read version ${String(this.#status.version)} of inode ${String(this.#status.inode)}: it was replaced, and its blocks are gone`,
       );
     }
-    this.#status = after.status;
+    this.adopt(after.status);
   }
 }
 

@@ -13,6 +13,7 @@ import { hasCode, WeirError } from "../lib/errors.ts";
 import type { InodeId, WorkerId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 
+import { unwrap } from "../rpc/commands.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
@@ -345,7 +346,11 @@ export class InodeClient implements FileSystem {
         `Cannot open inode ${String(inode)}: it is a ${status.kind}, wanted a file`,
       );
     }
-    if (options.truncate === true && status.size > 0) status = await this.truncate(inode, 0);
+    if (options.truncate === true && status.size > 0) {
+      status = options.write
+        ? await this.#emptyToWrite(inode, options.keepers)
+        : await this.truncate(inode, 0);
+    }
     return new OpenFile(this.#host, this.#file(inode), status, options);
   }
 
@@ -442,6 +447,36 @@ export class InodeClient implements FileSystem {
       }
       await sleep(pauseMs);
     }
+  }
+
+  /** Empties a file and takes its write lease with it, so that no empty version is persisted on the way. */
+  async #emptyToWrite(inode: InodeId, keepers: number | undefined): Promise<FileStatus> {
+    const file = this.#file(inode);
+    if (file.writer !== undefined) return this.truncate(inode, 0);
+    const session = await this.#session.ensure();
+    const doing = `Cannot truncate inode ${String(inode)} to write it anew`;
+    const { index, leased, emptied } = await this.#untilFree(async () => {
+      const commands = [
+        { kind: "lease", inode },
+        { kind: "truncate", inode, size: 0 },
+      ] as const;
+      const mutated = await this.#session.mutate(commands, { atomic: true, session });
+      const [lease, truncate] = mutated.results;
+      return {
+        index: mutated.index,
+        leased: unwrap(lease!, doing),
+        emptied: unwrap(truncate!, doing),
+      };
+    });
+    const status = await this.#changed(inode, emptied.status, index);
+    if (leased.writeId !== undefined && file.writer === undefined) {
+      file.writer = new InodeWriter(this.#host.writes, status, {
+        keepers,
+        lease: { session, writeId: leased.writeId },
+      });
+    }
+    file.committed(status);
+    return status;
   }
 
   #file(inode: InodeId): SharedFile {

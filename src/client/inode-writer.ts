@@ -33,7 +33,7 @@ const idleMs = 5000;
 const noSpaceAttempts = 3;
 
 export interface WriteTargets {
-  readonly session: Session;
+  readonly session: Pick<Session, "current" | "ensure" | "mutate" | "execute">;
   readonly blocks: BlockClient;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -108,7 +108,11 @@ class Window {
         );
       }
     } catch (error) {
-      this.#failure = toWeirError(error, "Cannot read ahead");
+      this.#failure = this.#abort.signal.aborted
+        ? new WeirError("Stale", "Cannot read on: the reader went to another version", {
+            cause: error,
+          })
+        : toWeirError(error, "Cannot read ahead");
     }
     this.#settled = true;
     this.#wake();
@@ -147,15 +151,17 @@ export class ReadAhead {
       const position = offset + done;
       const window = this.#windowAt(position, target.length - done, limit);
       const length = Math.min(target.length - done, window.end - position);
+      // First of all the window gets its reader: the one ahead of it must not push it out.
+      const copied = window.copy(target.subarray(done, done + length), position);
       if (this.#streak > 1 && position + length > (window.start + window.end) / 2) {
         if (window.end < limit && !this.#holds(window.end)) this.#windowAt(window.end, 1, limit);
       }
-      await window.copy(target.subarray(done, done + length), position);
+      await copied;
       done += length;
     }
   }
 
-  /** Stops what is under way and forgets everything. */
+  /** Stops what is under way, whose readers get `Stale`, and forgets everything. */
   clear(): void {
     for (const window of this.#windows) this.#release(window);
     this.#windows = [];

@@ -8,6 +8,8 @@ import { WeirError } from "../lib/errors.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const escaped = /[\uF780-\uF7FF]/;
+/** Characters of names that would be misread on the way in. */
+const ambiguous = /[\uF780-\uF7FF\uFFFD]/;
 const escapeBase = 0xf700;
 
 /** The text of a name, which is a latin1 string of bytes. */
@@ -15,7 +17,7 @@ export function textOf(name: string): string {
   if (isAscii(name)) return name;
   const bytes = Buffer.from(name, "latin1");
   const text = decode(bytes);
-  if (text !== undefined && !escaped.test(text)) return text;
+  if (text !== undefined && !ambiguous.test(text)) return text;
   let result = "";
   for (let i = 0; i < bytes.length; ) {
     const character = characterAt(bytes, i);
@@ -72,5 +74,5 @@ function characterAt(bytes: Buffer, at: number): { text: string; length: number 
   const first = bytes[at]!;
   const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
   const text = decode(bytes.subarray(at, at + length));
-  return text === undefined || escaped.test(text) ? undefined : { text, length };
+  return text === undefined || ambiguous.test(text) ? undefined : { text, length };
 }

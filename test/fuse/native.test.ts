@@ -19,7 +19,7 @@ async function startMount(directory: string): Promise<ChildProcess> {
     ["--import=tsx", join(import.meta.dirname, "../lib/memory-mount.ts"), directory],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
-  const [ready] = (await Promise.race([once(child.stdout!, "data"), once(child, "exit")])) as [
+  const [ready] = (await Promise.race([once(child.stdout, "data"), once(child, "exit")])) as [
     unknown,
   ];
   assert.match(String(ready), /^READY/, "the mount process came up");
@@ -193,7 +193,7 @@ describe("the life of a native mount [needs: fuse]", function () {
         directory,
       ]).then(
         () => "",
-        (error: { stderr: string }) => error.stderr,
+        (error: unknown) => (error as { stderr: string }).stderr,
       );
     await start();
     assert.match(

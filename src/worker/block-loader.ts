@@ -150,7 +150,7 @@ export class BlockLoader {
     try {
       let fresh = false;
       if (container === undefined) {
-        container = store.create(request.container, { loaded: true, kept: false, bytes });
+        container = await store.create(request.container, { loaded: true, kept: false, bytes });
         fresh = true;
       } else if (container.writers === 0 && !store.grow(container, bytes)) {
         container.writers += 1;

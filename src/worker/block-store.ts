@@ -36,8 +36,8 @@ export class BlockStore {
   readonly #containers = new Map<string, Container>();
   /** Those that are kept. */
   readonly #kept = new Set<Container>();
-  /** Drops of files that are under way. */
-  readonly #background = new Set<Promise<void>>();
+  /** Files on their way out, by container. */
+  readonly #removals = new Map<string, Promise<void>>();
   #evictions = 0;
 
   private constructor(options: BlockStoreOptions) {
@@ -129,13 +129,18 @@ export class BlockStore {
     let file: FileHandle;
     try {
       file = await open(container.path, "r");
-    } catch (error) {
-      throw toWeirError(error, `Cannot read container "${container.key}"`);
+    } catch (cause) {
+      const error = toWeirError(cause, `Cannot read container "${container.key}"`);
+      if (error.code === "NotFound" && !container.dropped) {
+        this.#logger.error({ container: container.key, kept: container.kept }, "a copy is gone");
+        this.drop(container);
+      }
+      throw error;
     }
     try {
       yield* readBlockFile(file, blockIndex * container.blockSizeBytes, block, range);
     } catch (error) {
-      if (error instanceof WeirError && error.code === "Corrupt") await this.quarantine(container);
+      if (error instanceof WeirError && error.code === "Corrupt") this.quarantine(container);
       throw error;
     } finally {
       await file.close();
@@ -143,10 +148,18 @@ export class BlockStore {
   }
 
   /** A new container, empty, in the first tier that has `bytes` of room. @throws WeirError `NoSpace` */
-  create(id: ContainerId, options: { loaded: boolean; kept: boolean; bytes: number }): Container {
+  async create(
+    id: ContainerId,
+    options: { loaded: boolean; kept: boolean; bytes: number },
+  ): Promise<Container> {
+    const key = containerName(id);
+    await this.#removals.get(key);
+    if (this.#containers.has(key)) {
+      throw new WeirError("AlreadyExists", `Cannot make container "${key}": it is there`);
+    }
     const tier = this.#tiers.findIndex((each) => this.#makeRoom(each, options.bytes));
     const at = this.#tiers[tier];
-    if (at === undefined) throw this.#full(containerName(id));
+    if (at === undefined) throw this.#full(key);
     const { loaded, kept, bytes } = options;
     const directory = emptiestDirectory(at);
     const { blockSizeBytes } = this;
@@ -182,11 +195,14 @@ export class BlockStore {
     );
     const target = this.#tiers[tier];
     if (target === undefined) throw this.#full(container.key);
+    // No other container of this name is made meanwhile, but files of former ones may still be on their way out.
+    const removal = this.#removals.get(container.key);
     const directory = emptiestDirectory(target);
     const moved = container.bytes;
     charge(target, directory, moved + bytes);
     const former = { directory: container.directory, path: container.path, tier: container.tier };
     try {
+      await removal;
       await this.#copy(container, directory.dataPath(container.key));
       await container.sidecarWrites;
       if (container.dropped) throw notHere(container.id, 0);
@@ -212,7 +228,7 @@ export class BlockStore {
     if (container.leases > 0) return;
     for (const { directory, path, bytes, tier } of container.formerFiles.splice(0)) {
       charge(this.#tiers[tier]!, directory, -bytes);
-      this.#inBackground(unlink(path));
+      this.#remove(container.key, () => unlink(path));
     }
   }
 
@@ -261,36 +277,15 @@ export class BlockStore {
 
   /** Takes a container away; who has its file open reads on. */
   drop(container: Container): void {
-    if (container.dropped) return;
-    container.dropped = true;
-    this.#containers.delete(container.key);
-    this.#kept.delete(container);
-    this.changes.note(container.key, container.id, true);
-    this.#charge(container, -container.bytes);
-    container.leases = 0;
-    this.settleLeases(container);
-    const path = container.path;
-    // The sidecar first: data without one is cleaned at the next start.
-    this.#inBackground(
-      container.sidecarWrites
-        .catch(() => undefined)
-        .then(() => unlink(`${path}.meta`).catch(ignoreMissing))
-        .then(() => unlink(path)),
-    );
+    this.#takeAway(container, (path) => unlink(path));
   }
 
   /** Puts a damaged copy aside and reports it as gone. */
-  async quarantine(container: Container): Promise<void> {
+  quarantine(container: Container): void {
     if (container.dropped) return;
-    this.#logger.error(
-      { container: container.key, directory: container.directory.path, kept: container.kept },
-      "a copy is damaged: put aside",
-    );
-    const { directory } = container;
-    await directory.quarantine(container.key).catch((err: unknown) => {
-      this.#logger.warn({ err, container: container.key }, "the damaged copy was removed instead");
-    });
-    this.drop(container);
+    const { directory, key, kept } = container;
+    this.#logger.error({ container: key, directory: directory.path, kept }, "a copy is damaged");
+    this.#takeAway(container, () => directory.quarantine(key));
   }
 
   /** What a master is to be told of a container; `undefined` when it is gone. */
@@ -329,7 +324,7 @@ export class BlockStore {
 
   /** Resolves when files that are to go are gone. */
   async settle(): Promise<void> {
-    while (this.#background.size > 0) await Promise.all(this.#background);
+    while (this.#removals.size > 0) await Promise.all(this.#removals.values());
   }
 
   async close(): Promise<void> {
@@ -396,17 +391,36 @@ export class BlockStore {
     );
   }
 
-  #inBackground(work: Promise<unknown>): void {
-    const done = work.then(
-      () => undefined,
-      (err: unknown) => {
-        if ((err as NodeJS.ErrnoException).code !== "ENOENT") {
-          this.#logger.warn({ err }, "a file of a dropped container stays");
-        }
-      },
-    );
-    this.#background.add(done);
-    void done.then(() => this.#background.delete(done));
+  #takeAway(container: Container, removeData: (path: string) => Promise<void>): void {
+    if (container.dropped) return;
+    container.dropped = true;
+    this.#containers.delete(container.key);
+    this.#kept.delete(container);
+    this.changes.note(container.key, container.id, true);
+    this.#charge(container, -container.bytes);
+    container.leases = 0;
+    this.settleLeases(container);
+    const { path } = container;
+    this.#remove(container.key, async () => {
+      await container.sidecarWrites.catch(() => undefined);
+      // The sidecar first: data without one is cleaned at the next start.
+      await unlink(`${path}.meta`).catch(ignoreMissing);
+      await removeData(path);
+    });
+  }
+
+  /** Removes files of a container that is gone; one of the same name is made only after that. */
+  #remove(key: string, remove: () => Promise<void>): void {
+    const before = this.#removals.get(key) ?? Promise.resolve();
+    const done = before.then(remove).catch((err: unknown) => {
+      if ((err as NodeJS.ErrnoException).code !== "ENOENT") {
+        this.#logger.warn({ err, key }, "a file of a dropped container stays");
+      }
+    });
+    this.#removals.set(key, done);
+    void done.then(() => {
+      if (this.#removals.get(key) === done) this.#removals.delete(key);
+    });
   }
 }
 

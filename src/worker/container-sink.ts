@@ -60,7 +60,8 @@ export class ContainerWriters {
         `${doing} at ${resumeAt}: it has ${length} bytes`,
       );
     }
-    const container = found ?? this.#store.create(id, { loaded: false, kept: true, bytes: 0 });
+    const container =
+      found ?? (await this.#store.create(id, { loaded: false, kept: true, bytes: 0 }));
     this.#store.keep(container);
     container.writers += 1;
     try {

@@ -104,6 +104,7 @@ osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 1000
 osd_objectstore = memstore
+osd_class_update_on_start = false
 memstore_device_bytes = 8589934592
 run_dir = $dir/run
 admin_socket = $dir/run/\$name.asok
@@ -146,7 +147,14 @@ start() {
   step ceph-mon -c "$conf" -i a
   step timeout 30 ceph -c "$conf" osd new "$osd_id"
   step ceph-osd -c "$conf" -i 0 --mkfs --osd-uuid "$osd_id"
-  step ceph-osd -c "$conf" -i 0
+  # The daemon may speak to the monitor before it knows the cluster it is in, and then refuses to start.
+  tries=1
+  until ceph-osd -c "$conf" -i 0 >>"$dir/log/start.log" 2>&1; do
+    tries=$((tries + 1))
+    [ $tries -lt 10 ] || break
+    sleep 0.2
+  done
+  [ $tries -lt 10 ] || step ceph-osd -c "$conf" -i 0
   step radosgw -c "$conf" -n client.rgw
   step timeout 60 radosgw-admin -c "$conf" user create --uid=weir --display-name=weir \
     --access-key="$access_key" --secret-key="$secret_key"

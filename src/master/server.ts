@@ -96,8 +96,11 @@ async function start(
   const feed = new ChangeFeed(store.appliedIndex);
   const locations = new Locations();
   const registry = new WorkerRegistry({ clock, locations });
-  const readyServices: { services: LeaderServices | undefined } = { services: undefined };
-  let raft: RaftNode | undefined;
+  /** What comes to be after those who use it. */
+  const late: { services: LeaderServices | undefined; raft: RaftNode | undefined } = {
+    services: undefined,
+    raft: undefined,
+  };
 
   const machine = new MachineHost({
     store,
@@ -106,7 +109,7 @@ async function start(
       leadership.applied(term);
       if (applied !== undefined) feed.publish({ index, ...applied.changes });
       proposer.applied(event);
-      readyServices.services?.applied(event);
+      late.services?.applied(event);
     },
     onInstalled: (index) => {
       feed.reset(index);
@@ -123,7 +126,7 @@ async function start(
     isBootstrapped: () => clusterOf(store) !== undefined,
     onEmpty: () => proposer.bootstrap(firstCommand(config)),
     onReign: (reign: Reign) => {
-      readyServices.services = new LeaderServices({
+      late.services = new LeaderServices({
         config,
         reader: store,
         appliedIndex: () => store.appliedIndex,
@@ -137,7 +140,7 @@ async function start(
       });
       registry.releasePolls();
       reign.signal.addEventListener("abort", () => {
-        readyServices.services = undefined;
+        late.services = undefined;
         proposer.leadershipLost();
         registry.releasePolls();
       });
@@ -147,8 +150,8 @@ async function start(
     clock,
     leadership,
     propose: (payload) => {
-      if (raft === undefined) throw leadership.error();
-      return raft.propose(payload);
+      if (late.raft === undefined) throw leadership.error();
+      return late.raft.propose(payload);
     },
     isStoreFull: () => store.full,
   });
@@ -174,7 +177,7 @@ async function start(
     onStatus: (status) => leadership.update(status),
     onFatal: fail,
   });
-  raft = node;
+  late.raft = node;
   opened.push({ close: () => node.stop() });
 
   const server = await RpcServer.listen({ host: own.host, port: own.rpcPort, logger });
@@ -192,7 +195,7 @@ async function start(
     logger,
     leader: async (signal) => {
       await leadership.whenReigning(signal);
-      const { services } = readyServices;
+      const { services } = late;
       if (services === undefined) throw leadership.error();
       await services.ready;
       return services;

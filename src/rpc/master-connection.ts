@@ -36,9 +36,9 @@ export class MasterConnection {
   }
 
   /**
-   * Calls the leader, and again until the deadline: after `NotLeader`, after `Busy`, and after a lost connection when
-   * nothing was sent or the call is `idempotent` (safe to send again although the first may have been applied: reads,
-   * and commands under a session and sequence).
+   * Calls the leader, and again until the deadline: after `NotLeader`, after `Busy`, and after a lost connection or a
+   * lost lead when nothing was applied for sure or the call is `idempotent` (safe to send again although the first may
+   * have been applied: reads, and commands under a session and sequence).
    * @throws WeirError what the leader answered; `Unavailable` when no leader was found by the deadline; `outcome` is
    *   `unknown` as soon as any attempt may have been applied
    */
@@ -63,7 +63,9 @@ export class MasterConnection {
       }
       const unknown = failure.outcome === "unknown";
       const again = isRemote(failure)
-        ? failure.code === "NotLeader" || failure.code === "Busy"
+        ? failure.code === "NotLeader" ||
+          failure.code === "Busy" ||
+          (failure.code === "Unavailable" && unknown)
         : failure.code === "Unavailable";
       if (!again || (unknown && !idempotent)) {
         throw mayBeApplied && !unknown && !isRemote(failure)

@@ -117,6 +117,16 @@ describe("MasterConnection", () => {
     );
   });
 
+  it("asks again what became of an idempotent call when the lead was lost under it", async () => {
+    behave = async (place) => {
+      if (place === 1) return { name: "1" };
+      throw new WeirError("Unavailable", "who knows", { outcome: "unknown" });
+    };
+    const options = { deadlineMs: 5000, idempotent: true };
+    assert.equal((await connection.call(who, {}, options)).name, "1");
+    connection.close();
+  });
+
   it("passes on at once what the leader answered", async () => {
     behave = async () => {
       throw new WeirError("Unavailable", "no worker is registered: start one with: weir worker");

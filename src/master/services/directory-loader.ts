@@ -4,23 +4,14 @@
  *
  * Invariant: one load per directory is under way at a time, however many wait for it; each waits with its own deadline.
  */
-import type { Clock } from "../../lib/clock.ts";
 import { sleep } from "../../lib/clock.ts";
 import { type ErrorCode, errorCodes, WeirError } from "../../lib/errors.ts";
-import type { InodeId } from "../../lib/ids.ts";
+import type { InodeId, MountId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import type { TaskResult } from "../../rpc/tasks.ts";
-import {
-  inodeOf,
-  mountOf,
-  mountTargetOf,
-  touchesPath,
-  ufsPathOf,
-  workersOf,
-} from "../state/queries.ts";
+import { inodeOf, mountOf, mountTargetOf, ufsPathOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import type { Reign } from "./leadership.ts";
-import { pendingUfsOps } from "./listings.ts";
 import { abortable } from "./signals.ts";
 import type { TaskDispatcher } from "./task-dispatcher.ts";
 
@@ -28,6 +19,7 @@ import type { TaskDispatcher } from "./task-dispatcher.ts";
 const pageLength = 1000;
 /** How long a load may go on when all who waited for it are gone. */
 const loadLimitMs = 120_000;
+const movePauseMs = 20;
 /** A page that the state refuses as stale is listed again so often. */
 const staleRepeats = 20;
 
@@ -39,7 +31,7 @@ export class DirectoryLoader {
     commands: readonly Command[],
     signal: AbortSignal,
   ) => Promise<CommandResult[]>;
-  readonly #clock: Clock;
+  readonly #isMoving: (mount: MountId, path: string) => boolean;
   readonly #reign: Reign;
   readonly #underWay = new Map<InodeId, Promise<void>>();
 
@@ -48,14 +40,15 @@ export class DirectoryLoader {
     appliedIndex: () => number;
     dispatcher: TaskDispatcher;
     propose: (commands: readonly Command[], signal: AbortSignal) => Promise<CommandResult[]>;
-    clock: Clock;
+    /** Whether the store still has to see a move or removal that would change what lies at the path. */
+    isMoving: (mount: MountId, path: string) => boolean;
     reign: Reign;
   }) {
     this.#reader = options.reader;
     this.#appliedIndex = options.appliedIndex;
     this.#dispatcher = options.dispatcher;
     this.#propose = options.propose;
-    this.#clock = options.clock;
+    this.#isMoving = options.isMoving;
     this.#reign = options.reign;
   }
 
@@ -85,7 +78,7 @@ export class DirectoryLoader {
       const path = ufsPathOf(this.#reader, found);
       if (mount === undefined || path === undefined) return;
       this.#checkWorkers();
-      await this.#settled(directory, path, signal);
+      while (this.#isMoving(mount.id, path)) await sleep(movePauseMs, signal);
       const listedAtIndex = this.#appliedIndex();
       const result = await this.#dispatcher.run(
         { kind: "listDirectory", mount: mountTargetOf(mount), path, after, limit: pageLength },
@@ -119,26 +112,6 @@ export class DirectoryLoader {
       "Unavailable",
       "Cannot list a directory of a store: no worker is registered: start one with: weir worker",
     );
-  }
-
-  /** Waits until the store has no move or removal of a directory pending that would change what lies at `path`. */
-  async #settled(directory: InodeId, path: string, signal: AbortSignal): Promise<void> {
-    const mountId = inodeOf(this.#reader, directory)?.mountId;
-    const mount = mountId === undefined ? undefined : mountOf(this.#reader, mountId);
-    if (mount === undefined || mount.pendingOps === 0) return;
-    const start = this.#clock.monotonicMs();
-    for (;;) {
-      let conflicts = false;
-      for await (const op of pendingUfsOps(this.#reader, mount.id)) {
-        if (op.moves && touchesPath(op, path)) {
-          conflicts = true;
-          break;
-        }
-      }
-      if (!conflicts) return;
-      if (this.#clock.monotonicMs() - start > loadLimitMs) return;
-      await sleep(50, signal);
-    }
   }
 }
 

@@ -19,7 +19,7 @@ import {
 import type { Logger } from "../../lib/logger.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { trashInodeId } from "../state/model.ts";
-import { containerUse, workersOf } from "../state/queries.ts";
+import { containerUse, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import type { Leadership, Reign } from "./leadership.ts";
 import { garbageBefore, namesBelow, sessionsPage } from "./listings.ts";
@@ -52,6 +52,8 @@ export class Housekeeping {
   readonly #options: HousekeepingOptions;
   #cancel: () => void = () => undefined;
   #sweep: Iterator<InodeId> | undefined;
+  /** Workers that have not answered the last request to drop orphans. */
+  readonly #dropping = new Set<WorkerId>();
 
   constructor(options: HousekeepingOptions) {
     this.#options = options;
@@ -160,6 +162,8 @@ export class Housekeeping {
       }
     }
     for (const [worker, containers] of orphans) {
+      if (this.#dropping.has(worker) || workerOf(reader, worker)?.state !== "live") continue;
+      this.#dropping.add(worker);
       logger.debug({ worker, containers: containers.length }, "dropping orphans");
       dispatcher
         .run(
@@ -168,7 +172,8 @@ export class Housekeeping {
           AbortSignal.any([reign.signal, AbortSignal.timeout(30_000)]),
         )
         // They are found again by the next walk.
-        .catch(() => undefined);
+        .catch(() => undefined)
+        .finally(() => this.#dropping.delete(worker));
     }
   }
 

@@ -11,7 +11,7 @@ import { Layouts } from "./layouts.ts";
 import type { Leadership, Reign } from "./leadership.ts";
 import type { Locations } from "./locations.ts";
 import type { AppliedEvent } from "./machine-host.ts";
-import { PendingRenames } from "./pending-renames.ts";
+import { PendingMoves } from "./pending-moves.ts";
 import type { Proposer } from "./proposer.ts";
 import { RecoveryService } from "./recovery.ts";
 import { TaskDispatcher } from "./task-dispatcher.ts";
@@ -37,7 +37,7 @@ export class LeaderServices {
   readonly loader: DirectoryLoader;
   readonly layouts: Layouts;
   readonly recovery: RecoveryService;
-  readonly #renames: PendingRenames;
+  readonly #moves: PendingMoves;
   readonly #ufsOps: UfsOpQueue;
 
   constructor(options: LeaderServicesOptions) {
@@ -52,12 +52,20 @@ export class LeaderServices {
       reign,
     });
     const dispatcher = this.dispatcher;
-    this.loader = new DirectoryLoader({ reader, appliedIndex, dispatcher, propose, clock, reign });
-    this.#renames = new PendingRenames(reader);
+    this.#moves = new PendingMoves(reader);
+    const moves = this.#moves;
+    this.loader = new DirectoryLoader({
+      reader,
+      appliedIndex,
+      dispatcher,
+      propose,
+      isMoving: (mount, path) => moves.isMoving(mount, path),
+      reign,
+    });
     this.layouts = new Layouts({
       reader,
       locations,
-      pendingRenames: (file) => this.#renames.of(file.mountId),
+      pendingRenames: (file) => moves.renamesOf(file.mountId),
       silentMs: (worker) => registry.silentMs(worker),
     });
     const layouts = this.layouts;
@@ -106,13 +114,13 @@ export class LeaderServices {
 
   /** Resolves when the services know what an earlier leader left behind. */
   get ready(): Promise<void> {
-    return this.#renames.ready;
+    return this.#moves.ready;
   }
 
   applied({ applied }: AppliedEvent): void {
     const events = applied?.events ?? [];
     if (events.length === 0) return;
-    this.#renames.applied(events);
+    this.#moves.applied(events);
     this.#ufsOps.applied(events);
     for (const event of events) {
       if (event.kind === "workerLost") this.dispatcher.workerLost(event.worker);

@@ -389,11 +389,6 @@ function overlap(a: string, b: string): boolean {
   return a === b || a.startsWith(`${b}/`) || b.startsWith(`${a}/`) || a === "" || b === "";
 }
 
-/** Whether `later` must wait for `earlier` (of the same mount). */
-export function mustWaitFor(later: UfsOp, earlier: UfsOp): boolean {
-  return pathsOf(later).some((a) => pathsOf(earlier).some((b) => overlap(a, b)));
-}
-
 /** Whether a listing or a read at `path` would meet the effects of `op` half-way. */
 export function touchesPath(op: UfsOp, path: string): boolean {
   return pathsOf(op).some((each) => overlap(each, path));

@@ -17,6 +17,7 @@ import { forgetDirectory, forgetFileLink } from "./links.ts";
 import { type Inode, type Link, trashInodeId } from "./model.ts";
 import { ancestorsOf, edgeOf, inodeOf } from "./queries.ts";
 import { moveToTrash } from "./namespace-commands.ts";
+import { queueAttributes } from "./ufsops.ts";
 
 /** Keys that are no garbage are passed over. */
 export function reapGarbage(
@@ -72,7 +73,18 @@ function isInTrash(context: Context, directory: InodeId): boolean {
 }
 
 function takeOut(context: Context, child: Inode, link: Link): void {
-  if (child.kind !== "directory") forgetFileLink(context, child, link);
+  if (child.kind !== "directory") takeOutFile(context, child, link);
   else if (child.childCount === 0) forgetDirectory(context, child, link);
   else if (link.parent !== trashInodeId) moveToTrash(context, child, link);
+}
+
+/**
+ * A file may live on under a name elsewhere. If the store deleted the object under its first name with the tree, the next
+ * name has an object of its own: setting its attributes tells what that is recognised by.
+ */
+function takeOutFile(context: Context, child: Inode, link: Link): void {
+  forgetFileLink(context, child, link);
+  if (child.nlink === 1 || child.source === undefined) return;
+  const { mode, uid, gid, mtime } = child;
+  queueAttributes(context, inodeOf(context.state, child.id)!, { mode, uid, gid, mtime });
 }

@@ -27,6 +27,7 @@ import {
   extentsOver,
   Machine,
   pageOf,
+  requestOf,
 } from "./machine-fixture.ts";
 
 interface Written {
@@ -271,6 +272,29 @@ describe("commit", () => {
       containerUse(machine.state, { inode: file.id, writeId: source.writeId }),
       "source",
     );
+  });
+
+  it("sees what another commit of the same entry left", async () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const first = commitCommand({
+      inode,
+      writeId,
+      size: 100,
+      extents: extentsOver(writeId, 0, 100),
+      keepers: [worker],
+    });
+    const extents = [{ fileOffset: 50, length: 10, writeId, blockIndex: 1, offset: 0 }];
+    const { results } = machine.apply(
+      requestOf([first], { session, sequence: 100 }),
+      requestOf([{ ...first, baseVersion: 2, extents }], { session, sequence: 101 }),
+    );
+    assert.ok(results.flat().every((result) => result.ok));
+    const w = String(writeId);
+    assert.deepEqual(await shownExtents(machine, inode), [
+      `0+50@${w}.0.0`,
+      `50+10@${w}.1.0`,
+      `60+40@${w}.0.60`,
+    ]);
   });
 
   it("changes attributes alone without a new version", () => {

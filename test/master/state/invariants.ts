@@ -21,9 +21,9 @@ import {
 } from "../../../src/master/state/keys.ts";
 import * as model from "../../../src/master/state/model.ts";
 import { inodeCount, inodeOf, linksOf, mountsOf } from "../../../src/master/state/queries.ts";
-import type { SortedState } from "./sorted-state.ts";
+import type { InspectableState } from "./inspectable-state.ts";
 
-export function checkInvariants(state: SortedState): void {
+export function checkInvariants(state: InspectableState): void {
   const inodes = state.entries("inode/").map(([key, value]) => decode(model.inode, value, key));
   assert.equal(inodeCount(state), inodes.length, "the count of inodes is wrong");
   checkNames(state, inodes);
@@ -35,7 +35,7 @@ export function checkInvariants(state: SortedState): void {
   }
 }
 
-function checkNames(state: SortedState, inodes: readonly model.Inode[]): void {
+function checkNames(state: InspectableState, inodes: readonly model.Inode[]): void {
   const children = new Map<InodeId, number>();
   const directories = new Map<InodeId, number>();
   let edges = 0;
@@ -69,7 +69,7 @@ function checkNames(state: SortedState, inodes: readonly model.Inode[]): void {
   for (const [key] of state.entries("parent/")) assert.ok(known.has(key), "links of nobody");
 }
 
-function checkInode(state: SortedState, inode: model.Inode): void {
+function checkInode(state: InspectableState, inode: model.Inode): void {
   const extents = state.entries(extentRange(inode.id).from.slice(0, -8)).map(decodeExtent);
   assert.equal(inode.extentCount, extents.length, "extentCount is wrong");
   if (inode.form === "source") {
@@ -109,13 +109,13 @@ function checkInode(state: SortedState, inode: model.Inode): void {
   if (inode.lease !== undefined) assert.ok(state.get(leaseKey(inode.lease.session, inode.id)));
 }
 
-function hasGarbage(state: SortedState, inode: InodeId, writeId: WriteId): boolean {
+function hasGarbage(state: InspectableState, inode: InodeId, writeId: WriteId): boolean {
   const end = garbageKey({ retiredAtMs: 0, inode, writeId }).slice("garbage/".length + 8);
   return state.entries("garbage/").some(([key]) => key.endsWith(end));
 }
 
 /** Keys that belong to inodes lead to inodes that know of them. */
-function checkOwners(state: SortedState, inodes: readonly model.Inode[]): void {
+function checkOwners(state: InspectableState, inodes: readonly model.Inode[]): void {
   const byId = new Map(inodes.map((inode) => [inode.id, inode]));
   for (const [key] of state.entries("lease/")) {
     const lease = byId.get(inodeAtEnd(key))?.lease;

@@ -24,7 +24,7 @@ import {
 } from "../../../src/rpc/commands.ts";
 import type { Extent, FileStatus } from "../../../src/rpc/namespace.ts";
 import { checkInvariants } from "./invariants.ts";
-import { SortedState } from "./sorted-state.ts";
+import { InspectableState } from "./inspectable-state.ts";
 
 export type Done = Extract<CommandResult, { ok: true }>;
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -38,7 +38,7 @@ export function requestOf(commands: readonly Command[], of: Partial<Request> = {
 }
 
 export class Machine {
-  readonly state = new SortedState();
+  readonly state = new InspectableState();
   readonly entries: EntryPayload[] = [];
   clusterTimeMs = 1000;
   /** Whether invariants are checked after each entry; they take time that grows with the state. */
@@ -71,8 +71,12 @@ export class Machine {
   applyEntry(entry: EntryPayload): AppliedEntry {
     const received = decode(entryPayload, encode(entryPayload, entry), "entry");
     this.entries.push(received);
-    this.state.load(rangesOf(received, this.state));
+    const ranges = rangesOf(received, this.state);
+    // In the heap all is at hand at once; what was not asked for is refused all the same.
+    void this.state.load(ranges);
     const applied = applyEntry(this.state, this.index, received);
+    this.state.release(ranges);
+    this.state.applied(this.index, 1);
     if (this.isChecked) checkInvariants(this.state);
     return applied;
   }

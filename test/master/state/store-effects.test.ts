@@ -7,10 +7,10 @@ import {
   mountInfoOf,
   mountOf,
   mountsOf,
-  mustWaitFor,
   pathInStore,
   pathOf,
   resolvePath,
+  touchesPath,
   ufsPathOf,
 } from "../../../src/master/state/queries.ts";
 import { containersOf, extentsOf, garbageBefore } from "../../../src/master/services/listings.ts";
@@ -102,6 +102,11 @@ describe("what is written", () => {
     assert.ok(file.source !== undefined && file.source.writeId !== writeId);
     assert.equal(file.source.size, 300);
     assert.equal((await garbageBefore(machine.state, 9999, 9)).length, 1);
+    const cut = machine.write("/b", 250, { keepers, session });
+    machine.done({ kind: "truncate", inode: cut.inode, size: 230 });
+    machine.settle("etag");
+    const { source } = machine.inode(cut.inode);
+    assert.ok(source!.writeId !== cut.writeId, "its last block is longer where it is cached");
   });
 
   it("never goes on under a write id that is still written", () => {
@@ -127,6 +132,7 @@ describe("what is written", () => {
     const root = mountAt(machine, "m");
     machine.done(pageOf(root, [entryOf("x", { size: 300 })]));
     const inode = machine.at("/m/x").id;
+    const original = machine.at("/m/x").source!.writeId;
     const overwrite = (at: number, baseVersion: number) => {
       const writeId = machine.done({ kind: "lease", inode }, session).writeId!;
       const extents = [{ fileOffset: at, length: 10, writeId, blockIndex: 0, offset: 0 }];
@@ -147,6 +153,7 @@ describe("what is written", () => {
     const extents = await extentsOf(machine.state, inode, { from: 0, to: 300 });
     const names = extents.map((each) => each.writeId);
     const source = file.source!.writeId;
+    assert.notEqual(source, original, "blocks of the new object are other blocks");
     assert.deepEqual(names, [second, source, source, third, source]);
     machine.settle("third");
     assert.deepEqual(
@@ -163,9 +170,7 @@ describe("what is written", () => {
     const [persist] = machine.pending();
     machine.done(unlinkCommand(rootInodeId, "a"));
     assert.deepEqual(effects(machine), ["persist a v2", "delete a"]);
-    const [, remove] = machine.pending();
     assert.ok(isMoot(machine.state, persist!));
-    assert.ok(mustWaitFor(remove!, persist!), "a persist under way ends before the delete");
     machine.ufsDone(persist!.id, { fingerprint: "late" });
     assert.equal(machine.inode(inode).persistence, "pending");
     machine.settle();
@@ -273,19 +278,33 @@ describe("side effects", () => {
     assert.equal(ufsPathOf(machine.state, machine.inode(inode)), "c");
   });
 
-  it("wait for those before them on the same path, and only for those", () => {
+  it("tell where the store has what was moved here and not there yet", () => {
     const machine = Machine.make();
     machine.mkdir("/d");
     machine.create("/d/a");
-    machine.create("/d/b");
-    machine.create("/dd");
     machine.done(renameIn(rootInodeId, "d", "e"));
-    const [mkdir, a, b, dd, rename] = machine.pending() as [UfsOp, UfsOp, UfsOp, UfsOp, UfsOp];
-    assert.ok(mustWaitFor(a, mkdir) && mustWaitFor(b, mkdir));
-    assert.ok(!mustWaitFor(b, a) && !mustWaitFor(dd, mkdir));
-    assert.ok(mustWaitFor(rename, a) && mustWaitFor(rename, mkdir) && !mustWaitFor(rename, dd));
-    assert.equal(pathInStore("e/a", machine.pending()), "d/a");
-    assert.equal(pathInStore("ee", machine.pending()), "ee");
+    machine.done(renameIn(rootInodeId, "e", "f"));
+    assert.equal(pathInStore("f/a", machine.pending()), "d/a");
+    assert.equal(pathInStore("ff", machine.pending()), "ff");
+    const moves = machine.pending().filter((op) => op.moves);
+    assert.deepEqual(
+      ["e", "e/x", "ff"].map((path) => moves.some((op) => touchesPath(op, path))),
+      [true, true, false],
+    );
+  });
+
+  it("ask for what a file is recognised by when the tree of its first name was deleted", () => {
+    const machine = Machine.make();
+    machine.mkdir("/d");
+    const { inode } = machine.create("/d/a");
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "b" });
+    machine.settle("one");
+    const directory = machine.at("/d").id;
+    machine.done({ kind: "deleteTree", parent: rootInodeId, name: "d" });
+    machine.done({ kind: "reapTrash", directory, names: ["a"] });
+    assert.deepEqual(effects(machine), ["delete d", "setAttributes b"]);
+    machine.settle("other");
+    assert.equal(machine.at("/b").source!.fingerprint, "other");
   });
 
   it("take over what tells an object apart after a rename or new times", () => {
@@ -351,6 +370,11 @@ describe("loading", () => {
     machine.done({ kind: "truncate", inode: id, size: 10 });
     machine.done(pageOf(root, [entryOf("a", { fingerprint: "other" })]));
     assert.equal(machine.inode(id).size, 10);
+    machine.settle();
+    const session = machine.openSession();
+    machine.done({ kind: "lease", inode: id }, session);
+    machine.done(pageOf(root, [entryOf("a", { fingerprint: "other" })]));
+    assert.equal(machine.inode(id).size, 10, "somebody is about to write it");
   });
 
   it("A7: brings nothing back that is being deleted, nor by a listing from before the delete", () => {

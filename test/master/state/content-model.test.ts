@@ -1,0 +1,209 @@
+/** A file's bytes against a plain array, whatever is written, cut, persisted and overwritten meanwhile. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { InodeId, UfsOpId, WriteId } from "../../../src/lib/ids.ts";
+import { rootInodeId } from "../../../src/lib/ids.ts";
+import { extentsOf } from "../../../src/master/services/listings.ts";
+import { isMoot } from "../../../src/master/state/queries.ts";
+import type { Extent } from "../../../src/rpc/namespace.ts";
+import { blockSizeBytes, commitCommand, entryOf, Machine, pageOf } from "./machine-fixture.ts";
+
+/** A byte is known by where it was written; 0 is what holes read as. */
+type Byte = string | 0;
+
+const range = fc.record({ at: fc.nat(400), length: fc.integer({ min: 1, max: 150 }) });
+const step = fc.oneof(
+  fc.record({
+    kind: fc.constant("write"),
+    ranges: fc.array(range, { maxLength: 3 }),
+    release: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant("truncate"), size: fc.nat(500) }),
+  fc.record({ kind: fc.constant("start") }),
+  fc.record({ kind: fc.constant("finish"), fails: fc.boolean() }),
+  fc.record({ kind: fc.constant("persist") }),
+  fc.record({ kind: fc.constant("reap") }),
+);
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+/** One file, one writer that appends to its container, and the store's object. */
+class World {
+  readonly machine = Machine.make();
+  readonly session = this.machine.openSession();
+  readonly worker = this.machine.worker("w");
+  readonly inode: InodeId;
+  bytes: Byte[];
+  /** Fingerprint → the object's bytes; the store has the latest. */
+  readonly objects = new Map<string, readonly Byte[]>();
+  /** Bytes of containers by write id. */
+  readonly containers = new Map<WriteId, Byte[]>();
+  /** A persist that a worker executes: it read the content when it started. */
+  underWay: { op: UfsOpId; bytes: readonly Byte[] } | undefined;
+
+  constructor(size: number) {
+    const mounted = this.machine.done({
+      kind: "mount",
+      parent: rootInodeId,
+      name: "m",
+      uri: "file:///m",
+      readOnly: false,
+      options: {},
+    });
+    this.bytes = Array.from({ length: size }, (_, i) => `object ${String(i)}`);
+    this.objects.set("first", this.bytes);
+    const entries = [entryOf("x", { size, fingerprint: "first" })];
+    this.machine.done(pageOf(mounted.status!.inode, entries));
+    this.inode = this.machine.at("/m/x").id;
+  }
+
+  do(of: Step): void {
+    const { machine, inode } = this;
+    if ("ranges" in of) this.write(of.ranges, of.release);
+    else if ("size" in of) this.truncate(of.size);
+    else if (of.kind === "start") this.start();
+    else if ("fails" in of) this.finish(of.fails);
+    else if (of.kind === "persist") machine.done({ kind: "persist", inode });
+    else {
+      machine.clusterTimeMs += 1000;
+      const keys = machine.state.entries("garbage/").map(([key]) => key);
+      machine.done({ kind: "reapGarbage", keys });
+    }
+  }
+
+  write(ranges: readonly { at: number; length: number }[], release: boolean): void {
+    const { machine, inode } = this;
+    const leased = machine.done({ kind: "lease", inode }, this.session);
+    const writeId = leased.writeId!;
+    const container = this.containers.get(writeId) ?? [];
+    this.containers.set(writeId, container);
+    const extents: Extent[] = [];
+    let size = this.bytes.length;
+    let end = 0;
+    for (const { at, length } of [...ranges].sort((a, b) => a.at - b.at)) {
+      for (let fileOffset = Math.max(at, end); fileOffset < at + length; ) {
+        const place = container.length;
+        const offset = place % blockSizeBytes;
+        const part = Math.min(at + length - fileOffset, blockSizeBytes - offset);
+        const blockIndex = (place - offset) / blockSizeBytes;
+        extents.push({ fileOffset, length: part, writeId, blockIndex, offset });
+        while (this.bytes.length < fileOffset) this.bytes.push(0);
+        for (let i = 0; i < part; i++) {
+          const byte = `write ${String(writeId)} ${String(place + i)}`;
+          container.push(byte);
+          this.bytes[fileOffset + i] = byte;
+        }
+        fileOffset += part;
+        end = fileOffset;
+      }
+      size = Math.max(size, end);
+    }
+    const { version } = leased.status!;
+    machine.done(
+      commitCommand({
+        inode,
+        writeId,
+        baseVersion: version,
+        size,
+        extents,
+        keepers: [this.worker],
+        release,
+      }),
+      this.session,
+    );
+  }
+
+  truncate(size: number): void {
+    this.machine.done({ kind: "truncate", inode: this.inode, size }, this.session);
+    while (this.bytes.length < size) this.bytes.push(0);
+    this.bytes.length = size;
+  }
+
+  /** A worker takes the first persist that is worth it and reads the file; moot ones end at once. */
+  start(): void {
+    if (this.underWay !== undefined) return;
+    for (const op of this.machine.pending()) {
+      if (!isMoot(this.machine.state, op)) {
+        this.underWay = { op: op.id, bytes: [...this.bytes] };
+        return;
+      }
+      this.machine.ufsDone(op.id);
+    }
+  }
+
+  finish(fails: boolean): void {
+    if (this.underWay === undefined) return;
+    const { op, bytes } = this.underWay;
+    this.underWay = undefined;
+    if (fails) {
+      this.machine.ufsDone(op, { error: "the store is full" });
+      return;
+    }
+    const fingerprint = `of ${String(op)}`;
+    // The store has one object: the one before is gone.
+    this.objects.clear();
+    this.objects.set(fingerprint, bytes);
+    this.machine.ufsDone(op, { fingerprint });
+  }
+
+  /** The file as a reader finds it, through extents, containers and the store. */
+  async read(): Promise<Byte[]> {
+    const file = this.machine.inode(this.inode);
+    if (file.form === "source") return [...this.objects.get(file.source!.fingerprint)!];
+    const bytes: Byte[] = Array.from({ length: file.size }, () => 0 as const);
+    const extents = await extentsOf(this.machine.state, this.inode, { from: 0, to: file.size });
+    for (const { fileOffset, length, writeId, blockIndex, offset } of extents) {
+      const { source } = file;
+      const from =
+        source?.writeId === writeId
+          ? this.objects.get(source.fingerprint)!
+          : this.containers.get(writeId)!;
+      for (let i = 0; i < length; i++) {
+        bytes[fileOffset + i] = from[blockIndex * blockSizeBytes + offset + i]!;
+      }
+    }
+    return bytes;
+  }
+}
+
+describe("content", () => {
+  it("reads as it was written, whatever is persisted, overwritten and reclaimed between", async function () {
+    this.timeout(60_000);
+    await fc.assert(
+      fc.asyncProperty(fc.nat(350), fc.array(step, { maxLength: 25 }), async (size, steps) => {
+        const world = new World(size);
+        const byVersion = new Map<number, string>();
+        for (const each of steps) {
+          world.do(each);
+          const file = world.machine.inode(world.inode);
+          assert.equal(file.size, world.bytes.length);
+          const found = await world.read();
+          assert.deepEqual(found, world.bytes);
+          const known = byVersion.get(file.version);
+          assert.equal(known ?? found.join(), found.join(), "one version, two contents");
+          byVersion.set(file.version, found.join());
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it("has all of it in the store in the end", () => {
+    fc.assert(
+      fc.property(fc.nat(350), fc.array(step, { maxLength: 15 }), (size, steps) => {
+        const world = new World(size);
+        for (const each of steps) world.do(each);
+        world.write([], true);
+        // What a store refused stays unpersisted until somebody asks again.
+        world.machine.done({ kind: "persist", inode: world.inode });
+        for (let i = 0; i < 100 && world.machine.pending().length > 0; i++) {
+          world.start();
+          world.finish(false);
+        }
+        const file = world.machine.inode(world.inode);
+        assert.equal(file.persistence, "persisted");
+        assert.deepEqual(world.objects.get(file.source!.fingerprint), world.bytes);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});

@@ -1,0 +1,13 @@
+/** The store in the heap, with a look at all keys that begin alike. */
+import { type KeyValue, prefixRange } from "../../../src/master/store/types.ts";
+import { MemoryStateStore } from "../../lib/memory-state-store.ts";
+
+export class InspectableState extends MemoryStateStore {
+  entries(prefix: string): readonly KeyValue[] {
+    const ranges = [prefixRange(prefix)];
+    void this.load(ranges);
+    const found = this.scan(ranges[0]!);
+    this.release(ranges);
+    return found;
+  }
+}

@@ -13,6 +13,7 @@ import { Driver } from "./host/driver.ts";
 import { Forming } from "./host/formation.ts";
 import { Snapshots } from "./host/snapshots.ts";
 import type { Journal } from "./journal.ts";
+import { type StartingLog, startingLog } from "./starting-log.ts";
 import { type Peer, Transport } from "./transport.ts";
 import {
   type Entry,
@@ -323,21 +324,17 @@ function checkState({ journal, machine, name }: RaftNodeOptions): void {
   }
 }
 
-/**
- * The journal's log. A snapshot that was installed right before a crash may be ahead of it, or contradict its end: what
- * the state machine holds is committed, so the log starts anew there.
- */
+/** The log to start with; the journal is made to agree. */
 async function fittingLog(
   journal: Journal,
   machine: StateMachineHost,
   logger: Logger,
-): Promise<{ entries: readonly Entry[]; baseIndex: Index; baseTerm: Term }> {
-  const { entries, baseIndex, baseTerm } = journal.state;
-  const { appliedIndex, appliedTerm } = machine;
-  const term = appliedIndex === baseIndex ? baseTerm : entries[appliedIndex - baseIndex - 1]?.term;
-  if (term === appliedTerm) return { entries, baseIndex, baseTerm };
-  const base = { index: appliedIndex as Index, term: appliedTerm as Term };
-  logger.warn({ ...base, last: baseIndex + entries.length }, "the log begins anew at the state");
-  await journal.reset(base.index, base.term);
-  return { entries: [], baseIndex: base.index, baseTerm: base.term };
+): Promise<StartingLog> {
+  const { appliedIndex: index, appliedTerm: term } = machine;
+  const log = startingLog(journal.state, { index, term });
+  if (log.baseIndex !== journal.state.baseIndex) {
+    logger.warn({ index, term }, "the log begins anew at the state");
+    await journal.reset(log.baseIndex, log.baseTerm);
+  }
+  return log;
 }

@@ -84,7 +84,7 @@ export class LoopbackCluster {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.members.map((member) => member.node?.stop()));
+    for (const { node } of this.members) await node?.stop();
   }
 
   /** Place of the node that leads, once all running ones agree on it. */

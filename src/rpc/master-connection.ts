@@ -52,6 +52,14 @@ export class MasterConnection {
     let pauseMs = firstPauseMs;
     let mayBeApplied = false;
     let hintsFollowed = 0;
+    /** Why it was to be tried again. */
+    let lastFailure: WeirError | undefined;
+    const tooLate = (failure: WeirError) =>
+      new WeirError(
+        failure.code === "NotLeader" ? "Unavailable" : failure.code,
+        `Cannot finish "${method.name}" within ${String(options.deadlineMs)} ms: ${failure.message}`,
+        { cause: failure, outcome: mayBeApplied ? "unknown" : "notApplied" },
+      );
     for (;;) {
       const tried = this.#current;
       const remainingMs = end - this.#clock.monotonicMs();
@@ -68,10 +76,15 @@ export class MasterConnection {
           (failure.code === "Unavailable" && unknown)
         : failure.code === "Unavailable";
       if (!again || (unknown && !idempotent)) {
-        throw mayBeApplied && !unknown && !isRemote(failure)
-          ? withOutcomeUnknown(failure)
-          : failure;
+        if (isRemote(failure)) throw failure;
+        mayBeApplied ||= unknown;
+        // At the deadline, what went wrong before says more than that time is over.
+        if (failure.code === "DeadlineExceeded" && lastFailure !== undefined) {
+          throw tooLate(lastFailure);
+        }
+        throw mayBeApplied && !unknown ? withOutcomeUnknown(failure) : failure;
       }
+      lastFailure = failure;
       mayBeApplied ||= unknown;
 
       const hinted = this.#placeOf(leaderAddressOf(failure));
@@ -82,13 +95,7 @@ export class MasterConnection {
       }
       if (followHint && hintsFollowed++ < 2) continue;
       hintsFollowed = 0;
-      if (this.#clock.monotonicMs() + pauseMs >= end) {
-        throw new WeirError(
-          failure.code === "NotLeader" ? "Unavailable" : failure.code,
-          `Cannot finish "${method.name}" within ${String(options.deadlineMs)} ms: ${failure.message}`,
-          { cause: failure, outcome: mayBeApplied ? "unknown" : "notApplied" },
-        );
-      }
+      if (this.#clock.monotonicMs() + pauseMs >= end) throw tooLate(failure);
       try {
         await sleep(pauseMs, signal);
       } catch (cause) {

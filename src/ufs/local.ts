@@ -12,36 +12,26 @@
  * double, which is a quarter of a microsecond.
  */
 import { randomBytes } from "node:crypto";
-import { type BigIntStats, constants } from "node:fs";
+import { constants } from "node:fs";
 import {
-  chmod,
-  chown,
   type FileHandle,
-  lchown,
   lstat,
-  lutimes,
   mkdir,
   open,
   readdir,
-  readlink,
   realpath,
   rename,
   rmdir,
   symlink,
   unlink,
-  utimes,
 } from "node:fs/promises";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
 import { type Anchor, openAnchor, openItself } from "./anchor.ts";
 import { refuseIfAborted } from "./errors.ts";
+import { applyToHandle, applyToLink, applyToPath } from "./local-attributes.ts";
+import { entryOf, fingerprintOf, toStat } from "./local-stat.ts";
 import { assertLength, componentsOf, shown, splitPath, temporaryPrefix } from "./paths.ts";
-import type {
-  UfsAttributes,
-  UfsListEntry,
-  UfsStat,
-  UfsTimestamp,
-  UnderFileSystem,
-} from "./types.ts";
+import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
 
 const readChunkBytes = 1024 ** 2;
 /** Stats under way at once in one listing. */
@@ -437,55 +427,6 @@ function firstAfter(names: readonly string[], after: string): number {
   return low;
 }
 
-async function entryOf(anchor: Anchor, name: string): Promise<UfsStat | undefined> {
-  const host = anchor.child(name);
-  try {
-    const stat = await lstat(host, { bigint: true });
-    const target = stat.isSymbolicLink() ? await readlink(host, { encoding: "latin1" }) : undefined;
-    return toStat(stat, target);
-  } catch (thrown) {
-    // Gone, or replaced by something else, since the directory was read.
-    const code = (thrown as NodeJS.ErrnoException).code;
-    if (code === "ENOENT" || code === "EINVAL") return undefined;
-    throw thrown;
-  }
-}
-
-function toStat(stat: BigIntStats, target: string | undefined): UfsStat {
-  return {
-    kind: kindOf(stat),
-    size: stat.isSymbolicLink() || stat.isFile() ? Number(stat.size) : 0,
-    mode: Number(stat.mode & 0o7777n),
-    uid: Number(stat.uid),
-    gid: Number(stat.gid),
-    mtime: timestampOf(stat.mtimeNs),
-    fingerprint: fingerprintOf(stat),
-    target,
-  };
-}
-
-function kindOf(stat: BigIntStats): UfsStat["kind"] {
-  if (stat.isFile()) return "file";
-  if (stat.isDirectory()) return "directory";
-  if (stat.isSymbolicLink()) return "symlink";
-  if (stat.isFIFO()) return "fifo";
-  if (stat.isSocket()) return "socket";
-  return stat.isCharacterDevice() ? "charDevice" : "blockDevice";
-}
-
-function fingerprintOf(stat: BigIntStats): string {
-  return `${stat.size}-${stat.mtimeNs}-${stat.ino}`;
-}
-
-function timestampOf(nanoseconds: bigint): UfsTimestamp {
-  const nsec = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
-  return { sec: Number((nanoseconds - nsec) / 1_000_000_000n), nsec: Number(nsec) };
-}
-
-function secondsOf(time: UfsTimestamp): number {
-  return time.sec + time.nsec / 1e9;
-}
-
 /** O_NONBLOCK: opening a fifo must not wait for a writer. */
 async function openRegular(host: Buffer, flags: number, doing: string): Promise<FileHandle> {
   try {
@@ -513,56 +454,6 @@ async function syncDirectory(anchor: Anchor): Promise<void> {
   } finally {
     await handle.close();
   }
-}
-
-/** Owner before mode: chown clears setuid and setgid. Time last: the others leave it alone, writing does not. */
-async function applyToHandle(handle: FileHandle, attributes: UfsAttributes): Promise<void> {
-  const stat = await handle.stat();
-  const { uid, gid, mode, mtime } = attributes;
-  if (ownerDiffers(stat, attributes)) {
-    await whereAllowed(handle.chown(uid ?? stat.uid, gid ?? stat.gid));
-  }
-  if (mode !== undefined) await handle.chmod(mode);
-  if (mtime !== undefined) await handle.utimes(stat.atimeMs / 1000, secondsOf(mtime));
-}
-
-async function applyToPath(
-  path: Buffer,
-  stat: BigIntStats,
-  attributes: UfsAttributes,
-): Promise<void> {
-  const { uid, gid, mode, mtime } = attributes;
-  const owner = { uid: Number(stat.uid), gid: Number(stat.gid) };
-  if (ownerDiffers(owner, attributes)) {
-    await whereAllowed(chown(path, uid ?? owner.uid, gid ?? owner.gid));
-  }
-  if (mode !== undefined) await chmod(path, mode);
-  if (mtime !== undefined)
-    await utimes(path, secondsOf(timestampOf(stat.atimeNs)), secondsOf(mtime));
-}
-
-/** A link has no mode of its own (symlink(7)). */
-async function applyToLink(path: Buffer, attributes: UfsAttributes): Promise<void> {
-  const stat = await lstat(path);
-  const { uid, gid, mtime } = attributes;
-  if (ownerDiffers(stat, attributes)) {
-    await whereAllowed(lchown(path, uid ?? stat.uid, gid ?? stat.gid));
-  }
-  if (mtime !== undefined) await lutimes(path, stat.atimeMs / 1000, secondsOf(mtime));
-}
-
-function ownerDiffers(owner: { uid: number; gid: number }, wanted: UfsAttributes): boolean {
-  return (
-    (wanted.uid !== undefined && wanted.uid !== owner.uid) ||
-    (wanted.gid !== undefined && wanted.gid !== owner.gid)
-  );
-}
-
-/** A service without root may not give files away: the data matters more than its owner. */
-async function whereAllowed(change: Promise<void>): Promise<void> {
-  await change.catch((thrown: unknown) => {
-    if ((thrown as NodeJS.ErrnoException).code !== "EPERM") throw thrown;
-  });
 }
 
 function defined(attributes: UfsAttributes | undefined): UfsAttributes {

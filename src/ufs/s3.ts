@@ -11,28 +11,30 @@
  * `setAttributes` changes nothing: S3 can change metadata only by copying the object, so attributes are those of the
  * write.
  */
-import type {
-  HeadObjectCommandOutput,
-  ListObjectsV2CommandOutput,
-  S3Client,
-} from "@aws-sdk/client-s3";
+import type { HeadObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
 import { WeirError } from "../lib/errors.ts";
 import { isNoSuchObject, refuseIfAborted, s3Error } from "./errors.ts";
 import { shown } from "./paths.ts";
+import {
+  directory,
+  fileEntry,
+  fingerprintOf,
+  isUnusable,
+  type ListedPage,
+  statOf,
+  textOf,
+  toPage,
+} from "./s3-answers.ts";
+import { clientOf, type Sdk } from "./s3-client.ts";
 import { copyParts } from "./s3-copy.ts";
 import {
   below,
   copySource,
-  decodeListed,
-  defaultDirectoryMode,
-  defaultFileMode,
   fromMetadata,
   keyOf,
   linkMetadata,
   nameOfText,
   possiblyHidden,
-  targetOf,
-  timestampOf,
   toMetadata,
 } from "./s3-keys.ts";
 import { partBytesOf, smallestPartBytes, upload } from "./s3-upload.ts";
@@ -44,14 +46,8 @@ const pageLimit = 1000;
 const concurrency = 16;
 /** A body that breaks off is asked for again from where it stopped, so many times without a byte in between. */
 const bodyAttempts = 4;
-const connectionTimeoutMs = 5000;
-/** Silence on a connection after which a request is given up. */
-const silenceTimeoutMs = 30_000;
 /** CopyObject takes no larger source. */
 const maxCopyBytes = 5 * 1024 ** 3;
-
-/** The client library, which takes a second to load: only a process that opens a bucket does. */
-type Sdk = typeof import("@aws-sdk/client-s3");
 
 /** @throws WeirError `InvalidArgument` for options that make no sense; the store is not contacted */
 export async function openS3(
@@ -464,95 +460,6 @@ class S3FileSystem implements UnderFileSystem {
   }
 }
 
-interface ListedPage {
-  readonly keys: readonly {
-    readonly key: string;
-    readonly size: number;
-    readonly etag: string;
-    readonly modified: Date | undefined;
-  }[];
-  /** Each ends with the delimiter. */
-  readonly prefixes: readonly string[];
-  /** The greatest of both, by bytes; "" of an empty page. */
-  readonly lastKey: string;
-  /** For the next page; undefined after the last one. */
-  readonly token: string | undefined;
-}
-
-function toPage(answer: ListObjectsV2CommandOutput): ListedPage {
-  const keys = (answer.Contents ?? []).map((each) => ({
-    key: decodeListed(each.Key ?? ""),
-    size: each.Size ?? 0,
-    etag: each.ETag ?? "",
-    modified: each.LastModified,
-  }));
-  const prefixes = (answer.CommonPrefixes ?? []).map((each) => decodeListed(each.Prefix ?? ""));
-  const ends = [keys.at(-1)?.key, prefixes.at(-1)].filter((each) => each !== undefined);
-  // By bytes of UTF-8, as the store sorts.
-  const greatest = ends.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))).at(-1);
-  const token = answer.IsTruncated === true ? answer.NextContinuationToken : undefined;
-  return { keys, prefixes, lastKey: greatest ?? "", token };
-}
-
-/** Keys with empty components, "." or ".." exist in buckets, but no path leads to them. "" is the directory's marker. */
-function isUnusable(name: string): boolean {
-  return name === "" || name === "." || name === "..";
-}
-
-/** The text of a latin1 name that came from a key. */
-function textOf(name: string): string {
-  return Buffer.from(name, "latin1").toString("utf8");
-}
-
-/** Without quotes, which some stores leave out, and without the mark of a weak one. */
-function fingerprintOf(etag: string): string {
-  return etag.replace(/^W\//, "").replaceAll('"', "");
-}
-
-function statOf(head: HeadObjectCommandOutput): UfsStat {
-  const metadata = head.Metadata ?? {};
-  const target = targetOf(metadata);
-  const { mode, uid, gid, mtime } = fromMetadata(metadata);
-  return {
-    kind: target === undefined ? "file" : "symlink",
-    size: target === undefined ? (head.ContentLength ?? 0) : target.length,
-    mode: target === undefined ? (mode ?? defaultFileMode) : 0o777,
-    uid: uid ?? 0,
-    gid: gid ?? 0,
-    mtime: mtime ?? timestampOf(head.LastModified),
-    fingerprint: fingerprintOf(head.ETag ?? ""),
-    target,
-  };
-}
-
-function fileEntry(
-  name: string,
-  object: { size: number; etag: string; modified: Date | undefined },
-): UfsListEntry {
-  return {
-    name,
-    kind: "file",
-    size: object.size,
-    mode: defaultFileMode,
-    uid: 0,
-    gid: 0,
-    mtime: timestampOf(object.modified),
-    fingerprint: fingerprintOf(object.etag),
-    target: undefined,
-  };
-}
-
-const directory: UfsStat = {
-  kind: "directory",
-  size: 0,
-  mode: defaultDirectoryMode,
-  uid: 0,
-  gid: 0,
-  mtime: { sec: 0, nsec: 0 },
-  fingerprint: "directory",
-  target: undefined,
-};
-
 /** Results in the order of the items, a bounded number under way. */
 async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
   const results = new Array<R>(items.length);
@@ -565,47 +472,4 @@ async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<
   };
   await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, lane));
   return results;
-}
-
-function clientOf(
-  { S3Client }: Sdk,
-  options: Readonly<Record<string, string>>,
-  uri: string,
-): S3Client {
-  const { endpoint, region, accessKey, secretKey, sessionToken, pathStyle } = options;
-  const refuse = (why: string) => new WeirError("InvalidArgument", `Cannot use ${uri}: ${why}`);
-  if ((accessKey === undefined) !== (secretKey === undefined)) {
-    throw refuse("one of accessKey and secretKey is missing, wanted both or none");
-  }
-  if (pathStyle !== undefined && pathStyle !== "true" && pathStyle !== "false") {
-    throw refuse(`pathStyle is "${pathStyle}", wanted true or false`);
-  }
-  if (endpoint !== undefined && !/^https?:\/\/[^/?#@]+\/?$/.test(endpoint)) {
-    throw refuse('the endpoint is no address such as "http://127.0.0.1:7480"');
-  }
-  return new S3Client({
-    // The default for stores that know no regions.
-    region: region ?? "us-east-1",
-    ...(endpoint === undefined ? {} : { endpoint }),
-    forcePathStyle: pathStyle === undefined ? endpoint !== undefined : pathStyle === "true",
-    ...(accessKey === undefined
-      ? {}
-      : {
-          credentials: {
-            accessKeyId: accessKey,
-            secretAccessKey: secretKey!,
-            ...(sessionToken === undefined ? {} : { sessionToken }),
-          },
-        }),
-    maxAttempts: 4,
-    // Checksums beyond what the protocol asks for are unknown to many stores.
-    requestChecksumCalculation: "WHEN_REQUIRED",
-    responseChecksumValidation: "WHEN_REQUIRED",
-    requestHandler: {
-      connectionTimeout: connectionTimeoutMs,
-      socketTimeout: silenceTimeoutMs,
-      httpAgent: { keepAlive: true, maxSockets: 64 },
-      httpsAgent: { keepAlive: true, maxSockets: 64 },
-    },
-  });
 }

@@ -12,7 +12,7 @@
  *    and its late result is refused by the state machine.
  */
 import type { Clock } from "../../lib/clock.ts";
-import { type ErrorCode, hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
+import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import type { InodeId, LineageId, WorkerId, WriteId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { buildGraph, type LineageNode } from "../../lineage/graph.ts";
@@ -23,6 +23,7 @@ import type { TaskResult } from "../../rpc/tasks.ts";
 import type { Lineage } from "../state/model.ts";
 import { inodeOf, isUnmade, lineageOf, pathOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
+import { type Fault, judge, shownPath } from "./attempt-verdict.ts";
 
 /** One attempt, as a worker is asked to run it. */
 export interface JobAssignment {
@@ -62,14 +63,6 @@ const maxBlameless = 10;
 const workerWaitMs = 30_000;
 const firstPauseMs = 200;
 const longestPauseMs = 5000;
-
-/** Codes of a failed task that say that the job itself is wrong: trying for ever would not help. */
-const codesOfBlame: ReadonlySet<string> = new Set<ErrorCode>([
-  "JobFailed",
-  "InvalidArgument",
-  "NotSupported",
-  "Internal",
-]);
 
 export class RecoveryService {
   readonly #options: RecoveryOptions;
@@ -429,59 +422,6 @@ export class RecoveryService {
   }
 }
 
-/** Why an attempt failed. */
-interface Fault {
-  readonly error: string;
-  readonly exitCode: number | undefined;
-  readonly blameless: boolean;
-  /** Undefined: as long as the leader waited. */
-  readonly durationMs: number | undefined;
-}
-
-type JobOutputs = NonNullable<Extract<TaskResult, { kind: "jobDone" }>["outputs"]>;
-
-/** Whether what a worker reports may be committed: exit code 0, all outputs, equal to those of the first time. */
-function judge(
-  result: TaskResult,
-  record: Lineage,
-): { ok: true; outputs: JobOutputs; durationMs: number } | { ok: false; fault: Fault } {
-  if (result.kind === "failed") {
-    const fault = { error: result.message, blameless: !codesOfBlame.has(result.code) };
-    return { ok: false, fault: { ...fault, exitCode: undefined, durationMs: undefined } };
-  }
-  if (result.kind !== "jobDone") {
-    const error = `The worker answered with "${result.kind}"`;
-    return {
-      ok: false,
-      fault: { error, exitCode: undefined, blameless: false, durationMs: undefined },
-    };
-  }
-  const { exitCode, durationMs, stderrTail, outputs } = result;
-  const refuse = (error: string) => ({
-    ok: false as const,
-    fault: { error, exitCode, blameless: false, durationMs },
-  });
-  if (exitCode !== 0) {
-    const said = stderrTail.trim();
-    return refuse(`It exited with status ${exitCode}${said === "" ? "" : ` and said: ${said}`}`);
-  }
-  for (const wanted of record.outputs) {
-    const made = outputs?.find((output) => output.inode === wanted.inode);
-    if (made === undefined) return refuse(`It made no ${shownPath(wanted.path)}`);
-    if (wanted.size !== undefined && made.size !== wanted.size) {
-      return refuse(
-        `It made ${shownPath(wanted.path)} with ${made.size} bytes, wanted ${wanted.size} as the first time`,
-      );
-    }
-    if (wanted.hash !== undefined && made.hash !== wanted.hash) {
-      return refuse(
-        `It made ${shownPath(wanted.path)} with other bytes than the first time (sha256 ${made.hash}, wanted ${wanted.hash})`,
-      );
-    }
-  }
-  return { ok: true, outputs: outputs ?? [], durationMs };
-}
-
 function nodeOf(
   id: LineageId,
   record: Lineage,
@@ -544,9 +484,4 @@ function shownOutputs(record: Lineage): string {
   const [first, ...others] = record.outputs;
   const shown = first === undefined ? "a lineage" : shownPath(first.path);
   return others.length === 0 ? shown : `${shown} and ${others.length} more`;
-}
-
-/** A path of bytes, for people. */
-function shownPath(path: string): string {
-  return JSON.stringify(Buffer.from(path, "latin1").toString("utf8"));
 }

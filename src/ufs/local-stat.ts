@@ -1,0 +1,55 @@
+/** What lstat(2) says of a local file, as a store says it. */
+import type { BigIntStats } from "node:fs";
+import { lstat, readlink } from "node:fs/promises";
+import type { Anchor } from "./anchor.ts";
+import type { UfsStat, UfsTimestamp } from "./types.ts";
+
+/** A name in an opened directory; undefined when it is not there. */
+export async function entryOf(anchor: Anchor, name: string): Promise<UfsStat | undefined> {
+  const host = anchor.child(name);
+  try {
+    const stat = await lstat(host, { bigint: true });
+    const target = stat.isSymbolicLink() ? await readlink(host, { encoding: "latin1" }) : undefined;
+    return toStat(stat, target);
+  } catch (thrown) {
+    // Gone, or replaced by something else, since the directory was read.
+    const code = (thrown as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "EINVAL") return undefined;
+    throw thrown;
+  }
+}
+
+export function toStat(stat: BigIntStats, target: string | undefined): UfsStat {
+  return {
+    kind: kindOf(stat),
+    size: stat.isSymbolicLink() || stat.isFile() ? Number(stat.size) : 0,
+    mode: Number(stat.mode & 0o7777n),
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    mtime: timestampOf(stat.mtimeNs),
+    fingerprint: fingerprintOf(stat),
+    target,
+  };
+}
+
+function kindOf(stat: BigIntStats): UfsStat["kind"] {
+  if (stat.isFile()) return "file";
+  if (stat.isDirectory()) return "directory";
+  if (stat.isSymbolicLink()) return "symlink";
+  if (stat.isFIFO()) return "fifo";
+  if (stat.isSocket()) return "socket";
+  return stat.isCharacterDevice() ? "charDevice" : "blockDevice";
+}
+
+export function fingerprintOf(stat: BigIntStats): string {
+  return `${stat.size}-${stat.mtimeNs}-${stat.ino}`;
+}
+
+export function timestampOf(nanoseconds: bigint): UfsTimestamp {
+  const nsec = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+  return { sec: Number((nanoseconds - nsec) / 1_000_000_000n), nsec: Number(nsec) };
+}
+
+export function secondsOf(time: UfsTimestamp): number {
+  return time.sec + time.nsec / 1e9;
+}

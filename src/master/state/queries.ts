@@ -242,7 +242,7 @@ export function mountsOf(reader: PointReader): Mount[] {
 }
 
 /** Names of options that clients may see; all others are taken for credentials. */
-const shownOptions = new Set(["endpoint", "region", "forcePathStyle"]);
+const shownOptions = new Set(["endpoint", "region", "pathStyle"]);
 
 /** A mount as clients see it. */
 export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {

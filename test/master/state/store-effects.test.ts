@@ -56,7 +56,7 @@ function mountAt(machine: Machine, name: string, of: { readOnly?: boolean } = {}
     name,
     uri: `s3://bucket/${name}`,
     readOnly: of.readOnly ?? false,
-    options: { region: "eu", secretAccessKey: "secret" },
+    options: { region: "eu", accessKey: "key", secretKey: "secret" },
   }).status!.inode;
 }
 

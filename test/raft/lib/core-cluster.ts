@@ -1,0 +1,141 @@
+/** Cores that talk to each other in this process, each message and each write under the test's control. */
+import { seededRandom } from "../../../src/lib/clock.ts";
+import { type Output, RaftCore } from "../../../src/raft/core.ts";
+import type { CoreOptions } from "../../../src/raft/state.ts";
+import type { Entry, Index, Message, NodeId, Term } from "../../../src/raft/types.ts";
+
+/** A core with defaults for what a test does not care about. */
+export function makeCore(options: Partial<CoreOptions> & { voters: readonly NodeId[] }): RaftCore {
+  return new RaftCore({
+    id: options.voters[0]!,
+    configuration: { voters: options.voters, outgoing: [], learners: [] },
+    hardState: { term: 0 as Term, vote: undefined },
+    entries: [],
+    baseIndex: 0 as Index,
+    baseTerm: 0 as Term,
+    appliedIndex: 0 as Index,
+    electionTicks: 10,
+    heartbeatTicks: 2,
+    random: seededRandom(1),
+    ...options,
+  });
+}
+
+/** An entry whose payload tells its place. */
+export function entry(index: number, term: number): Entry {
+  return {
+    index: index as Index,
+    term: term as Term,
+    kind: "command",
+    payload: Buffer.from(`${index}@${term}`),
+  };
+}
+
+/** A message with its numbers as plain ones. */
+export function message(fields: object): Message {
+  return fields as Message;
+}
+
+/** Ticks a core until it asks for votes, and makes it win them all: the leader of its next term. */
+export function makeLeader(core: RaftCore, voters: readonly NodeId[]): void {
+  while (core.role === "follower") core.step({ kind: "tick" });
+  const others = voters.filter((id) => id !== core.id);
+  for (const from of others) {
+    core.step({
+      kind: "receive",
+      message: message({
+        kind: "voteReply",
+        from,
+        to: core.id,
+        term: core.term + 1,
+        preVote: true,
+        granted: true,
+      }),
+    });
+    if (core.role === "candidate") break;
+  }
+  persistAll(core, core.take());
+  for (const from of others) {
+    core.step({
+      kind: "receive",
+      message: message({
+        kind: "voteReply",
+        from,
+        to: core.id,
+        term: core.term,
+        preVote: false,
+        granted: true,
+      }),
+    });
+  }
+}
+
+/** Tells the core that an output's write is durable. */
+export function persistAll(core: RaftCore, { persist }: Output): void {
+  if (persist !== undefined) core.step({ kind: "persisted", sequence: persist.sequence });
+}
+
+export class CoreCluster {
+  readonly ids: readonly NodeId[];
+  readonly cores = new Map<NodeId, RaftCore>();
+  readonly applied = new Map<NodeId, Entry[]>();
+  /** Messages for which this returns true are lost. */
+  drop: (message: Message) => boolean = () => false;
+  /** What was delivered or lost since the test cleared it. */
+  log: Message[] = [];
+
+  constructor(count: number, options: Partial<CoreOptions> = {}) {
+    this.ids = Array.from({ length: count }, (_, i) => `n${i + 1}`);
+    this.ids.forEach((id, place) => {
+      const random = seededRandom(place + 7);
+      this.cores.set(id, makeCore({ voters: this.ids, id, random, ...options }));
+      this.applied.set(id, []);
+    });
+  }
+
+  core(id: NodeId): RaftCore {
+    return this.cores.get(id)!;
+  }
+
+  /** Carries out outputs until there are none. */
+  settle(): void {
+    for (let isBusy = true; isBusy; ) {
+      isBusy = false;
+      for (const [id, core] of this.cores) {
+        const output = core.take();
+        persistAll(core, output);
+        this.applied.get(id)!.push(...output.apply);
+        const last = output.apply.at(-1);
+        if (last !== undefined) core.step({ kind: "applied", index: last.index });
+        const messages = [...output.send, ...output.sendAfterPersist];
+        isBusy ||= output.persist !== undefined || messages.length > 0;
+        this.log.push(...messages);
+        for (const each of messages) {
+          if (!this.drop(each)) this.core(each.to).step({ kind: "receive", message: each });
+        }
+      }
+    }
+  }
+
+  /** All nodes tick once, then everything settles. */
+  tick(count = 1): void {
+    for (let i = 0; i < count; i++) {
+      for (const core of this.cores.values()) core.step({ kind: "tick" });
+      this.settle();
+    }
+  }
+
+  /** Makes `id` the leader by letting it alone tick. */
+  elect(id: NodeId): void {
+    for (let i = 0; i < 100 && this.core(id).role !== "leader"; i++) {
+      this.core(id).step({ kind: "tick" });
+      this.settle();
+    }
+    if (this.core(id).role !== "leader") throw new Error(`${id} was not elected`);
+  }
+
+  /** Cuts `id` off from all others; without one, heals everything. */
+  isolate(id?: NodeId): void {
+    this.drop = ({ from, to }) => from === id || to === id;
+  }
+}

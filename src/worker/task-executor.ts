@@ -121,8 +121,7 @@ async function perform(
       return undefined;
     case "setAttributes": {
       const { mode, uid, gid, mtime } = action;
-      await ufs.setAttributes(action.path, { mode, uid, gid, mtime });
-      return undefined;
+      return await ufs.setAttributes(action.path, { mode, uid, gid, mtime });
     }
   }
 }

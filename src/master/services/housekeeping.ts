@@ -40,7 +40,7 @@ export interface HousekeepingOptions {
   readonly registry: WorkerRegistry;
   readonly dispatcher: TaskDispatcher;
   readonly propose: (commands: readonly Command[], signal: AbortSignal) => Promise<CommandResult[]>;
-  readonly leadership: Leadership;
+  readonly leadership: Pick<Leadership, "clusterTimeMs">;
   readonly reign: Reign;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -254,6 +254,7 @@ export class UfsOpQueue {
         const layout = await this.#options.layoutOf(op);
         const file = inodeOf(this.#options.reader, action.inode);
         if (layout === undefined || file === undefined) return undefined;
+        if (layout.status.version !== action.version) return undefined;
         const { mode, uid, gid, mtime } = file;
         return {
           action: { kind: "persist", path: action.path, layout, mode, uid, gid, mtime },

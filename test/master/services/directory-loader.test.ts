@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import { hasCode } from "../../../src/lib/errors.ts";
+import { rootInodeId } from "../../../src/lib/ids.ts";
+import { DirectoryLoader } from "../../../src/master/services/directory-loader.ts";
+import type { Task, TaskResult } from "../../../src/rpc/tasks.ts";
+import { entryOf } from "../state/machine-fixture.ts";
+import { LeaderFixture, ObservedMachine } from "./leader-fixture.ts";
+
+type ListTask = Extract<Task, { kind: "listDirectory" }>;
+
+describe("DirectoryLoader", () => {
+  let fixture: LeaderFixture;
+  let loader: DirectoryLoader;
+  let isMoving: boolean;
+  const never = new AbortController().signal;
+
+  beforeEach(() => {
+    fixture = new LeaderFixture(ObservedMachine.start({ rootLoaded: false }));
+    isMoving = false;
+    const { machine, dispatcher, propose, reign } = fixture;
+    loader = new DirectoryLoader({
+      reader: machine.state,
+      appliedIndex: () => machine.index,
+      dispatcher,
+      propose,
+      isMoving: () => isMoving,
+      reign,
+    });
+  });
+
+  afterEach(() => fixture.end());
+
+  function lister(list: (task: ListTask) => TaskResult) {
+    const asked: (string | undefined)[] = [];
+    fixture.worker("lister", (task) => {
+      assert(task.kind === "listDirectory");
+      asked.push(task.after);
+      return list(task);
+    });
+    return asked;
+  }
+
+  it("loads page by page, once for all who wait", async () => {
+    const names = ["a", "b", "c", "d"];
+    const asked = lister(({ taskId, after }) => {
+      const from = after === undefined ? 0 : names.indexOf(after) + 1;
+      const entries = names.slice(from, from + 3).map((name) => entryOf(name));
+      return { kind: "listed", taskId, entries, last: from + 3 >= names.length };
+    });
+    await Promise.all([1, 2, 3].map(() => loader.load(rootInodeId, never)));
+    assert.deepEqual(asked, [undefined, "c"]);
+    assert(fixture.machine.at("/").loaded);
+    assert(names.every((name) => fixture.machine.exists(`/${name}`)));
+  });
+
+  it("lists a page again that the state refuses as stale", async () => {
+    const { machine } = fixture;
+    let disturbed = false;
+    const asked = lister(({ taskId }) => {
+      if (!disturbed) {
+        disturbed = true;
+        // A removal in the same directory reaches the store while the listing is on its way.
+        machine.done({
+          kind: "loadPage",
+          directory: rootInodeId,
+          entries: [entryOf("gone")],
+          listedAtIndex: machine.index,
+          last: false,
+        });
+        machine.done({ kind: "unlink", parent: rootInodeId, name: "gone", held: false });
+        machine.settle();
+        return { kind: "listed", taskId, entries: [entryOf("gone")], last: true };
+      }
+      return { kind: "listed", taskId, entries: [entryOf("here")], last: true };
+    });
+    await loader.load(rootInodeId, never);
+    assert.equal(asked.length, 2);
+    assert(machine.exists("/here"));
+    assert(!machine.exists("/gone"));
+  });
+
+  it("passes on what the store answered, to all who wait, and tries anew for the next", async () => {
+    let fail = true;
+    lister(({ taskId }) =>
+      fail
+        ? { kind: "failed", taskId, code: "PermissionDenied", message: "the bucket is closed" }
+        : { kind: "listed", taskId, entries: [], last: true },
+    );
+    const loads = [1, 2].map(() => loader.load(rootInodeId, never));
+    for (const load of loads) {
+      await assert.rejects(load, (error) => {
+        assert(hasCode(error, "PermissionDenied"));
+        assert.match(error.message, /the bucket is closed/);
+        return true;
+      });
+    }
+    fail = false;
+    await loader.load(rootInodeId, never);
+    assert(fixture.machine.at("/").loaded);
+  });
+
+  it("waits for moves that the store has not seen", async () => {
+    isMoving = true;
+    const asked = lister(({ taskId }) => ({ kind: "listed", taskId, entries: [], last: true }));
+    const load = loader.load(rootInodeId, never);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(asked.length, 0);
+    isMoving = false;
+    await load;
+    assert.equal(asked.length, 1);
+  });
+
+  it("lets each caller give up by itself", async () => {
+    let answer: (result: TaskResult) => void = () => undefined;
+    fixture.worker(
+      "slow",
+      ({ taskId }) =>
+        new Promise((resolve) => {
+          answer = () => resolve({ kind: "listed", taskId, entries: [], last: true });
+        }),
+    );
+    const caller = new AbortController();
+    const impatient = loader.load(rootInodeId, caller.signal);
+    const patient = loader.load(rootInodeId, never);
+    caller.abort();
+    await assert.rejects(impatient, (error) => hasCode(error, "Cancelled"));
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    answer({} as TaskResult);
+    await patient;
+  });
+
+  it("says how to start a worker when there is none", async () => {
+    await assert.rejects(loader.load(rootInodeId, never), /start one with: weir worker/);
+  });
+});

@@ -47,7 +47,17 @@ const context: CliContext = {
 const manifest = JSON.parse(readFileSync(packageFile(), "utf8")) as { version: string };
 const status = await runProgram(context, manifest.version, process.argv.slice(2));
 // A part that runs in this process decides about its own end; everything else is over now.
-if (!partRuns || status !== 0) process.exit(status);
+if (!partRuns || status !== 0) {
+  // What is still on its way into a pipe would be lost.
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  process.exit(status);
+}
+
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write("", () => resolve());
+  });
+}
 
 /** package.json lies above `src/` in the sources, and above `dist/` when compiled. */
 function packageFile(): URL {

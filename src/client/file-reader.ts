@@ -34,6 +34,7 @@ export interface ReadSources {
   readonly budget: ReadBudget;
   readonly clock: Clock;
   readonly operationTimeoutMs: number;
+  readonly recoveryWaitMs: number;
 }
 
 export class FileReader {
@@ -63,7 +64,9 @@ export class FileReader {
 
   /** Fills `target` from `offset` and answers the number of bytes: fewer only at the end of the file. */
   async readInto(target: Uint8Array, offset: number): Promise<number> {
-    const endMs = this.#sources.clock.monotonicMs() + this.#sources.operationTimeoutMs;
+    const { clock, operationTimeoutMs, recoveryWaitMs } = this.#sources;
+    const startMs = clock.monotonicMs();
+    let endMs = startMs + operationTimeoutMs;
     for (let attempt = 0; ; attempt++) {
       const { version, size } = this.#status;
       const length = Math.max(0, Math.min(target.length, size - offset));
@@ -73,9 +76,15 @@ export class FileReader {
         if (this.#status.version === version) return length;
       } catch (error) {
         if (!mayHeal(error) || this.#closed) throw error;
-        if (this.#sources.clock.monotonicMs() >= endMs) throw error;
+        if (clock.monotonicMs() >= endMs) throw error;
         if (attempt > 0) await sleep(Math.min(20 * 2 ** attempt, 500));
+        const askedMs = clock.monotonicMs();
         await this.#locateAnew(offset, offset + length);
+        // A recovery that was waited for does not count against the read.
+        endMs = Math.min(
+          endMs + clock.monotonicMs() - askedMs,
+          startMs + operationTimeoutMs + recoveryWaitMs,
+        );
       }
     }
   }

@@ -51,6 +51,7 @@ export class InodeClient implements FileSystem {
   readonly #local: LocalStorage;
   readonly #host: FileHost;
   readonly #files = new Map<InodeId, SharedFile>();
+  readonly #background = new Set<Promise<void>>();
 
   constructor(options: {
     masters: MasterConnection;
@@ -91,6 +92,7 @@ export class InodeClient implements FileSystem {
         budget: new ReadBudget(),
         clock,
         operationTimeoutMs,
+        recoveryWaitMs: config.master.recoveryWaitMs,
       },
       writes: {
         session,
@@ -108,6 +110,10 @@ export class InodeClient implements FileSystem {
           cache.putResult(status, index);
           this.layouts.forget(status.inode, status.version);
           this.#files.get(status.inode)?.committed(status);
+        },
+        inBackground: (work) => {
+          this.#background.add(work);
+          void work.finally(() => this.#background.delete(work));
         },
         onFailure: (inode, error) => {
           logger.warn({ inode, error: error.message }, "what was written is lost");
@@ -396,6 +402,7 @@ export class InodeClient implements FileSystem {
         writer.abandon();
       }),
     );
+    await Promise.all(this.#background);
     await this.#local.close();
     this.workers.close();
   }

@@ -48,6 +48,8 @@ export interface WriteTargets {
   getStatus(inode: InodeId): Promise<FileStatus>;
   /** A commit or truncation of this client made a new version. */
   onCommitted(status: FileStatus, index: number): void;
+  /** Work that nobody waits for now, but the end of the client does. */
+  inBackground(work: Promise<void>): void;
   /** The writer is dead: `error` is to stick to all handles that write. */
   onFailure(inode: InodeId, error: WeirError): void;
 }
@@ -454,7 +456,7 @@ export class InodeWriter {
       this.#status = fresh;
       if (this.#pending.count === 0) this.#size = fresh.size;
       this.#targets.onCommitted(fresh, index);
-      if (options.release) await this.#endLease();
+      if (options.release) this.#endLease();
     } finally {
       this.#ending = false;
     }
@@ -466,21 +468,20 @@ export class InodeWriter {
     return extentsOf(pieces, { writeId: this.#lease!.writeId, base, blockSizeBytes });
   }
 
-  /** After a commit that released the lease: the container is whole. */
-  async #endLease(): Promise<void> {
+  /** After a commit that released the lease: the container is whole, closing it holds nobody up. */
+  #endLease(): void {
     this.#lease = undefined;
     this.#stopIdling?.();
     this.#stopIdling = undefined;
     const container = this.#container;
     this.#container = undefined;
     if (container === undefined) return;
-    await container.writer.close({ keep: true }).catch((error: unknown) => {
+    const closed = container.writer.close({ keep: true }).catch((error: unknown) => {
       // Its bytes were flushed before the commit; the worker notices the end of the write by itself.
-      this.#targets.logger.debug(
-        { inode: this.#inode, error: String(error) },
-        "container not closed",
-      );
+      const { logger } = this.#targets;
+      logger.debug({ inode: this.#inode, error: String(error) }, "container not closed");
     });
+    this.#targets.inBackground(closed);
   }
 
   #watchIdleness(): void {

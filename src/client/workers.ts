@@ -8,8 +8,9 @@ import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { WorkerInfo } from "../rpc/namespace.ts";
 import { workerApi } from "../rpc/worker-api.ts";
 
-/** Age after which the list is fetched anew before it is used. */
+/** Age after which the list is fetched anew: beside its use, and from `staleMs` on before it. */
 const freshMs = 2000;
+const staleMs = 10_000;
 /** How long a worker that failed is chosen last. */
 const distrustMs = 10_000;
 const probeTimeoutMs = 1000;
@@ -37,9 +38,11 @@ export class Workers {
     this.#timeoutMs = options.operationTimeoutMs;
   }
 
-  /** The live workers, from a list that is at most two seconds old. */
+  /** The live workers, from a list that is at most ten seconds old. */
   async live(): Promise<WorkerInfo[]> {
-    if (this.#clock.monotonicMs() - this.#fetchedMs > freshMs) await this.refresh();
+    const ageMs = this.#clock.monotonicMs() - this.#fetchedMs;
+    if (ageMs > staleMs || this.#known.size === 0) await this.refresh();
+    else if (ageMs > freshMs) this.refresh().catch(() => undefined);
     return this.liveNow();
   }
 

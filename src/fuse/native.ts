@@ -2,8 +2,8 @@
  * The transport over fuse-native (libfuse 2): translates its callbacks, which speak of paths, to the operations.
  *
  * What the binding cannot do, and what follows: times have milliseconds; `create` does not say how the file was opened,
- * so it is always exclusive (a lock file must not be shared by two mounts); who calls is not known; a change of only one
- * of the two times is dropped by libfuse 2.
+ * so it is always exclusive (a lock file must not be shared by two mounts); who calls is not known. And libfuse 2 drops a
+ * change of only one of the two times before it comes here: `tar -x` and `touch -m` leave the time of the write.
  *
  * Invariants
  * 1. Every callback is answered exactly once, and only when nobody writes to its buffer any more.

@@ -47,6 +47,7 @@ class FakeFile {
       blockSizeBytes: async () => blockSizeBytes,
       getStatus: async () => this.status,
       onCommitted: () => undefined,
+      inBackground: () => undefined,
       onFailure: (_, error) => this.failures.push(error),
     };
   }

@@ -4,6 +4,7 @@
  *
  *     segment: magic 8 | version 2 | headerCrc 4 | salt 4 | startOffset 6 | sizeBytes 6 | previousEnd 6 | zeros to 512
  *     frame:   length 4 | headerCrc 4 | syncedOffset 6 | recordCount 4 | blankSectors 4 | bodyCrc 4 | zeros to 32
+ *              | records | zeros | mark 8 (the end of the last sector)
  *     record:  length 4 | type 1 | kind 1 | term 6 | index 6 | payload
  *
  * All numbers are big-endian; lengths of frames include the header but not the padding, lengths of records only the
@@ -17,7 +18,8 @@
  *    (With a crc and an attestation per record, as the tempting layout has it, the inner records of the last
  *    acknowledged group would be attested by nobody, and a flipped bit there would pass for a torn tail.)
  * 3. blankSectors counts the sectors of the frame that are all zero by content, so that zeros left by a torn write are
- *    told from zeros in a payload.
+ *    told from zeros in a payload. The mark keeps the last sector, of which a record may fill one byte, from becoming
+ *    zero by one flipped bit.
  */
 import { crc32 } from "node:zlib";
 import { WeirError } from "../lib/errors.ts";
@@ -25,8 +27,9 @@ import type { Entry, EntryKind, Index, NodeId, Term } from "../raft/types.ts";
 import type { JournalIdentity } from "./types.ts";
 
 export const sectorBytes = 512;
-export const frameHeaderBytes = 32;
+const frameHeaderBytes = 32;
 const recordHeaderBytes = 18;
+const mark = Buffer.from("~frame~\n", "latin1");
 const magic = Buffer.from("WEIRJRNL", "latin1");
 const formatVersion = 1;
 
@@ -57,8 +60,9 @@ const typeCodes = { identity: 1, hardState: 2, entry: 3, base: 4, reset: 5 } as 
 const kindCodes: Readonly<Record<EntryKind, number>> = { command: 0, noop: 1, configuration: 2 };
 const kinds: readonly EntryKind[] = ["command", "noop", "configuration"];
 
-/** `length` rounded up to whole sectors. */
-export function paddedToSector(length: number): number {
+/** Bytes on disk of a frame with `bodyBytes` of records: whole sectors. */
+export function frameBytes(bodyBytes: number): number {
+  const length = frameHeaderBytes + bodyBytes + mark.length;
   return Math.ceil(length / sectorBytes) * sectorBytes;
 }
 
@@ -119,8 +123,9 @@ export function encodeFrame(
   const payloads = records.map(payloadOf);
   let length = frameHeaderBytes;
   for (const payload of payloads) length += recordHeaderBytes + payload.length;
-  const frame = Buffer.allocUnsafe(paddedToSector(length));
+  const frame = Buffer.allocUnsafe(frameBytes(length - frameHeaderBytes));
   frame.fill(0, 0, frameHeaderBytes).fill(0, length);
+  mark.copy(frame, frame.length - mark.length);
   let at = frameHeaderBytes;
   records.forEach((record, i) => {
     const payload = payloads[i]!;
@@ -184,19 +189,20 @@ export function decodeFrame(
     return { kind: "invalid", torn: false, reason: "the crc of a header is wrong" };
   }
   const length = bytes.readUInt32BE(at);
-  const padded = paddedToSector(length);
+  const padded = frameBytes(length - frameHeaderBytes);
   const syncedOffset = bytes.readUIntBE(at + 8, 6);
   if (syncedOffset !== header.startOffset + at || at + padded > bytes.length) {
     return { kind: "invalid", torn: false, reason: "a header belongs elsewhere" };
   }
-  const body = bytes.subarray(at + frameHeaderBytes, at + length);
-  if (bytes.readUInt32BE(at + 22) !== crc32(body, header.salt)) {
-    const blank = blankSectorsOf(bytes.subarray(at, at + padded));
-    const torn = blank > bytes.readUInt32BE(at + 18);
-    return { kind: "invalid", torn, reason: "the crc of what it holds is wrong" };
-  }
-  if (!isZero(bytes.subarray(at + length, at + padded))) {
-    return { kind: "invalid", torn: false, reason: "its padding is not zero" };
+  const frame = bytes.subarray(at, at + padded);
+  const body = frame.subarray(frameHeaderBytes, length);
+  const isWhole =
+    frame.readUInt32BE(22) === crc32(body, header.salt) &&
+    isZero(frame.subarray(length, padded - mark.length)) &&
+    frame.subarray(padded - mark.length).equals(mark);
+  if (!isWhole) {
+    const torn = blankSectorsOf(frame) > frame.readUInt32BE(18);
+    return { kind: "invalid", torn, reason: "what it holds is not as it was written" };
   }
   return { kind: "valid", bytes: padded, records: decodeRecords(body) };
 }

@@ -16,13 +16,7 @@ import type { Logger } from "../lib/logger.ts";
 import type { HardState, Index, Term } from "../raft/types.ts";
 import { lockDirectory, type DirectoryLock } from "./directory-lock.ts";
 import { DiskSpace } from "./disk-space.ts";
-import {
-  encodeFrame,
-  frameHeaderBytes,
-  type JournalRecord,
-  paddedToSector,
-  recordBytes,
-} from "./format.ts";
+import { encodeFrame, frameBytes, type JournalRecord, recordBytes } from "./format.ts";
 import { damage, recoverSegments } from "./recovery.ts";
 import { Replay } from "./replay.ts";
 import {
@@ -301,16 +295,16 @@ class FileJournal implements Journal {
 
   async #write(group: readonly Job[]): Promise<void> {
     const records = group.length === 1 ? group[0]!.records : group.flatMap((job) => job.records);
-    let bytes = frameHeaderBytes;
+    let bytes = 0;
     for (const job of group) bytes += job.bytes;
-    const frameBytes = paddedToSector(bytes);
     if (group[0]!.rolls) {
       this.#note(records);
       await this.#segments.roll(this.#head(records), 0);
       this.#segments.forgetEntries();
       return;
     }
-    if (!this.#segments.fits(frameBytes)) await this.#segments.roll(this.#head([]), frameBytes);
+    const length = frameBytes(bytes);
+    if (!this.#segments.fits(length)) await this.#segments.roll(this.#head([]), length);
     const frame = encodeFrame(records, this.#segments.place());
     await this.#segments.write(frame, this.#note(records));
   }

@@ -41,6 +41,11 @@ export class JournalDirectory {
     await cp(from, this.path, { recursive: true, filter: (path) => !path.includes("/lock") });
   }
 
+  /** Goes back to the files that the last `copy` was taken from. */
+  discardCopy(): void {
+    this.#generation--;
+  }
+
   /** Paths of the segments, oldest first. */
   async segments(): Promise<string[]> {
     const names = (await readdir(this.path)).filter((name) => name.endsWith(".wal"));

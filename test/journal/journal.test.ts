@@ -1,0 +1,241 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { inspectJournal, type Inspected, verifyJournal } from "../../src/journal/inspect.ts";
+import { openSegmentWriter } from "../../src/journal/segment-file.ts";
+import { seededRandom } from "../../src/lib/clock.ts";
+import type { Index, Term } from "../../src/raft/types.ts";
+import { entriesOf, entryAt, identity } from "../contract/journal.ts";
+import { payloadAt } from "../lib/journal-child.ts";
+import { JournalDirectory } from "../lib/journal-directory.ts";
+
+const childPath = fileURLToPath(new URL("../lib/journal-child.ts", import.meta.url));
+
+function startChild(directory: string): ChildProcess {
+  return spawn(process.execPath, ["--import", "tsx", childPath, directory], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+}
+
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => child.once("close", () => resolve()));
+}
+
+describe("journal on files", () => {
+  let directory: JournalDirectory;
+  beforeEach(async () => {
+    directory = await JournalDirectory.make();
+  });
+  afterEach(() => directory.remove());
+
+  it("writes appends that arrive during a write together as the next one", async () => {
+    const journal = await directory.open();
+    await journal.initialize(identity);
+    await Promise.all(entriesOf(1, 101).map((entry) => journal.append({ entries: [entry] })));
+    await journal.close();
+    const { frames } = await verifyJournal(directory.path);
+    // The head, the first append, and the other 99.
+    assert.equal(frames, 3);
+  });
+
+  it("starts new segments, and removes those that lie wholly behind a compaction", async () => {
+    const journal = await directory.open({ segmentBytes: 8192 });
+    await journal.initialize(identity);
+    for (const entry of entriesOf(1, 100)) await journal.append({ entries: [entry] });
+    const before = await directory.segments();
+    assert.ok(before.length > 5);
+    await journal.compact(90 as Index, 1 as Term);
+    const after = await directory.segments();
+    assert.ok(after.length <= 3 && after[0]! > before[0]!);
+    const size = journal.sizeBytes();
+    assert.ok(size <= 4 * 8192, `${size} bytes`);
+    await journal.close();
+    const again = await directory.open();
+    assert.equal(again.state.nodeId, identity.nodeId);
+    assert.deepEqual(again.state.members, identity.members);
+    assert.equal(again.state.entries.length, 9);
+    await again.close();
+  });
+
+  it("takes an entry that is longer than a segment", async () => {
+    const journal = await directory.open({ segmentBytes: 4096 });
+    await journal.initialize(identity);
+    const payload = new Uint8Array(3_000_000).fill(7);
+    await journal.append({ entries: [entryAt(1), { ...entryAt(2), payload }, entryAt(3)] });
+    await journal.close();
+    const again = await directory.open();
+    assert.equal(again.state.entries.length, 3);
+    assert.ok(Buffer.from(again.state.entries[1]!.payload).equals(payload));
+    await again.close();
+  });
+
+  it("rejects with the first failed write, and everything after it, without another write", async () => {
+    let [writes, failing] = [0, false];
+    const journal = await directory.open({
+      openWriter: async (path) => {
+        const writer = await openSegmentWriter(path);
+        return {
+          close: () => writer.close(),
+          write: async (bytes, position) => {
+            writes++;
+            if (failing) throw new Error("EIO: i/o error, fdatasync");
+            await writer.write(bytes, position);
+          },
+        };
+      },
+    });
+    await journal.initialize(identity);
+    await journal.append({ entries: [entryAt(1)] });
+    failing = true;
+    const results = await Promise.allSettled([
+      journal.append({ entries: [entryAt(2)] }),
+      journal.append({ entries: [entryAt(3)] }),
+      journal.compact(1 as Index, 1 as Term),
+    ]);
+    const atFailure = writes;
+    failing = false;
+    for (const result of results) assert.equal(result.status, "rejected");
+    await assert.rejects(journal.append({ entries: [entryAt(4)] }), { code: "Unavailable" });
+    await assert.rejects(journal.reset(9 as Index, 1 as Term), { code: "Unavailable" });
+    assert.equal(writes, atFailure);
+    await journal.close();
+  });
+
+  it("refuses entries while the disk is nearly full, and lets votes through", async () => {
+    const journal = await directory.open({ reservedDiskBytes: Number.MAX_SAFE_INTEGER });
+    await journal.initialize(identity);
+    assert.equal(journal.diskFull, true);
+    await assert.rejects(journal.append({ entries: [entryAt(1)] }), { code: "DiskFull" });
+    await journal.append({ hardState: { term: 3 as Term, vote: "node-b" }, entries: [] });
+    await journal.close();
+    const again = await directory.open();
+    assert.equal(again.diskFull, false);
+    assert.deepEqual(again.state.hardState, { term: 3, vote: "node-b" });
+    assert.equal(again.state.entries.length, 0);
+    await again.append({ entries: [entryAt(1)] });
+    await again.close();
+  });
+
+  it("tells the age of the write under way", async () => {
+    let nowMs = 1000;
+    let go: () => void = () => undefined;
+    const journal = await directory.open({
+      clock: { monotonicMs: () => nowMs, wallMs: () => nowMs, after: () => () => undefined },
+      openWriter: async (path) => {
+        const writer = await openSegmentWriter(path);
+        return {
+          close: () => writer.close(),
+          write: async (bytes, position) => {
+            if (position > 512) await new Promise<void>((resolve) => (go = resolve));
+            await writer.write(bytes, position);
+          },
+        };
+      },
+    });
+    await journal.initialize(identity);
+    const pending = journal.append({ entries: [entryAt(1)] });
+    nowMs += 250;
+    assert.equal(journal.oldestWriteAgeMs(), 250);
+    go();
+    await pending;
+    assert.equal(journal.oldestWriteAgeMs(), 0);
+    await journal.close();
+  });
+
+  it("lets nobody else open it, in this process or another, until it is closed or killed", async function () {
+    this.timeout(60_000);
+    const journal = await directory.open();
+    await assert.rejects(directory.open(), { code: "Busy" });
+    await journal.close();
+    await (await directory.open()).close();
+
+    const child = startChild(directory.path);
+    const closed = ended(child);
+    await new Promise<void>((resolve) =>
+      createInterface(child.stdout!).once("line", () => resolve()),
+    );
+    await assert.rejects(directory.open(), { code: "Busy" });
+    child.kill("SIGKILL");
+    await closed;
+    await (await directory.open()).close();
+    assert.deepEqual(
+      (await readdir(directory.path)).filter((name) => !name.endsWith(".wal")),
+      [],
+    );
+  });
+
+  it("opens past the lock of a process whose id is in use again", async () => {
+    await (await directory.open()).close();
+    await writeFile(`${directory.path}/lock`, `${process.ppid} other-boot:12345 0`);
+    await (await directory.open()).close();
+  });
+
+  it("lists what it holds, and where it is damaged", async () => {
+    const journal = await directory.open();
+    await journal.initialize(identity);
+    await journal.append({
+      hardState: { term: 1 as Term, vote: undefined },
+      entries: [entryAt(1)],
+    });
+    await journal.append({ entries: [entryAt(2)] });
+    await journal.close();
+    const list = async () => {
+      const found: Inspected[] = [];
+      for await (const each of inspectJournal(directory.path)) found.push(each);
+      return found;
+    };
+    assert.deepEqual(
+      (await list()).map((each) => [each.offset, "record" in each && each.record.type]),
+      [
+        [512, "identity"],
+        [1024, "hardState"],
+        [1024, "entry"],
+        [1536, "entry"],
+      ],
+    );
+    const [path = ""] = await directory.segments();
+    const bytes = await readFile(path);
+    bytes[1100] = bytes[1100]! ^ 1;
+    await writeFile(path, bytes);
+    const damaged = await list();
+    assert.deepEqual(
+      damaged.map((each) => [each.offset, "problem" in each]),
+      [
+        [512, false],
+        [1024, true],
+        [1536, false],
+      ],
+    );
+  });
+
+  it("has everything that a process killed at random had acknowledged", async function () {
+    this.timeout(120_000);
+    const random = seededRandom(20_240_611);
+    for (let round = 0; round < 6; round++) {
+      const child = startChild(directory.path);
+      const closed = ended(child);
+      let [index, term, lines] = [0, 0, 0];
+      const killAfter = 1 + random.below(400);
+      createInterface(child.stdout!).on("line", (line) => {
+        const [acknowledged = 0, withTerm = 0] = line.split(" ").map(Number);
+        index = Math.max(index, acknowledged);
+        term = Math.max(term, withTerm);
+        if (++lines === killAfter) child.kill("SIGKILL");
+      });
+      await closed;
+      assert.ok(lines >= killAfter, "the child ended by itself");
+      const journal = await directory.open();
+      const { entries, baseIndex, hardState } = journal.state;
+      await journal.close();
+      assert.ok(baseIndex + entries.length >= index, `entry ${index} is missing`);
+      assert.ok(hardState.term >= term, `term ${term} is missing`);
+      assert.equal(hardState.vote, `voted-${hardState.term}`);
+      entries.forEach((entry, i) => {
+        assert.equal(entry.index, baseIndex + 1 + i);
+        assert.deepEqual(new Uint8Array(entry.payload), payloadAt(entry.index));
+      });
+    }
+  });
+});

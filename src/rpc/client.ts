@@ -15,9 +15,9 @@ import type { Method, StreamMethod } from "./method.ts";
 import { type Frame, maxDeadlineMs, streamWindow } from "./wire.ts";
 
 const connectTimeoutMs = 3000;
-const probeEveryMs = 1000;
+const probeEveryMs = 500;
 /** Counted in probes, not in time: a pause of our own process is no silence of the peer. */
-const silenceProbes = 4;
+const silenceProbes = 5;
 
 interface Pending {
   reply(body: unknown): void;

@@ -225,13 +225,13 @@ export class ListingWorker {
 /** A session that numbers its requests and sends each again until it is answered. */
 export class TestSession {
   readonly connection: MasterConnection;
-  readonly #session: SessionId;
+  readonly id: SessionId;
   #sequence = 0;
   readonly #open = new Set<number>();
 
   private constructor(connection: MasterConnection, session: SessionId) {
     this.connection = connection;
-    this.#session = session;
+    this.id = session;
   }
 
   static async open(connection: MasterConnection): Promise<TestSession> {
@@ -253,7 +253,7 @@ export class TestSession {
       return await this.connection.call(
         masterApi.mutate,
         {
-          session: this.#session,
+          session: this.id,
           sequence,
           acknowledgedBelow: Math.min(...this.#open),
           atomic: false,

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sleep } from "../../src/lib/clock.ts";
 import { hasCode } from "../../src/lib/errors.ts";
-import { type InodeId, rootInodeId } from "../../src/lib/ids.ts";
+import { type InodeId, rootInodeId, type SessionId } from "../../src/lib/ids.ts";
 import { masterApi } from "../../src/rpc/master-api.ts";
 import type { MasterConnection } from "../../src/rpc/master-connection.ts";
 import { eventually } from "../lib/eventually.ts";
@@ -239,17 +240,84 @@ describe("Masters", function () {
     assert.deepEqual([again?.id, again?.state], [first.id, "live"]);
   });
 
-  it("end a session that is silent, and refuse its requests from then on", async () => {
-    await assert.rejects(
-      connection.call(
-        masterApi.keepSession,
-        { session: 12_345 as never },
-        { deadlineMs: 20_000, idempotent: true },
-      ),
-      (error) => hasCode(error, "SessionExpired"),
-    );
-    const session = await TestSession.open(connection);
+  it("go on when the leader is paused, and take it back as a follower", async () => {
     worker = await ListingWorker.start(cluster);
+    const session = await TestSession.open(connection);
     await session.create(rootInodeId, "before");
+    const leader = await cluster.leader(connection);
+    cluster.masters[leader]!.pause();
+    await session.create(rootInodeId, "meanwhile");
+    cluster.masters[leader]!.resume();
+    const states = await cluster.settled(connection);
+    assert.equal(new Set(states.map(({ stateHash }) => stateHash)).size, 1);
+    const names = (await session.list()).map(({ name }) => name);
+    assert.deepEqual(names, ["before", "meanwhile"]);
+  });
+
+  it("do not let a wiped master vote or lead, and serve on without it", async () => {
+    worker = await ListingWorker.start(cluster);
+    const session = await TestSession.open(connection);
+    await session.create(rootInodeId, "before");
+    const leader = await cluster.leader(connection);
+    const wiped = (leader + 1) % 3;
+    await cluster.masters[wiped]!.kill();
+    await rm(join(cluster.directory, "data", cluster.masters[wiped]!.name), { recursive: true });
+    cluster.masters[wiped]!.start();
+    // With the wiped one voting, the other two would have a majority without the leader's log.
+    for (let i = 0; i < 20; i++) await session.create(rootInodeId, `after-${String(i)}`);
+    const status = await connection.each[wiped]!.call(
+      masterApi.status,
+      {},
+      { deadlineMs: 2000 },
+    ).catch(() => undefined);
+    assert(status === undefined || (status.appliedIndex === 0 && status.role === "follower"));
+    assert.equal((await session.list()).length, 21);
+  });
+});
+
+describe("Masters with short timeouts", function () {
+  this.timeout(60_000);
+
+  it("end a session that was silent, and refuse its requests from then on", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "weir-masters-"));
+    const cluster = await MasterCluster.start(directory, {
+      count: 1,
+      master: { sessionTimeoutMs: 1000 },
+    });
+    const connection = cluster.connect();
+    const worker = await ListingWorker.start(cluster);
+    try {
+      const keep = (session: SessionId) =>
+        connection.call(
+          masterApi.keepSession,
+          { session },
+          { deadlineMs: 20_000, idempotent: true },
+        );
+      const [kept, silent] = [
+        await TestSession.open(connection),
+        await TestSession.open(connection),
+      ];
+      await silent.create(rootInodeId, "while it lived");
+      await eventually("the silent session to end", async () => {
+        // Whatever it sent would keep it alive: it is left alone for longer than its timeout before it is asked.
+        for (let i = 0; i < 10; i++) {
+          await keep(kept.id);
+          await sleep(200);
+        }
+        try {
+          await silent.create(rootInodeId, `at ${String(performance.now())}`);
+          return false;
+        } catch (error) {
+          if (hasCode(error, "SessionExpired")) return true;
+          throw error;
+        }
+      });
+      await assert.rejects(keep(silent.id), (error) => hasCode(error, "SessionExpired"));
+      await kept.create(rootInodeId, "kept");
+    } finally {
+      await worker.stop();
+      connection.close();
+      await cluster.close();
+    }
   });
 });

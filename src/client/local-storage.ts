@@ -89,8 +89,11 @@ interface Shared {
   stopRenewing: (() => void) | undefined;
 }
 
+/** Where the control connections of workers are found. */
+type WorkerPlaces = Pick<Workers, "get" | "refresh" | "connection">;
+
 export class LocalStorage {
-  readonly #workers: Workers;
+  readonly #workers: WorkerPlaces;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #enabled: boolean;
@@ -100,7 +103,7 @@ export class LocalStorage {
   readonly #entries = new Map<string, Entry>();
   #closed = false;
 
-  constructor(options: { workers: Workers; clock: Clock; logger: Logger; enabled: boolean }) {
+  constructor(options: { workers: WorkerPlaces; clock: Clock; logger: Logger; enabled: boolean }) {
     this.#workers = options.workers;
     this.#clock = options.clock;
     this.#logger = options.logger;

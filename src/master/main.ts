@@ -7,7 +7,7 @@ import { createLogger } from "../lib/logger.ts";
 import { startMaster } from "./server.ts";
 
 /** A clean stop that takes longer is cut short: the log is durable without it. */
-const stopLimitMs = 5000;
+const stopLimitMs = 4500;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({

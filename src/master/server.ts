@@ -38,7 +38,7 @@ export interface RunningMaster {
 }
 
 /**
- * Starts the master `name` of the configuration, with its files in `master.dataDir`/`name`.
+ * Starts the master `name` of the configuration, with its files in `master.dataDir`, which no other master may share.
  * @throws WeirError `ConfigInvalid` for an unknown name; `Corrupt` for a damaged journal; `Unavailable` for a port or a
  *   directory in use
  */
@@ -75,7 +75,7 @@ async function start(
   const failure = new Promise<Error>((resolve) => {
     fail = resolve;
   });
-  const directory = join(config.master.dataDir, own.name);
+  const directory = config.master.dataDir;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const journal = await openJournal({
     directory: join(directory, "journal"),

@@ -59,7 +59,7 @@ export class MasterCluster {
         rpcPort: port,
         raftPort: ports[count + i],
       })),
-      master: { dataDir: join(directory, "data"), rootUri: `file://${directory}/root`, ...master },
+      master: { rootUri: `file://${directory}/root`, ...master },
     };
     await writeFile(configPath, stringify(config));
     const masters = config.masters.map(
@@ -77,7 +77,7 @@ export class MasterCluster {
             name,
           ],
           logPath: join(directory, `${name}.log`),
-          environment: {},
+          environment: { WEIR_MASTER_DATA_DIR: join(directory, name) },
         }),
     );
     const cluster = new MasterCluster(directory, masters, addresses);

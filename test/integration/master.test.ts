@@ -261,7 +261,7 @@ describe("Masters", function () {
     const leader = await cluster.leader(connection);
     const wiped = (leader + 1) % 3;
     await cluster.masters[wiped]!.kill();
-    await rm(join(cluster.directory, "data", cluster.masters[wiped]!.name), { recursive: true });
+    await rm(join(cluster.directory, cluster.masters[wiped]!.name), { recursive: true });
     cluster.masters[wiped]!.start();
     // With the wiped one voting, the other two would have a majority without the leader's log.
     for (let i = 0; i < 20; i++) await session.create(rootInodeId, `after-${String(i)}`);

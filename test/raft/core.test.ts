@@ -338,7 +338,15 @@ describe("raft core", () => {
       for (const from of ["n2", "n3"]) {
         receive(core, { kind: "heartbeatReply", from, term: 1, readToken: 0 });
       }
+      for (let i = 0; i < 5; i++) core.step({ kind: "tick" });
       assert.deepEqual(core.take().reads, []);
+      for (const from of ["n2", "n3"]) {
+        receive(core, { kind: "heartbeatReply", from, term: 1, readToken: 0 });
+      }
+      assert.ok(
+        core.take().send.every((each) => each.kind !== "heartbeat" || each.readToken === 0),
+        "a round was started too early",
+      );
       receive(core, ack("n2", 1, 1));
       const asked = core.take().send.find((each) => each.kind === "heartbeat");
       const readToken = asked?.kind === "heartbeat" ? asked.readToken : 0;

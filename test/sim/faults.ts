@@ -11,6 +11,13 @@ export interface Faults {
   delayMs: number;
   longDelayMs: number;
   syncMs: number;
+  /** One sync in so many takes fifty times as long; during one in so many the node crashes. */
+  stallOneIn: number;
+  crashInSyncOneIn: number;
+  /** Longest time between two uses of the cluster: with less use, as many steps see more faults. */
+  useEveryMs: number;
+  /** Range of the nodes' tick periods: no two clocks run alike. */
+  tickMs: readonly [from: number, to: number];
   /** Mean time between two faults of the kinds below. */
   faultEveryMs: number;
   crashes: boolean;
@@ -26,6 +33,10 @@ export function drawFaults(random: Random): Faults {
     delayMs: 1 + random.below(oneIn(3) ? 60 : 10),
     longDelayMs: 1 + random.below(500),
     syncMs: 1 + random.below(oneIn(4) ? 100 : 10),
+    stallOneIn: oneIn(2) ? 200 : 4 + random.below(40),
+    crashInSyncOneIn: oneIn(2) ? 500 : 10 + random.below(90),
+    useEveryMs: 5 + random.below(oneIn(2) ? 20 : 300),
+    tickMs: oneIn(2) ? [8, 13] : [4, 30],
     faultEveryMs: 50 + random.below(800),
     crashes: !oneIn(5),
     partitions: !oneIn(5),
@@ -40,6 +51,10 @@ export const noFaults: Faults = {
   delayMs: 2,
   longDelayMs: 2,
   syncMs: 2,
+  stallOneIn: Number.POSITIVE_INFINITY,
+  crashInSyncOneIn: Number.POSITIVE_INFINITY,
+  useEveryMs: 20,
+  tickMs: [10, 11],
   faultEveryMs: Number.POSITIVE_INFINITY,
   crashes: false,
   partitions: false,
@@ -76,19 +91,21 @@ export class SimulatedNetwork {
     this.#cut.clear();
   }
 
-  /** Cuts single directions, one node off, or two halves apart. */
-  partition(ids: readonly NodeId[]): void {
+  /** Cuts single directions, one node (rather `target`) off, or two halves apart. */
+  partition(ids: readonly NodeId[], target: NodeId): void {
     this.heal();
     const random = this.#random;
     const side = new Map(ids.map((id) => [id, random.below(2)]));
-    const alone = ids[random.below(ids.length)]!;
-    const kind = random.below(4);
+    const company = ids[random.below(ids.length)]!;
+    const isIn = (id: NodeId) => id === target || id === company;
+    const kind = random.below(5);
     for (const from of ids) {
       for (const to of ids) {
         const isCut = [
           side.get(from) !== side.get(to),
-          from === alone || to === alone,
-          random.below(2) === 0 && from === alone,
+          from === target || to === target,
+          isIn(from) !== isIn(to),
+          random.below(2) === 0 && from === target,
           random.below(3) === 0,
         ][kind]!;
         if (isCut && from !== to) this.#cut.add(`${from} ${to}`);

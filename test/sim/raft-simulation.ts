@@ -63,6 +63,7 @@ class RaftSimulation {
       deliver: (message) => byId.get(message.to)!.receive(message),
     });
     const retainedEntries = 1 + random.below(random.below(2) === 0 ? 10 : 200);
+    const [fastest, slowest] = this.#faults.tickMs;
     this.#nodes = ids.map((id) => {
       const node: SimulatedNode = new SimulatedNode({
         id,
@@ -71,8 +72,7 @@ class RaftSimulation {
         random,
         invariants: this.#invariants,
         retainedEntries,
-        // No two clocks run alike.
-        tickMs: 8 + random.below(5),
+        tickMs: fastest + random.below(slowest - fastest),
         syncMs: () => this.#syncMs(node),
         send: (message) => this.#network.send(message),
         sendSnapshot: (to, snapshot) => {
@@ -93,7 +93,7 @@ class RaftSimulation {
   run(steps: number): Report {
     for (const node of this.#nodes) node.start();
     this.#every(
-      () => 1 + this.#random.below(20),
+      () => 1 + this.#random.below(this.#faults.useEveryMs),
       () => this.#useIt(),
     );
     this.#every(
@@ -156,7 +156,10 @@ class RaftSimulation {
   #harm(): void {
     const random = this.#random;
     const { crashes, partitions, pauses } = this.#faults;
-    const node = this.#nodes[random.below(this.#nodes.length)]!;
+    // Rather the leader than another one.
+    const leader = this.#nodes.find(({ core }) => core?.role === "leader");
+    const any = this.#nodes[random.below(this.#nodes.length)]!;
+    const node = random.below(2) === 0 ? (leader ?? any) : any;
     switch (random.below(6)) {
       case 0:
         if (crashes) this.#crash(node);
@@ -168,7 +171,10 @@ class RaftSimulation {
       case 3:
         if (!partitions) return;
         this.#counts.partitions++;
-        this.#network.partition(this.#nodes.map(({ id }) => id));
+        this.#network.partition(
+          this.#nodes.map(({ id }) => id),
+          node.id,
+        );
         return;
       case 4:
         this.#network.heal();
@@ -192,9 +198,10 @@ class RaftSimulation {
   /** Time of a sync; crashes are likelier while one is under way. */
   #syncMs(node: SimulatedNode): number {
     const random = this.#random;
-    const ms =
-      1 + random.below(random.below(100) === 0 ? this.#faults.syncMs * 50 : this.#faults.syncMs);
-    if (this.#faults.crashes && random.below(300) === 0) {
+    const { syncMs, stallOneIn, crashInSyncOneIn, crashes } = this.#faults;
+    const isOneIn = (count: number) => Number.isFinite(count) && random.below(count) === 0;
+    const ms = 1 + random.below(isOneIn(stallOneIn) ? syncMs * 50 : syncMs);
+    if (crashes && isOneIn(crashInSyncOneIn)) {
       this.#timeline.after(random.below(ms), () => this.#crash(node));
     }
     return ms;

@@ -174,7 +174,7 @@ describe("journal recovery", function () {
 
   it("R21: refuses to open when any byte that was synced has flipped, and never cuts it", () =>
     withDirectory(async (directory) => {
-      const { path, bytes, to } = await record(directory, [[1], [40, 600], [0], [3]]);
+      const { path, bytes, to } = await record(directory, [[1], [40, 600], [0], [3, 2200]]);
       for (let at = 0; at < to; at++) {
         // One bit, another one for each byte.
         bytes[at] = bytes[at]! ^ (1 << (at % 8));

@@ -189,7 +189,8 @@ export class Database {
   }
 
   #enter(): void {
-    assert(this.#onIdle === undefined, "the database is closing");
+    // A snapshot that is still open may be read to its end.
+    assert(this.#onIdle === undefined || this.#users > 0, "the database is closed");
     this.#users++;
   }
 

@@ -222,6 +222,11 @@ export class BlockConnection {
         for (const subscription of this.#subscriptions) this.#attach(nats, subscription);
         // Once the server answered, it has our subscriptions: who is told that we are here can reach us.
         await nats.flush();
+        // `close` may have come meanwhile, and found no connection to end.
+        if (signal.aborted) {
+          await nats.close();
+          return;
+        }
         this.#nats = nats;
         logger.info({ server: nats.getServer() }, "NATS connected");
         this.#wakeReady();

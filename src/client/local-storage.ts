@@ -3,8 +3,9 @@
  * Whether storage is shared is never decided by a host name.
  *
  * Invariants
- * 1. A file is read only under a block lease, or through a descriptor that was opened under one: published bytes never
- *    change, and what is unlinked stays readable through an open descriptor.
+ * 1. A file is read only through a descriptor that was opened under a block lease: published bytes never change, and what
+ *    is unlinked stays readable through it. Where the leases are lost the descriptors are given up soon after, so that
+ *    nobody's memory is held.
  * 2. At most `openFiles` descriptors are open; none is closed while a read of it is under way.
  */
 import { type FileHandle as DiskFile, open, readFile, statfs } from "node:fs/promises";
@@ -24,6 +25,8 @@ const callTimeoutMs = 3000;
 /** How long a worker that shares nothing, or a container that is not there, is not asked again. */
 const refusalMs = 1000;
 const foreignMs = 30_000;
+/** How often leases are renewed at the latest, and so the loss of a worker is noticed. */
+const renewEveryMs = 2000;
 /** statfs(2): f_type of tmpfs. Reads of memory are done at once, they never block. */
 const tmpfsMagic = 0x01021994;
 
@@ -72,7 +75,7 @@ export class LocalContainer {
 
 interface Entry {
   readonly container: ContainerId;
-  readonly worker: WorkerId;
+  readonly shared: Shared;
   /** Undefined when the container is not here. */
   readonly opened: Promise<LocalContainer | undefined>;
   /** The settled value of `opened`. */
@@ -149,7 +152,7 @@ export class LocalStorage {
       }
       const entry: Entry = {
         container,
-        worker,
+        shared,
         opened: this.#lease(shared, container),
         local: undefined,
         retryAtMs: this.#clock.monotonicMs() + refusalMs,
@@ -229,7 +232,7 @@ export class LocalStorage {
       if (address === undefined) return undefined;
       const file = await open(address.path, "r");
       shared.leases++;
-      this.#renewEvery(shared, address.leaseMs / 3);
+      this.#renewAfter(shared, address.leaseMs / 3);
       const inMemory = shared.directories.some(
         (directory) => directory.inMemory && address.path.startsWith(`${directory.path}/`),
       );
@@ -244,18 +247,18 @@ export class LocalStorage {
     }
   }
 
-  #renewEvery(shared: Shared, periodMs: number): void {
-    shared.stopRenewing ??= this.#clock.after(periodMs, () => {
+  #renewAfter(shared: Shared, periodMs: number): void {
+    shared.stopRenewing ??= this.#clock.after(Math.min(periodMs, renewEveryMs), () => {
       shared.stopRenewing = undefined;
       if (this.#closed || shared.leases === 0) return;
       shared.connection.call(workerApi.renewLeases, {}, { deadlineMs: callTimeoutMs }).then(
-        ({ leaseMs }) => this.#renewEvery(shared, leaseMs / 3),
+        ({ leaseMs }) => this.#renewAfter(shared, leaseMs / 3),
         () => this.#forget(shared.connection),
       );
     });
   }
 
-  /** The connection was lost and with it proof and leases; open descriptors stay good. */
+  /** The connection was lost, and with it proof and leases. */
   #forget(connection: RpcClient): void {
     const known = this.#shared.get(connection.address);
     if (known === undefined) return;
@@ -263,6 +266,9 @@ export class LocalStorage {
       proof: Promise.resolve(undefined),
       untilMs: this.#clock.monotonicMs() + refusalMs,
     });
+    for (const [name, entry] of this.#entries) {
+      if (entry.shared.connection === connection) this.#drop(name, entry);
+    }
   }
 
   #evict(): void {
@@ -276,10 +282,9 @@ export class LocalStorage {
     void entry.opened.then(async (local) => {
       if (local === undefined) return;
       await local.retire();
-      const worker = this.#workers.get(entry.worker);
-      const shared = worker && (await this.#shared.get(worker.address)?.proof);
-      if (shared === undefined) return;
+      const { shared } = entry;
       shared.leases--;
+      if ((await this.#shared.get(shared.connection.address)?.proof) !== shared) return;
       const { inode, writeId } = entry.container;
       // Another entry of the same container may be leased again by now: the lease is one per container.
       if (this.#entries.has(name)) return;

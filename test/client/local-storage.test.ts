@@ -10,6 +10,7 @@ import { RpcClient } from "../../src/rpc/client.ts";
 import type { WorkerInfo } from "../../src/rpc/namespace.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
 import { workerApi } from "../../src/rpc/worker-api.ts";
+import { eventually } from "../lib/eventually.ts";
 
 const worker = 1 as WorkerId;
 const container = { inode: 7 as InodeId, writeId: 9 as WriteId };
@@ -99,6 +100,12 @@ describe("short circuit", () => {
     const target = Buffer.alloc(10);
     assert.equal(await opened[0]!.read(target, 0), true);
     assert.equal(target.toString(), "0123456789");
+  });
+
+  it("gives descriptors up where the worker and its leases are gone", async () => {
+    await storage.open(container, [worker], 10);
+    await server.close();
+    await eventually("the container to be given up", () => storage.opened(container) === undefined);
   });
 
   it("does not serve bytes that are not there yet", async () => {

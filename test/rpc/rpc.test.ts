@@ -9,7 +9,7 @@ import { method, streamMethod } from "../../src/rpc/method.ts";
 import { type CallContext, RpcServer } from "../../src/rpc/server.ts";
 import { decodeFrame, encodeFrame, leaderAddressOf, notLeader } from "../../src/rpc/wire.ts";
 import { seededRandom } from "../../src/lib/clock.ts";
-import { eventually } from "./eventually.ts";
+import { eventually } from "../lib/eventually.ts";
 
 const double = method("double", struct({ value: unsigned() }), struct({ value: unsigned() }));
 const refuse = method("refuse", struct({ kind: text }), struct({}));
@@ -116,28 +116,28 @@ describe("RPC", () => {
       assert.equal(error.outcome, "unknown");
       return true;
     });
-    await eventually(() => hanging[0]?.signal.aborted === true);
+    await eventually("the handler to be aborted", () => hanging[0]?.signal.aborted === true);
   });
 
   it("aborts the handler when the client cancels", async () => {
     const controller = new AbortController();
     const call = client.call(hang, {}, { deadlineMs: 60_000, signal: controller.signal });
-    await eventually(() => hanging.length === 1);
+    await eventually("the call to arrive", () => hanging.length === 1);
     controller.abort();
     await assert.rejects(call, (error) => hasCode(error, "Cancelled"));
-    await eventually(() => hanging[0]!.signal.aborted);
+    await eventually("the handler to be aborted", () => hanging[0]!.signal.aborted);
   });
 
   it("aborts the handler and tells the connection's owner when the client is gone", async () => {
     const call = client.call(hang, {}, { deadlineMs: 60_000 });
-    await eventually(() => hanging.length === 1);
+    await eventually("the call to arrive", () => hanging.length === 1);
     let closed = false;
     hanging[0]!.connection.onClose(() => {
       closed = true;
     });
     client.close();
     await assert.rejects(call, (error) => hasCode(error, "Unavailable"));
-    await eventually(() => hanging[0]!.signal.aborted && closed);
+    await eventually("the handler to be aborted", () => hanging[0]!.signal.aborted && closed);
   });
 
   it("streams in order, at most a window ahead of the consumer", async () => {
@@ -183,7 +183,7 @@ describe("RPC", () => {
     });
     nobody.close();
     const call = client.call(hang, {}, { deadlineMs: 60_000 });
-    await eventually(() => hanging.length === 1);
+    await eventually("the call to arrive", () => hanging.length === 1);
     await Promise.all([
       assert.rejects(call, (error) => {
         assert(hasCode(error, "Unavailable"));
@@ -211,7 +211,7 @@ describe("RPC", () => {
         .call(hang, {}, { deadlineMs: 60_000 })
         .catch((error: unknown) => hasCode(error, "Busy") && refused.push(error)),
     );
-    await eventually(() => refused.length === 6);
+    await eventually("the refusals", () => refused.length === 6);
     assert.equal(hanging.length, 1024);
     client.close();
     await Promise.all(calls);

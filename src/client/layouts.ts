@@ -4,7 +4,7 @@ import { hasCode } from "../lib/errors.ts";
 import type { InodeId } from "../lib/ids.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
-import type { FileLayout, FileStatus, Segment } from "../rpc/namespace.ts";
+import type { FileLayout, Segment } from "../rpc/namespace.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 
 /** Bytes of a file whose layout is fetched at once. */
@@ -156,9 +156,4 @@ function placesOf(layout: FileLayout, offset: number, end: number): string {
     previous = place;
   }
   return places.join(" ");
-}
-
-/** True when both are one version of one file. */
-export function sameVersion(a: FileStatus, b: FileStatus): boolean {
-  return a.inode === b.inode && a.version === b.version;
 }

@@ -34,8 +34,8 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
         held.add(token);
         return {
           release: async () => {
-            held.delete(token);
-            await rm(path, { force: true });
+            // Once released it may be another's.
+            if (held.delete(token)) await rm(path, { force: true });
           },
         };
       }

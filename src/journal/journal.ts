@@ -199,7 +199,8 @@ class FileJournal implements Journal {
     if (hardState !== undefined) records.push({ type: "hardState", ...hardState });
     let next = entries[0]?.index ?? 0;
     if (entries.length > 0) {
-      assert(next > this.#baseIndex && next <= this.#lastIndex + 1, `entry ${next} leaves a gap`);
+      const { baseIndex } = this.#state;
+      assert(next > baseIndex && next <= this.#lastIndex + 1, `entry ${next} leaves a gap`);
       for (const entry of entries) {
         assert(entry.index === next, `entry ${entry.index} follows ${next - 1}`);
         next++;
@@ -218,7 +219,7 @@ class FileJournal implements Journal {
 
   async compact(index: Index, term: Term): Promise<void> {
     assert(index <= this.#lastIndex, `compaction at ${index} passes the last entry`);
-    if (index <= this.#baseIndex) return;
+    if (index <= this.#state.baseIndex) return;
     const { entries } = this.#state;
     const kept = entries.findIndex((entry) => entry.index > index);
     this.#state = {

@@ -168,6 +168,23 @@ export function describeJournal(name: string, makePlace: () => Promise<JournalPl
       );
     });
 
+    it("takes entries behind a snapshot before that is on disk", async () => {
+      await journal.initialize(identity);
+      await journal.append({ entries: entriesOf(1, 10) });
+      await journal.compact(6 as Index, 1 as Term);
+      await Promise.all([
+        journal.reset(4 as Index, 1 as Term),
+        journal.append({ entries: entriesOf(5, 7, 2) }),
+        journal.compact(5 as Index, 2 as Term),
+      ]);
+      journal = await place.crash(journal);
+      assert.equal(journal.state.baseIndex, 5);
+      assert.deepEqual(
+        journal.state.entries.map((entry) => [entry.index, entry.term]),
+        [[6, 2]],
+      );
+    });
+
     it("R3: keeps term and vote together, in one record with the entries they came with", async () => {
       await journal.initialize(identity);
       await journal.append({ hardState: { term: 5 as Term, vote: "node-b" }, entries: [] });

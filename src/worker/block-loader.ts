@@ -5,6 +5,7 @@
  * 1. One load per block, however many readers: they follow it through its file, so that nothing piles up in memory.
  * 2. A block is published only when it is whole and the store said that the object was still the same.
  */
+import { setMaxListeners } from "node:events";
 import { type FileHandle, open } from "node:fs/promises";
 import { type BlockRead, containerName } from "../blocks/types.ts";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
@@ -38,6 +39,7 @@ export class BlockLoader {
 
   constructor(options: BlockLoaderOptions) {
     this.#options = options;
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Bytes read from under storage since the start. */
@@ -145,29 +147,28 @@ export class BlockLoader {
     if (found !== undefined && (!found.loaded || found.blocks.has(request.blockIndex))) {
       return undefined;
     }
-    if (found !== undefined && found.writers > 0 && !store.grow(found, bytes)) return undefined;
+    // Counted as a writer from here on: making room must not evict the very container.
+    if (found !== undefined) found.writers += 1;
     let container = found;
     try {
-      let fresh = false;
       if (container === undefined) {
         container = await store.create(request.container, { loaded: true, kept: false, bytes });
-        fresh = true;
-      } else if (container.writers === 0 && !store.grow(container, bytes)) {
         container.writers += 1;
-        try {
-          await store.move(container, bytes);
-        } finally {
-          container.writers -= 1;
-        }
+      } else if (!store.grow(container, bytes)) {
+        // Others write to the file where it is now.
+        if (container.writers > 1) throw new WeirError("NoSpace", "The tier is full");
+        await store.move(container, bytes);
       }
-      container.writers += 1;
-      const file = await open(container.path, fresh ? "w+" : "r+", 0o600);
+      const file = await open(container.path, found === undefined ? "w+" : "r+", 0o600);
       load.open(file, container.blockSizeBytes * request.blockIndex);
       return container;
     } catch (err) {
       // Not to have it cached is no reason not to read it. A container whose file cannot be opened is of no use.
       this.#options.logger.debug({ err, container: request.container }, "not cached");
-      if (container !== undefined && !hasCode(err, "NoSpace")) store.drop(container);
+      if (container !== undefined) {
+        container.writers -= 1;
+        if (!hasCode(err, "NoSpace")) store.drop(container);
+      }
       return undefined;
     }
   }

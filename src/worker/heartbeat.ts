@@ -10,6 +10,7 @@
  * 3. A result is sent until a leader took it or its term is over.
  */
 import { randomBytes } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { sleep } from "../lib/clock.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { WorkerId } from "../lib/ids.ts";
@@ -72,6 +73,7 @@ export class WorkerHeartbeat {
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
+    setMaxListeners(0, this.#stopping.signal);
   }
 
   /** Registers; waits for a leader as long as it takes. Rejects when the worker is stopped. */

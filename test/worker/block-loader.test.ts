@@ -135,6 +135,33 @@ describe("blocks from under storage", () => {
     assert.equal(store.evictions, 3);
   });
 
+  it("does not evict a container to make room for its own next block", async () => {
+    await start([2 * MiB, 1]);
+    for (const index of [0, 1, 2]) {
+      assert.ok((await read(1, index, 0, MiB)).equals(expected(index, 0, MiB)));
+      await until(() => store.peek(containerOf(1))?.writers === 0, "the load has ended");
+    }
+    assert.deepEqual(store.report(containerOf(1))!.blocks, [0, 1]);
+    assert.equal(store.usage[0]!.usedBytes, 2 * MiB);
+  });
+
+  it("moves a cached container to a lower tier when it outgrows its own", async () => {
+    await start([2 * MiB, 8 * MiB]);
+    for (const index of [0, 1, 2]) {
+      assert.ok((await read(1, index, 0, MiB)).equals(expected(index, 0, MiB)));
+      await until(() => store.peek(containerOf(1))?.writers === 0, "the load has ended");
+    }
+    storeReads = [];
+    for (const index of [0, 1, 2]) {
+      assert.ok((await read(1, index, 0, MiB)).equals(expected(index, 0, MiB)));
+    }
+    assert.equal(storeReads.length, 0);
+    assert.deepEqual(
+      store.usage.map(({ usedBytes }) => usedBytes),
+      [0, 3 * MiB],
+    );
+  });
+
   it("A14: never serves an object that was replaced by one of the same length", async () => {
     await start([16 * MiB, MiB]);
     await writeFile(join(root.path, "under", "file"), randomBytes(bytes.length));

@@ -221,9 +221,9 @@ export class RaftNode {
   /** Ends it as a crash would, but for waiting until the journal and the state machine are idle. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    await this.#starting;
     this.#snapshots.stop();
     await this.#transport.close();
+    await this.#starting;
     await this.#driver?.stop();
   }
 

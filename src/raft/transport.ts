@@ -74,7 +74,7 @@ export class Refusal extends WeirError {
 export class Transport {
   readonly #options: TransportOptions;
   readonly #server: Server;
-  readonly #inbound = new Set<Socket>();
+  readonly #sockets = new Set<Socket>();
   readonly #links = new Map<NodeId, Link>();
   readonly #complaints = new Set<string>();
   #isClosed = false;
@@ -82,8 +82,7 @@ export class Transport {
   private constructor(options: TransportOptions) {
     this.#options = options;
     this.#server = createServer((socket) => {
-      this.#inbound.add(socket);
-      socket.on("close", () => this.#inbound.delete(socket));
+      this.#track(socket);
       void this.#accept(new FramedSocket(socket)).catch((error: unknown) => {
         options.logger.debug({ error: String(error) }, "a peer's connection failed");
         socket.destroy();
@@ -150,7 +149,9 @@ export class Transport {
     peer: Peer,
     purpose: Hello["purpose"],
   ): Promise<{ socket: FramedSocket; accepted: Accepted }> {
+    if (this.#isClosed) throw new WeirError("Unavailable", "Cannot connect: this master stops");
     const raw = connect({ host: peer.host, port: peer.port });
+    this.#track(raw);
     const timer = setTimeout(() => raw.destroy(), handshakeTimeoutMs);
     try {
       await new Promise<void>((resolve, reject) => {
@@ -192,10 +193,15 @@ export class Transport {
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const link of this.#links.values()) link.close();
-    for (const socket of this.#inbound) socket.destroy();
+    for (const socket of this.#sockets) socket.destroy();
     if (!this.#server.listening) return;
     this.#server.close();
     await once(this.#server, "close");
+  }
+
+  #track(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on("close", () => this.#sockets.delete(socket));
   }
 
   async #accept(socket: FramedSocket): Promise<void> {
@@ -300,7 +306,10 @@ class Link {
       if (error instanceof Refusal && error.permanent) {
         this.#transport.complain(this.peer.name, error.message);
         this.#options.onRefused(this.peer.name, error.message);
-      } else if (!hasCode(error, "Unavailable", "NotPermitted", "ProtocolError")) throw error;
+      } else if (!hasCode(error, "Unavailable", "NotPermitted")) {
+        const { logger } = this.#options;
+        logger.warn({ peer: this.peer.name, error: String(error) }, "a peer answers nonsense");
+      }
       this.#retry();
     }
   }

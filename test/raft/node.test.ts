@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { hasCode } from "../../src/lib/errors.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
 import { MemoryJournal } from "../lib/memory-journal.ts";
 import { ListMachine } from "./lib/list-machine.ts";
@@ -37,6 +38,27 @@ describe("raft node", function () {
     assert.deepEqual(after, [...before, "fourth"]);
     assert.equal(new Set(after).size, 42);
     for (const { machine } of cluster.members) assert.deepEqual(machine.texts, after);
+  });
+
+  it("keeps it on real files too", async () => {
+    cluster = await LoopbackCluster.make(3, { retainedEntries: 5 });
+    await cluster.useFiles();
+    await cluster.startAll();
+    for (let i = 0; i < 10; i++) await cluster.write(`first ${i}`);
+    const dead = await cluster.leader();
+    await cluster.reopen(dead);
+    for (let i = 0; i < 10; i++) await cluster.write(`second ${i}`);
+    await cluster.start(dead);
+    const before = await cluster.converged();
+    for (const { machine } of cluster.members) machine.flush();
+    await eventually("the logs to be compacted", () =>
+      cluster.members.every(({ journal }) => journal.state.baseIndex > 0),
+    );
+    for (let place = 0; place < 3; place++) await cluster.reopen(place);
+    await cluster.startAll();
+    await cluster.write("third");
+    assert.deepEqual(await cluster.converged(), [...before, "third"]);
+    assert.equal(before.length, 20);
   });
 
   it("commits many proposals of one turn together, in order", async () => {
@@ -120,7 +142,9 @@ describe("raft node", function () {
     cluster = await LoopbackCluster.make(1);
     await cluster.startAll();
     await cluster.write("a");
-    const { node, journal } = cluster.members[0]!;
+    const { node } = cluster.members[0]!;
+    const { journal } = cluster.members[0]!;
+    assert.ok(journal instanceof MemoryJournal);
     journal.diskFull = true;
     assert.throws(
       () => node!.propose(Buffer.from("b")),
@@ -132,10 +156,13 @@ describe("raft node", function () {
 
   describe("forming", () => {
     it("waits until every listed master is there", async () => {
+      const warnings: object[] = [];
+      const logger = { ...silentLogger, warn: (fields: object) => warnings.push(fields) };
       cluster = await LoopbackCluster.make(3);
-      await cluster.start(0);
+      await cluster.start(0, { logger });
       await cluster.start(1);
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      await eventually("a word on who is missing", () => warnings.length > 0);
+      assert.deepEqual(warnings[0], { stage: "empty", waitsFor: ["master-3"] });
       assert.equal(cluster.members[0]!.journal.state.nodeId, undefined);
       await cluster.start(2);
       await cluster.write("a");

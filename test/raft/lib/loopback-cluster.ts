@@ -1,15 +1,17 @@
 /** Masters' consensus on loopback, in this process, over journals in memory that can lose what was not synced. */
 import { systemClock, systemRandom } from "../../../src/lib/clock.ts";
 import { type Logger, silentLogger } from "../../../src/lib/logger.ts";
+import type { Journal } from "../../../src/raft/journal.ts";
 import { type Peer, RaftNode, type RaftNodeOptions } from "../../../src/raft/node.ts";
 import { eventually } from "../../lib/eventually.ts";
 import { freePorts } from "../../lib/free-ports.ts";
+import { JournalDirectory } from "../../lib/journal-directory.ts";
 import { MemoryJournal } from "../../lib/memory-journal.ts";
 import { ListMachine } from "./list-machine.ts";
 
 export interface Member {
   node: RaftNode | undefined;
-  journal: MemoryJournal;
+  journal: Journal;
   machine: ListMachine;
   fatal: Error | undefined;
 }
@@ -18,6 +20,7 @@ export class LoopbackCluster {
   readonly peers: readonly Peer[];
   readonly members: Member[];
   readonly #options: Partial<RaftNodeOptions>;
+  readonly #directories: JournalDirectory[] = [];
 
   private constructor(peers: readonly Peer[], options: Partial<RaftNodeOptions>) {
     this.peers = peers;
@@ -78,13 +81,36 @@ export class LoopbackCluster {
     const { node } = member;
     member.node = undefined;
     const { journal, machine } = member;
-    member.journal = journal.crash();
+    if (journal instanceof MemoryJournal) member.journal = journal.crash();
     member.machine = machine.crash();
     await node?.stop();
   }
 
+  /** Replaces the journals in memory by real ones; nothing runs yet. */
+  async useFiles(): Promise<void> {
+    for (const member of this.members) {
+      const directory = await JournalDirectory.make();
+      this.#directories.push(directory);
+      member.journal = await directory.open();
+    }
+  }
+
+  /** Stops a node over files abruptly, and opens what a restart finds. */
+  async reopen(place: number): Promise<void> {
+    const member = this.members[place]!;
+    await member.node?.stop();
+    member.node = undefined;
+    await member.journal.close();
+    member.journal = await this.#directories[place]!.open();
+    member.machine = member.machine.crash();
+  }
+
   async stop(): Promise<void> {
-    for (const { node } of this.members) await node?.stop();
+    for (const { node, journal } of this.members) {
+      await node?.stop();
+      await journal.close();
+    }
+    for (const directory of this.#directories) await directory.remove();
   }
 
   /** Place of the node that leads, once all running ones agree on it. */

@@ -297,76 +297,79 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
         fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
           const here = await makePlace();
           let tested = await here.open();
-          let [model, durable] = [new Map<string, string>(), new Map<string, string>()];
-          let index = 0;
-          let savepoint: ReturnType<StateStore["savepoint"]> | undefined;
-          let saved = new Map<string, string>();
-          let loaded: KeyRange | undefined;
-          const range = prefixRange("a/");
-          const inRange = () => sortedRows(model).filter(([each]) => each >= "a/" && each < "a0");
-          const entry = () => {
-            savepoint?.commit();
-            savepoint = undefined;
-            tested.applied(++index, 1);
-          };
-          for (const each of steps) {
-            switch (each.kind) {
-              case "put":
-                tested.put(each.key, bytes(each.value));
-                model.set(each.key, each.value);
-                break;
-              case "delete":
-                tested.delete(each.key);
-                model.delete(each.key);
-                break;
-              case "applied":
-                entry();
-                break;
-              case "flush":
-                entry();
-                assert.equal((await tested.flush()).index, index);
-                durable = new Map(model);
-                break;
-              case "begin":
-                savepoint?.commit();
-                savepoint = tested.savepoint();
-                saved = new Map(model);
-                break;
-              case "rollback":
-                if (savepoint !== undefined) model = new Map(saved);
-                savepoint?.rollback();
-                savepoint = undefined;
-                break;
-              case "commit":
-                savepoint?.commit();
-                savepoint = undefined;
-                break;
-              case "load":
-                if (loaded !== undefined) tested.release([loaded]);
-                loaded = range;
-                await tested.load([range]);
-                break;
-              case "crash": {
-                savepoint = undefined;
-                loaded = undefined;
-                const flushed = tested.flushedIndex;
-                tested = await here.crash(tested);
-                assert.ok(tested.appliedIndex >= flushed && tested.appliedIndex <= index);
-                if (tested.appliedIndex > flushed) durable = new Map(model);
-                else model = new Map(durable);
-                index = tested.appliedIndex;
-                break;
+          try {
+            let [model, durable] = [new Map<string, string>(), new Map<string, string>()];
+            let index = 0;
+            let savepoint: ReturnType<StateStore["savepoint"]> | undefined;
+            let saved = new Map<string, string>();
+            let loaded: KeyRange | undefined;
+            const range = prefixRange("a/");
+            const inRange = () => sortedRows(model).filter(([each]) => each >= "a/" && each < "a0");
+            const entry = () => {
+              savepoint?.commit();
+              savepoint = undefined;
+              tested.applied(++index, 1);
+            };
+            for (const each of steps) {
+              switch (each.kind) {
+                case "put":
+                  tested.put(each.key, bytes(each.value));
+                  model.set(each.key, each.value);
+                  break;
+                case "delete":
+                  tested.delete(each.key);
+                  model.delete(each.key);
+                  break;
+                case "applied":
+                  entry();
+                  break;
+                case "flush":
+                  entry();
+                  assert.equal((await tested.flush()).index, index);
+                  durable = new Map(model);
+                  break;
+                case "begin":
+                  savepoint?.commit();
+                  savepoint = tested.savepoint();
+                  saved = new Map(model);
+                  break;
+                case "rollback":
+                  if (savepoint !== undefined) model = new Map(saved);
+                  savepoint?.rollback();
+                  savepoint = undefined;
+                  break;
+                case "commit":
+                  savepoint?.commit();
+                  savepoint = undefined;
+                  break;
+                case "load":
+                  if (loaded !== undefined) tested.release([loaded]);
+                  loaded = range;
+                  await tested.load([range]);
+                  break;
+                case "crash": {
+                  savepoint = undefined;
+                  loaded = undefined;
+                  const flushed = tested.flushedIndex;
+                  tested = await here.crash(tested);
+                  assert.ok(tested.appliedIndex >= flushed && tested.appliedIndex <= index);
+                  if (tested.appliedIndex > flushed) durable = new Map(model);
+                  else model = new Map(durable);
+                  index = tested.appliedIndex;
+                  break;
+                }
               }
+              for (const [at, value] of model) {
+                assert.equal(Buffer.from(tested.get(at) ?? []).toString(), value);
+              }
+              if (loaded !== undefined) assert.deepEqual(texts(tested.scan(loaded)), inRange());
+              assert.deepEqual(texts(await tested.iterate(everything, 100)), sortedRows(model));
+              assert.deepEqual(texts(await tested.iterate(range, 2)), inRange().slice(0, 2));
             }
-            for (const [at, value] of model) {
-              assert.equal(Buffer.from(tested.get(at) ?? []).toString(), value);
-            }
-            if (loaded !== undefined) assert.deepEqual(texts(tested.scan(loaded)), inRange());
-            assert.deepEqual(texts(await tested.iterate(everything, 100)), sortedRows(model));
-            assert.deepEqual(texts(await tested.iterate(range, 2)), inRange().slice(0, 2));
+          } finally {
+            await tested.close();
+            await here.dispose();
           }
-          await tested.close();
-          await here.dispose();
         }),
         { numRuns: 60 },
       );

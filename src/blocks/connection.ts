@@ -120,6 +120,15 @@ export class BlockConnection {
     });
   }
 
+  /** Waits until the server has all subscriptions that were made before. @throws WeirError `Unavailable` as `ready` */
+  async subscribed(waitMs: number): Promise<void> {
+    await this.ready(waitMs);
+    await Promise.race([
+      this.#nats?.flush().catch(() => undefined),
+      sleep(waitMs, this.#closing.signal).catch(() => undefined),
+    ]);
+  }
+
   /** Sends a small message. @throws WeirError `Unavailable` */
   send(subject: string, body: Uint8Array, reply?: string): void {
     if (this.#nats === undefined) throw this.unreachable();

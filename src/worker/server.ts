@@ -45,6 +45,8 @@ export interface RunningWorker {
 
 /** Tasks at once, jobs apart: listings and side effects on stores. */
 const storeTaskSlots = 16;
+/** How long the start waits for NATS. */
+const natsWaitMs = 2000;
 const mountTargetsDeadlineMs = 10_000;
 
 /**
@@ -153,6 +155,8 @@ export async function startWorker(config: Config, logger: Logger): Promise<Runni
     id = worker;
     served = serveBlocks(connection, { clusterName, worker, service, logger });
     heartbeat.start();
+    // Who is told that the worker is there should reach it; without NATS it still serves local readers and tasks.
+    await connection.subscribed(natsWaitMs).catch(() => undefined);
     return worker;
   };
   const registered = begin();

@@ -137,6 +137,8 @@ export class SupervisedChild {
         cwd: this.#layout.home,
         env: { ...process.env, ...this.spec.environment },
         stdio: ["ignore", log, log],
+        // Ctrl-C goes to the whole group of the terminal; the supervisor alone decides in which order its processes end.
+        detached: true,
       });
       this.#process = child;
       child.once("error", (error) => this.#ended(child, error.message, startedMs));

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { sleep } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
 import type { Layout } from "./layout.ts";
-import { isDead, mountAt, unmount } from "./mounts.ts";
+import { abortConnection, isOurs, mountAt, unmount } from "./mounts.ts";
 import { readPidFiles, removePidFile } from "./pid-file.ts";
 import { isAlive, signalProcess } from "./process-identity.ts";
 import { stopS3 } from "./s3-server.ts";
@@ -19,21 +19,18 @@ const graceMs = 3000;
 export async function clearLeftovers(layout: Layout): Promise<string[]> {
   const done: string[] = [];
   const left = readPidFiles(layout.run).filter(({ name }) => name !== supervisorName);
-  // The mount first: while its daemon lives, it goes without waiting for anything.
-  if (mountAt(layout.mountPoint)?.type.startsWith("fuse")) {
-    // Asking a live daemon that hangs would hang this process too.
+  // The mount first: while its daemon lives it ends in order. Nothing here looks into it, which might wait for ever.
+  if (isOurs(mountAt(layout.mountPoint))) {
     const served = left.some(({ name, identity }) => name === "fuse" && isAlive(identity));
-    const dead = !served && isDead(layout.mountPoint);
-    if (dead || served) {
-      if (!(await unmount(layout.mountPoint))) {
-        throw new WeirError(
-          "Busy",
-          `Cannot take away the mount at "${layout.mountPoint}" that an earlier start left. ` +
-            `Cure: fusermount -u -z "${layout.mountPoint}"`,
-        );
-      }
-      done.push(`took away the ${dead ? "dead mount" : "mount"} at ${layout.mountPoint}`);
+    if (!served) abortConnection(layout.mountPoint);
+    if (!(await unmount(layout.mountPoint))) {
+      throw new WeirError(
+        "Busy",
+        `Cannot take away the mount at "${layout.mountPoint}" that an earlier start left. ` +
+          `Cure: fusermount -u -z "${layout.mountPoint}"`,
+      );
     }
+    done.push(`took away the ${served ? "mount" : "dead mount"} at ${layout.mountPoint}`);
   }
   const alive = left.filter(({ identity }) => signalProcess(identity, "SIGTERM"));
   for (const { name, identity } of alive) {

@@ -23,7 +23,7 @@ import {
   workerNames,
 } from "./local-config.ts";
 import { type Lock, takeLock } from "./lock.ts";
-import { mountAt, unmount } from "./mounts.ts";
+import { abortConnection, mountAt, unmount } from "./mounts.ts";
 import { autoPorts, type ClusterPorts, requireFree, usualPorts } from "./ports.ts";
 import { requireFuse, requireNatsServer, requireSpace } from "./preflight.ts";
 import { argumentsOf } from "./programs.ts";
@@ -217,7 +217,10 @@ function prepare(from: {
 
 /** A crashed daemon leaves a dead mount, on which nothing can be mounted. */
 async function prepareMountPoint(layout: Layout): Promise<void> {
-  if (mountAt(layout.mountPoint) !== undefined) await unmount(layout.mountPoint);
+  if (mountAt(layout.mountPoint) !== undefined) {
+    abortConnection(layout.mountPoint);
+    await unmount(layout.mountPoint);
+  }
   mkdirSync(layout.mountPoint, { recursive: true });
 }
 
@@ -251,6 +254,7 @@ async function takeDown(parts: Parts, options: { keepLogs: boolean }): Promise<v
   for (const child of [parts.nats, ...others]) child.suspend();
   if (mount !== undefined) {
     await mount.stop(fuseGraceMs);
+    if (mountAt(layout.mountPoint) !== undefined) abortConnection(layout.mountPoint);
     await unmount(layout.mountPoint);
   }
   await Promise.all(others.map((child) => child.stop(graceMs)));

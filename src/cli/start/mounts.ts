@@ -1,6 +1,8 @@
 /** Mount points of this machine: which are there, whether one is dead, and how to take one away. */
 import { spawnSync } from "node:child_process";
-import { readFileSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { sleep } from "../../lib/clock.ts";
 
 export interface MountPoint {
@@ -11,17 +13,21 @@ export interface MountPoint {
 
 /** Parses /proc/self/mounts, whose fields escape blanks as octal (fstab(5)). */
 export function parseMounts(text: string): MountPoint[] {
-  const unescape = (field: string) =>
-    field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
   return text
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => {
       const [source = "", path = "", type = ""] = line.split(" ");
-      // The file is read as latin1: names come back as the bytes they are.
-      const decoded = Buffer.from(unescape(path), "latin1").toString("utf8");
-      return { source: unescape(source), path: decoded, type };
+      return { source: decodeField(source), path: decodeField(path), type };
     });
+}
+
+/** A field of a table that was read as latin1: octal escapes as bytes, bytes as UTF-8. */
+function decodeField(field: string): string {
+  const bytes = field.replace(/\\([0-7]{3})/g, (_, octal: string) =>
+    String.fromCharCode(parseInt(octal, 8)),
+  );
+  return Buffer.from(bytes, "latin1").toString("utf8");
 }
 
 /** The mount at exactly this path, the topmost where there are several. */
@@ -31,13 +37,42 @@ export function mountAt(path: string): MountPoint | undefined {
     .at(-1);
 }
 
-/** Whether the daemon behind a mount is gone: "Transport endpoint is not connected". */
-export function isDead(path: string): boolean {
+/** Whether what is mounted there is a mount of ours, of this start or of one that was killed. */
+export function isOurs(mount: MountPoint | undefined): mount is MountPoint {
+  return mount?.source === "weir" && mount.type.startsWith("fuse");
+}
+
+/**
+ * Ends the connection of the kernel with a FUSE daemon that was killed: whoever waits for an answer gets an error. A
+ * process that inherited the daemon's descriptor keeps the connection open otherwise, and all wait for ever, beyond
+ * the reach of SIGKILL.
+ */
+export function abortConnection(path: string): void {
+  const fields = readFileSync("/proc/self/mountinfo", "latin1")
+    .split("\n")
+    .map((line) => line.split(" "))
+    .findLast((each) => decodeField(each[4] ?? "") === path);
+  const minor = fields?.[2]?.split(":")[1];
+  if (minor === undefined) return;
+  if (writeAbort("/sys/fs/fuse/connections", minor) || process.getuid?.() !== 0) return;
+  // Where no system manager has mounted the control file system, root does for a moment.
+  const control = mkdtempSync(join(tmpdir(), "weir-fusectl-"));
   try {
-    statSync(path);
+    const mounted = spawnSync("mount", ["-t", "fusectl", "none", control], { stdio: "ignore" });
+    if (mounted.status !== 0) return;
+    writeAbort(control, minor);
+    spawnSync("umount", [control], { stdio: "ignore" });
+  } finally {
+    rmdirSync(control);
+  }
+}
+
+function writeAbort(control: string, minor: string): boolean {
+  try {
+    writeFileSync(join(control, minor, "abort"), "1", { flag: "r+" });
+    return true;
+  } catch {
     return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOTCONN";
   }
 }
 

@@ -85,7 +85,7 @@ export function word<const W extends readonly string[]>(...words: W): Schema<W[n
     toWire: (value) => value,
     fromWire: (wire, at) =>
       typeof wire === "string" && known.has(wire)
-        ? (wire)
+        ? wire
         : fail(at, `one of ${words.join(", ")}`, wire),
   };
 }

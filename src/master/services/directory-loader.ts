@@ -1,15 +1,18 @@
 /**
  * Brings the names of a store's directory into the state, when somebody asks below it for the first time: a worker lists
- * it page by page, the leader proposes each page.
+ * it page by page, the leader proposes each page. Who asks for one directory of a tree mostly goes on to those below, so
+ * these are loaded ahead, breadth first, up to a budget.
  *
- * Invariant: one load per directory is under way at a time, however many wait for it; each waits with its own deadline.
+ * Invariants
+ * 1. One load per directory is under way at a time, however many wait for it; each waits with its own deadline.
+ * 2. One walk ahead is under way at a time; what it loads nobody waits for, and its failures nobody sees.
  */
 import { sleep } from "../../lib/clock.ts";
 import { type ErrorCode, errorCodes, WeirError } from "../../lib/errors.ts";
 import type { InodeId, MountId } from "../../lib/ids.ts";
-import type { Command, CommandResult } from "../../rpc/commands.ts";
+import type { Command, CommandResult, UfsEntry } from "../../rpc/commands.ts";
 import type { TaskResult } from "../../rpc/tasks.ts";
-import { inodeOf, mountOf, mountTargetOf, ufsPathOf, workersOf } from "../state/queries.ts";
+import { edgeOf, inodeOf, mountOf, mountTargetOf, ufsPathOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import type { Reign } from "./leadership.ts";
 import { abortable } from "./signals.ts";
@@ -22,6 +25,16 @@ const loadLimitMs = 120_000;
 const movePauseMs = 20;
 /** A page that the state refuses as stale is listed again so often. */
 const staleRepeats = 20;
+/** What one walk ahead may load: enough to hide the way to the store, little beside what a large tree costs. */
+const defaultAhead = { directories: 256, names: 4096 };
+/** Directories that a walk ahead loads at once: their pages share log entries. */
+const aheadWidth = 8;
+
+interface Loaded {
+  readonly names: number;
+  readonly directories: readonly InodeId[];
+}
+const nothingLoaded: Loaded = { names: 0, directories: [] };
 
 export class DirectoryLoader {
   readonly #reader: StateReader;
@@ -33,7 +46,9 @@ export class DirectoryLoader {
   ) => Promise<CommandResult[]>;
   readonly #isMoving: (mount: MountId, path: string) => boolean;
   readonly #reign: Reign;
-  readonly #underWay = new Map<InodeId, Promise<void>>();
+  readonly #ahead: { readonly directories: number; readonly names: number };
+  readonly #underWay = new Map<InodeId, Promise<Loaded>>();
+  #walking = false;
 
   constructor(options: {
     reader: StateReader;
@@ -43,6 +58,8 @@ export class DirectoryLoader {
     /** Whether the store still has to see a move or removal that would change what lies at the path. */
     isMoving: (mount: MountId, path: string) => boolean;
     reign: Reign;
+    /** What one walk ahead may load. */
+    ahead?: { readonly directories: number; readonly names: number };
   }) {
     this.#reader = options.reader;
     this.#appliedIndex = options.appliedIndex;
@@ -50,6 +67,7 @@ export class DirectoryLoader {
     this.#propose = options.propose;
     this.#isMoving = options.isMoving;
     this.#reign = options.reign;
+    this.#ahead = options.ahead ?? defaultAhead;
   }
 
   /**
@@ -57,53 +75,101 @@ export class DirectoryLoader {
    * @throws WeirError what the store answered; `Unavailable` when no worker is there to ask; the reason of `signal`
    */
   async load(directory: InodeId, signal: AbortSignal): Promise<void> {
-    let load = this.#underWay.get(directory);
-    if (load === undefined) {
-      const limit = AbortSignal.any([this.#reign.signal, AbortSignal.timeout(loadLimitMs)]);
-      load = this.#loadAll(directory, limit).finally(() => this.#underWay.delete(directory));
-      // Whoever waits sees the failure; when nobody does any more, it is no unhandled one.
-      load.catch(() => undefined);
-      this.#underWay.set(directory, load);
+    const { directories } = await abortable(
+      this.#once(directory, true),
+      signal,
+      "Cannot wait for a directory to be loaded",
+    );
+    if (directories.length > 0 && !this.#walking) {
+      this.#walking = true;
+      void this.#walkAhead([...directories]).finally(() => {
+        this.#walking = false;
+      });
     }
-    await abortable(load, signal, "Cannot wait for a directory to be loaded");
   }
 
-  async #loadAll(directory: InodeId, signal: AbortSignal): Promise<void> {
+  #once(directory: InodeId, urgent: boolean): Promise<Loaded> {
+    const underWay = this.#underWay.get(directory);
+    if (underWay !== undefined) return underWay;
+    const limit = AbortSignal.any([this.#reign.signal, AbortSignal.timeout(loadLimitMs)]);
+    const load = this.#loadAll(directory, urgent, limit).finally(() =>
+      this.#underWay.delete(directory),
+    );
+    // Whoever waits sees the failure; when nobody does any more, it is no unhandled one.
+    load.catch(() => undefined);
+    this.#underWay.set(directory, load);
+    return load;
+  }
+
+  /** Level by level, `aheadWidth` directories at a time. */
+  async #walkAhead(top: readonly InodeId[]): Promise<void> {
+    let { directories, names } = this.#ahead;
+    let level = [...top];
+    while (level.length > 0 && directories > 0 && names > 0 && !this.#reign.signal.aborted) {
+      const below: InodeId[] = [];
+      const lane = async () => {
+        for (let next = level.shift(); next !== undefined; next = level.shift()) {
+          if (directories === 0 || names <= 0 || this.#reign.signal.aborted) return;
+          directories--;
+          const loaded = await this.#once(next, false).catch(() => nothingLoaded);
+          names -= loaded.names;
+          below.push(...loaded.directories);
+        }
+      };
+      await Promise.all(Array.from({ length: aheadWidth }, lane));
+      level = below;
+    }
+  }
+
+  async #loadAll(directory: InodeId, urgent: boolean, signal: AbortSignal): Promise<Loaded> {
     let after: string | undefined;
     let repeats = 0;
+    let names = 0;
+    const directories: InodeId[] = [];
     for (;;) {
+      const loaded = { names, directories };
       const found = inodeOf(this.#reader, directory);
-      if (found === undefined || found.kind !== "directory" || found.loaded) return;
+      if (found === undefined || found.kind !== "directory" || found.loaded) return loaded;
       const mount = mountOf(this.#reader, found.mountId);
       const path = ufsPathOf(this.#reader, found);
-      if (mount === undefined || path === undefined) return;
+      if (mount === undefined || path === undefined) return loaded;
       this.#checkWorkers();
       while (this.#isMoving(mount.id, path)) await sleep(movePauseMs, signal);
       const listedAtIndex = this.#appliedIndex();
       const result = await this.#dispatcher.run(
         { kind: "listDirectory", mount: mountTargetOf(mount), path, after, limit: pageLength },
-        { urgent: true },
+        { urgent },
         signal,
       );
       if (result.kind !== "listed") throw failureOf(result, `Cannot list "${mount.uri}/${path}"`);
       const { entries, last } = result;
-      const [loaded] = await this.#propose(
+      const [page] = await this.#propose(
         [{ kind: "loadPage", directory, entries, listedAtIndex, last }],
         signal,
       );
-      if (loaded?.ok === true) {
+      if (page?.ok === true) {
         repeats = 0;
-        if (last || entries.length === 0) return;
+        names += entries.length;
+        directories.push(...this.#unloadedOf(directory, entries));
+        if (last || entries.length === 0) return { names, directories };
         after = entries[entries.length - 1]!.name;
-      } else if (loaded?.code === "Stale" && repeats++ < staleRepeats) {
+      } else if (page?.code === "Stale" && repeats++ < staleRepeats) {
         await sleep(Math.min(10 * 2 ** repeats, 1000), signal);
       } else {
         throw new WeirError(
-          loaded?.code ?? "Internal",
-          `Cannot load "${mount.uri}/${path}": ${loaded?.detail ?? "no answer"}`,
+          page?.code ?? "Internal",
+          `Cannot load "${mount.uri}/${path}": ${page?.detail ?? "no answer"}`,
         );
       }
     }
+  }
+
+  /** Directories of a page that can be loaded next. */
+  #unloadedOf(parent: InodeId, entries: readonly UfsEntry[]): InodeId[] {
+    return entries
+      .filter((entry) => entry.kind === "directory")
+      .slice(0, this.#ahead.directories)
+      .flatMap((entry) => edgeOf(this.#reader, parent, entry.name)?.child ?? []);
   }
 
   #checkWorkers(): void {

@@ -3,6 +3,7 @@ import { hasCode } from "../../../src/lib/errors.ts";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { DirectoryLoader } from "../../../src/master/services/directory-loader.ts";
 import type { Task, TaskResult } from "../../../src/rpc/tasks.ts";
+import { eventually } from "../../lib/eventually.ts";
 import { entryOf } from "../state/machine-fixture.ts";
 import { LeaderFixture, ObservedMachine } from "./leader-fixture.ts";
 
@@ -25,6 +26,7 @@ describe("DirectoryLoader", () => {
       propose,
       isMoving: () => isMoving,
       reign,
+      ahead: { directories: 20, names: 1000 },
     });
   });
 
@@ -51,6 +53,22 @@ describe("DirectoryLoader", () => {
     assert.deepEqual(asked, [undefined, "c"]);
     assert(fixture.machine.at("/").loaded);
     assert(names.every((name) => fixture.machine.exists(`/${name}`)));
+  });
+
+  it("loads what lies below ahead of the asker, within its budget", async () => {
+    let directories = 0;
+    fixture.worker("lister", (task) => {
+      assert(task.kind === "listDirectory");
+      directories++;
+      // Every directory holds three more: there is always something left to walk.
+      const entries = ["a", "b", "c"].map((name) => entryOf(name, { kind: "directory" }));
+      return { kind: "listed", taskId: task.taskId, entries, last: true };
+    });
+    await loader.load(rootInodeId, never);
+    await eventually("a walk below", () => fixture.machine.exists("/a/b/a"));
+    await eventually("the end of the budget", () => directories === 21);
+    await loader.load(fixture.machine.at("/a").id, never);
+    assert.equal(directories, 21, "what was loaded ahead was listed again");
   });
 
   it("lists a page again that the state refuses as stale", async () => {

@@ -15,6 +15,10 @@ interface TestEvent {
   readonly stack?: string | null;
 }
 
+type Print = (text: string) => void;
+
+const toStdout: Print = (text) => void process.stdout.write(text);
+
 const mocha = "node_modules/mocha/bin/mocha.js";
 const slowMs = 10_000;
 
@@ -23,7 +27,9 @@ export async function runMocha(options: {
   specs: readonly string[];
   without: readonly Need[];
   budgetMs: number;
+  print?: Print;
 }): Promise<Tally> {
+  const print = options.print ?? toStdout;
   const base = [mocha, "--no-config", "--import=tsx", "--timeout=20000", "--forbid-only"];
   const reporter = ["--reporter=json-stream", ...options.specs];
   const left =
@@ -43,7 +49,7 @@ export async function runMocha(options: {
   const read = readLines(child, (line) => {
     const event = parseEvent(line);
     if (event === undefined) {
-      process.stdout.write(`${line}\n`);
+      print(`${line}\n`);
       return;
     }
     const [kind, detail] = event;
@@ -51,14 +57,12 @@ export async function runMocha(options: {
       tally.passed++;
       last = detail.fullTitle;
       if ((detail.duration ?? 0) > slowMs) {
-        process.stdout.write(`  slow: ${detail.fullTitle} (${String(detail.duration)} ms)\n`);
+        print(`  slow: ${detail.fullTitle} (${String(detail.duration)} ms)\n`);
       }
     } else if (kind === "fail") {
       tally.failed++;
       last = detail.fullTitle;
-      process.stdout.write(
-        `  ✗ ${detail.fullTitle}\n${indent(detail.stack ?? detail.err ?? "")}\n`,
-      );
+      print(`  ✗ ${detail.fullTitle}\n${indent(detail.stack ?? detail.err ?? "")}\n`);
     } else if (kind === "end") {
       ended = true;
       tally.skipped += (detail as unknown as { pending: number }).pending;
@@ -68,10 +72,10 @@ export async function runMocha(options: {
   await read;
   if (end === "budget") {
     tally.failed++;
-    process.stdout.write(`  ✗ the phase took longer than its budget; last was: ${last}\n`);
+    print(`  ✗ the phase took longer than its budget; last was: ${last}\n`);
   } else if (!ended || (end !== 0 && tally.failed === 0)) {
     tally.failed++;
-    process.stdout.write(`  ✗ the run ended early (${String(end)}); last was: ${last}\n`);
+    print(`  ✗ the run ended early (${String(end)}); last was: ${last}\n`);
   }
   return tally;
 }
@@ -81,7 +85,9 @@ export async function runCommand(options: {
   name: string;
   command: readonly string[];
   budgetMs: number;
+  print?: Print;
 }): Promise<Tally> {
+  const print = options.print ?? toStdout;
   const [program, ...args] = options.command;
   const child = spawn(program!, args, {
     stdio: ["ignore", "inherit", "inherit"],
@@ -90,7 +96,7 @@ export async function runCommand(options: {
   const end = await waitWithin(child, options.budgetMs);
   if (end === 0) return { ...emptyTally, passed: 1 };
   const why = end === "budget" ? "took longer than its budget" : `ended with ${String(end)}`;
-  process.stdout.write(`  ✗ ${options.name} ${why}\n`);
+  print(`  ✗ ${options.name} ${why}\n`);
   return { ...emptyTally, failed: 1 };
 }
 

@@ -92,7 +92,7 @@ describe("a line of the tour", () => {
     const record = { ...step, passed: true, figures: ["4,367 files", "no difference"] };
     assert.equal(
       stepText(record, plain),
-      " 2 ✓ A real tree, read back           8.42 s  4,367 files · no difference\n",
+      " 2 ✓ A real tree, read back         8.42 s  4,367 files · no difference\n",
     );
   });
 

@@ -13,7 +13,7 @@ export interface StepRecord {
     | undefined;
 }
 
-const titleWidth = 30;
+const titleWidth = 28;
 
 /** ` 2 ✓ A real tree, read back        8.42 s  4,367 files · no difference`, and a tail when it failed. */
 export function stepText(record: StepRecord, output: Output): string {
@@ -69,7 +69,8 @@ export function summaryText(
     durationMs: records.reduce((sum, each) => sum + each.durationMs, 0),
     figures: [
       verdict,
-      `logs ${context.logs}`,
+      // After a good tour that leaves at once, the logs are gone with the state.
+      ...(context.once && failed.length === 0 ? [] : [`logs ${context.logs}`]),
       ...context.leftOut.map((what) => `left out: ${what}`),
     ],
   };

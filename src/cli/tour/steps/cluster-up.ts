@@ -23,7 +23,7 @@ export const clusterUp: Step = {
       throw new StepFailure(`a mount at ${mount}`, "none", cluster.mount?.log);
     }
     return [
-      `first process to serving in ${durationText(cluster.upAfterMs)}`,
+      `serving ${durationText(cluster.upAfterMs)} after the first process`,
       `leader ${status.leader}, ${String(following)} followers, ${String(live)} workers`,
       mount === undefined ? "no mount (--no-fuse)" : "mounted at mnt",
     ];

@@ -62,9 +62,9 @@ export const leaderKill: Step = {
       acknowledged.filter(({ acknowledgedMs }) => acknowledgedMs < killedMs).length /
       (beforeKillMs / 1000);
     return [
-      `${before} killed at ${rate.toFixed(0)} creates/s: next acknowledged create after ${durationText(next.acknowledgedMs - killedMs)}`,
+      `${before} killed at ${rate.toFixed(0)} creates/s: next one acknowledged after ${durationText(next.acknowledgedMs - killedMs)}`,
       `${countText(acknowledged.length)} acknowledged, each there once`,
-      `${after} leads, no client restarted`,
+      `${after} leads`,
     ];
   },
 };

@@ -69,9 +69,9 @@ export const lostOutput: Step = {
       }
       const jobMs = after.attempts.at(-1)?.durationMs;
       return [
-        `sort of ${bytesText(inputBytes)} of text recorded and run`,
-        `${holder.name}, with the only copy, killed and wiped: right bytes by ${tour.mount === undefined ? "weir fs cat" : "cat"} after ${durationText(recoveredMs)}`,
-        `job run again${jobMs === undefined ? "" : ` in ${durationText(jobMs)}`}`,
+        `${holder.name}, with the only copy of a sort of ${bytesText(inputBytes)}, killed and wiped`,
+        `right bytes by ${tour.mount === undefined ? "weir fs checksum" : "cat"} after ${durationText(recoveredMs)}`,
+        `job run again${jobMs === undefined ? "" : ` (${durationText(jobMs)})`}`,
       ];
     } finally {
       await holder.start();

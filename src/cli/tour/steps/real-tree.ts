@@ -40,8 +40,8 @@ export const realTree: Step = {
     expectEqual(`sha256 of ${inside}, warm`, hashOf(warm), expected);
     const { size: largeSize } = await stat(large);
     return [
-      `${countText(size.files)} files, ${countText(size.links)} links, ${bytesText(size.bytes)} of ${data}: no difference, in ${durationText(compared.durationMs)}`,
-      `${basename(large)}, ${bytesText(largeSize)}, sha256 equal: cold ${durationText(cold.durationMs)} (${rateText(largeSize, cold.durationMs)}), warm ${durationText(warm.durationMs)} (${rateText(largeSize, warm.durationMs)})`,
+      `${countText(size.files)} files, ${countText(size.links)} links, ${bytesText(size.bytes)}: no difference (${durationText(compared.durationMs)})`,
+      `${basename(large)}, ${bytesText(largeSize)}: sha256 equal, cold ${rateText(largeSize, cold.durationMs)}, warm ${rateText(largeSize, warm.durationMs)}`,
     ];
   },
 };

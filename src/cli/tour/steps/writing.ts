@@ -4,7 +4,7 @@
  */
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { bytesText, countText, durationText, rateText } from "../../output.ts";
+import { countText, durationText, rateText } from "../../output.ts";
 import { chooseSample, measureTree } from "../data.ts";
 import { expectEqual, type Step, StepFailure, type TourContext } from "../step.ts";
 
@@ -32,9 +32,8 @@ export const writing: Step = {
     await runner.run("diff", ["-r", "--no-dereference", sample, below]);
     const writtenBytes = mount === undefined ? size.bytes : 2 * size.bytes;
     return [
-      `${countText(size.files)} files, ${bytesText(size.bytes)}, by ${mount === undefined ? "weir fs put" : "cp -a and again by tar"} in ${durationText(writtenMs)} (${rateText(writtenBytes, writtenMs)})`,
-      "listed, renamed, read back: equal",
-      `persisted in ${durationText(persisted.durationMs)}, equal in the under storage`,
+      `${countText(size.files)} files by ${mount === undefined ? "weir fs put" : "cp -a and by tar"} (${rateText(writtenBytes, writtenMs)}), renamed, read back: equal`,
+      `persisted in ${durationText(persisted.durationMs)}: equal in the under storage`,
     ];
   },
 };

@@ -180,7 +180,8 @@ function prepare(from: {
         name,
         program: process.execPath,
         args: [...argumentsOf(part), "--config", layout.config, ...more],
-        environment,
+        // The SDK tells each process that a later version of it will want a later Node.
+        environment: { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true", ...environment },
         ready: /^READY (\{.*\})$/m,
         ...(beforeStart === undefined ? {} : { beforeStart }),
       },

@@ -2,7 +2,7 @@
  * What a start that was killed left behind: processes that still match their pid files, a mount whose daemon is gone,
  * directories on tmpfs. Called with the lock held, so nothing here belongs to a live supervisor.
  */
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { sleep } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
@@ -10,6 +10,7 @@ import type { Layout } from "./layout.ts";
 import { abortConnection, isOurs, mountAt, unmount } from "./mounts.ts";
 import { readPidFiles, removePidFile } from "./pid-file.ts";
 import { isAlive, signalProcess } from "./process-identity.ts";
+import { removeTree } from "./remove-tree.ts";
 import { stopS3 } from "./s3-server.ts";
 
 const supervisorName = "supervisor";
@@ -53,10 +54,9 @@ export async function clearLeftovers(layout: Layout): Promise<string[]> {
 /** Removes the state below `.weir` but for the lock and the names in `except`, and the memory tiers. */
 export function wipeState(layout: Layout, except: readonly string[] = []): void {
   for (const name of safeList(layout.state)) {
-    if (name !== "run" && !except.includes(name))
-      rmSync(join(layout.state, name), { recursive: true, force: true });
+    if (name !== "run" && !except.includes(name)) removeTree(join(layout.state, name));
   }
-  rmSync(layout.memory, { recursive: true, force: true });
+  removeTree(layout.memory);
 }
 
 function safeList(directory: string): string[] {

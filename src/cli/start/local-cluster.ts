@@ -6,7 +6,7 @@
  * 1. While this object lives, its process holds the lock of the state directory.
  * 2. After `stop` there is no process, no mount and, unless `keep`, no file of it.
  */
-import { existsSync, mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { sleep } from "../../lib/clock.ts";
 import type { Config } from "../../lib/config.ts";
 import { WeirError } from "../../lib/errors.ts";
@@ -261,7 +261,6 @@ async function takeDown(parts: Parts, options: { keepLogs: boolean }): Promise<v
   await Promise.all(others.map((child) => child.stop(graceMs)));
   await Promise.all([parts.nats.stop(1000), stopS3(layout)]);
   if (!parts.keep) {
-    rmSync(layout.memory, { recursive: true, force: true });
     wipeState(layout, options.keepLogs ? ["logs"] : []);
   }
   parts.lock.release();

@@ -3,10 +3,11 @@
  * wiped; reading the file brings the right bytes, because the job was run again.
  */
 import { createWriteStream } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { SupervisedChild } from "../../start/child.ts";
+import { removeTree } from "../../start/remove-tree.ts";
 import { workerTiers } from "../../start/local-config.ts";
 import { bytesText, durationText } from "../../output.ts";
 import { filesBelow } from "../data.ts";
@@ -57,7 +58,7 @@ export const lostOutput: Step = {
     const lostMs = performance.now();
     holder.suspend();
     await holder.kill();
-    await wipeTiers(tour, holder.name);
+    wipeTiers(tour, holder.name);
     try {
       const got = hashOf((await readOutput(tour)).stdout);
       const recoveredMs = performance.now() - lostMs;
@@ -118,10 +119,10 @@ function childAt({ cluster }: TourContext, { address, worker }: Location): Super
   );
 }
 
-async function wipeTiers({ cluster }: TourContext, worker: string): Promise<void> {
+function wipeTiers({ cluster }: TourContext, worker: string): void {
   const space = { memoryBytes: Number.MAX_SAFE_INTEGER, diskBytes: Number.MAX_SAFE_INTEGER };
   for (const tier of workerTiers(cluster.layout, worker, space)) {
-    for (const directory of tier.directories) await rm(directory, { recursive: true, force: true });
+    for (const directory of tier.directories) removeTree(directory);
   }
 }
 

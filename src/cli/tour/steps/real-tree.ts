@@ -2,10 +2,11 @@
  * Step 2: a real directory tree as under storage, compared with its source by `diff -r`; and a file over 100 MB by
  * `sha256sum`, cold (nothing cached) and again warm.
  */
-import { copyFile, link, mkdir, rm, stat } from "node:fs/promises";
+import { copyFile, link, mkdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { bytesText, countText, durationText, rateText } from "../../output.ts";
 import { fileUri } from "../../start/layout.ts";
+import { removeTree } from "../../start/remove-tree.ts";
 import { measureTree } from "../data.ts";
 import type { Ran } from "../run.ts";
 import { expectEqual, type Step, type TourContext } from "../step.ts";
@@ -23,7 +24,7 @@ export const realTree: Step = {
       const copy = join(scratch, "tree");
       const fetched = await runner.weir(["fs", "get", "--recursive", "/tree", copy]);
       await runner.run("diff", ["-r", "--no-dereference", data, copy]);
-      await rm(copy, { recursive: true });
+      removeTree(copy);
       compared = fetched;
     } else {
       compared = await runner.run("diff", ["-r", "--no-dereference", data, join(mount, "tree")]);

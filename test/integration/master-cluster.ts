@@ -143,7 +143,8 @@ export class ListingWorker {
   readonly #connection: MasterConnection;
   readonly #stopping = new AbortController();
   #loops: Promise<void>[] = [];
-  listed = 0;
+  /** Paths that it listed, one for each page. */
+  readonly listed: string[] = [];
 
   private constructor(connection: MasterConnection) {
     this.#connection = connection;
@@ -203,8 +204,8 @@ export class ListingWorker {
       message: "it only lists",
     };
     if (task.kind === "listDirectory") {
-      this.listed++;
       const { after, limit, path, mount } = task;
+      this.listed.push(path);
       const store = await openUfs(mount);
       try {
         result = { kind: "listed", taskId, ...(await store.list(path, { after, limit })) };

@@ -76,7 +76,7 @@ export class DirectoryLoader {
    */
   async load(directory: InodeId, signal: AbortSignal): Promise<void> {
     const { directories } = await abortable(
-      this.#once(directory, true),
+      this.#once(directory),
       signal,
       "Cannot wait for a directory to be loaded",
     );
@@ -88,13 +88,11 @@ export class DirectoryLoader {
     }
   }
 
-  #once(directory: InodeId, urgent: boolean): Promise<Loaded> {
+  #once(directory: InodeId): Promise<Loaded> {
     const underWay = this.#underWay.get(directory);
     if (underWay !== undefined) return underWay;
     const limit = AbortSignal.any([this.#reign.signal, AbortSignal.timeout(loadLimitMs)]);
-    const load = this.#loadAll(directory, urgent, limit).finally(() =>
-      this.#underWay.delete(directory),
-    );
+    const load = this.#loadAll(directory, limit).finally(() => this.#underWay.delete(directory));
     // Whoever waits sees the failure; when nobody does any more, it is no unhandled one.
     load.catch(() => undefined);
     this.#underWay.set(directory, load);
@@ -111,7 +109,7 @@ export class DirectoryLoader {
         for (let next = level.shift(); next !== undefined; next = level.shift()) {
           if (directories === 0 || names <= 0 || this.#reign.signal.aborted) return;
           directories--;
-          const loaded = await this.#once(next, false).catch(() => nothingLoaded);
+          const loaded = await this.#once(next).catch(() => nothingLoaded);
           names -= loaded.names;
           below.push(...loaded.directories);
         }
@@ -121,7 +119,7 @@ export class DirectoryLoader {
     }
   }
 
-  async #loadAll(directory: InodeId, urgent: boolean, signal: AbortSignal): Promise<Loaded> {
+  async #loadAll(directory: InodeId, signal: AbortSignal): Promise<Loaded> {
     let after: string | undefined;
     let repeats = 0;
     let names = 0;
@@ -138,7 +136,8 @@ export class DirectoryLoader {
       const listedAtIndex = this.#appliedIndex();
       const result = await this.#dispatcher.run(
         { kind: "listDirectory", mount: mountTargetOf(mount), path, after, limit: pageLength },
-        { urgent },
+        // Also ahead of the asker: who comes to wait for this load must not wait for a free slot as well.
+        { urgent: true },
         signal,
       );
       if (result.kind !== "listed") throw failureOf(result, `Cannot list "${mount.uri}/${path}"`);

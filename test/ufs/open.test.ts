@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -49,6 +50,18 @@ describe("the address of a store", () => {
     await refused(`file://${directory}/file`, "NotDirectory", /no directory/);
     await validateUri(`file://${directory}`, {});
     await rm(directory, { recursive: true });
+  });
+
+  it("opens a bucket without a word on standard error, and leaves the environment as it was", () => {
+    const script = `
+      import { openUfs } from ${JSON.stringify(new URL("../../src/ufs/open.ts", import.meta.url))};
+      const before = JSON.stringify(process.env);
+      const store = await openUfs({ uri: "s3://bucket", readOnly: true, options: {} });
+      await store.close();
+      if (JSON.stringify(process.env) !== before) process.exitCode = 1;`;
+    const args = ["--import=tsx", "--input-type=module", "--eval", script];
+    const ended = spawnSync(process.execPath, args, { encoding: "utf8" });
+    assert.deepEqual([ended.status, ended.stderr], [0, ""]);
   });
 
   it("is refused as Unavailable when nobody listens at the endpoint", async () => {

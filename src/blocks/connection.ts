@@ -129,13 +129,24 @@ export class BlockConnection {
     ]);
   }
 
-  /** Sends a small message. @throws WeirError `Unavailable` */
+  /**
+   * Sends a small message.
+   * @throws WeirError `Unavailable`; `InvalidArgument` without a subject, as of a message that wants no answer
+   */
   send(subject: string, body: Uint8Array, reply?: string): void {
-    if (this.#nats === undefined) throw this.unreachable();
+    if (subject === "" || reply === "") {
+      throw new WeirError("InvalidArgument", "Cannot send over NATS: the subject is empty");
+    }
+    const nats = this.#nats;
+    if (nats === undefined) throw this.unreachable();
     try {
-      this.#nats.publish(subject, body, reply === undefined ? {} : { reply });
+      nats.publish(subject, body, reply === undefined ? {} : { reply });
     } catch (cause) {
-      throw this.unreachable(cause);
+      // What the client refuses while it is connected is wrong with the message, and no outage.
+      if (nats.isClosed() || nats.isDraining()) throw this.unreachable(cause);
+      throw new WeirError("Internal", `Cannot send over NATS to "${subject}": ${String(cause)}`, {
+        cause,
+      });
     }
   }
 

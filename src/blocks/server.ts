@@ -43,7 +43,8 @@ export function serveBlocks(
   };
 
   const onMessage = (received: Msg): void => {
-    const { reply } = received;
+    // A message that wants no answer (a cancel that comes late) has an empty reply subject.
+    const reply = received.reply === "" ? undefined : received.reply;
     const action = received.subject.slice(root.length + 1);
     const message = decodeMessage(received.data);
     const { header } = message;

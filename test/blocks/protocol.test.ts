@@ -5,7 +5,7 @@ import { crc32 } from "node:zlib";
 import { connect } from "nats";
 import { createBlockClient } from "../../src/blocks/client.ts";
 import { type BlockConnection, connectBlocks } from "../../src/blocks/connection.ts";
-import { encodeMessage } from "../../src/blocks/messages.ts";
+import { encodeMessage, workerSubject } from "../../src/blocks/messages.ts";
 import { serveBlocks } from "../../src/blocks/server.ts";
 import type { BlockClient, BlockRead, ContainerId } from "../../src/blocks/types.ts";
 import { sleep } from "../../src/lib/clock.ts";
@@ -303,6 +303,27 @@ describe("block streams over NATS", () => {
     await writing;
     await writer.close({ keep: true });
     assert.equal(service.containers.get("5.77")!.bytes.length, 40 * chunk.length);
+  });
+
+  it("does not call a message without a subject an outage, and answers none that wants no answer", async () => {
+    const warned: unknown[] = [];
+    const logger = { ...silentLogger, warn: (...of: unknown[]) => warned.push(of) };
+    const own = await connection(`worker-${w1}`);
+    const service = new MemoryBlockService();
+    opened.push(serveBlocks(own, { clusterName, worker: w1, service, logger, deadlineMs }));
+    await own.subscribed(5000);
+    const cancel = encodeMessage({ kind: "cancel" });
+    clientConnection.send(`${workerSubject(clusterName, w1)}.flow.gone.1`, cancel);
+    await assert.rejects(collect(client.read(w1, readOf(10), { signal: never })));
+    assert.deepEqual(warned, []);
+    for (const reply of [undefined, ""]) {
+      const send = () => clientConnection.send(reply ?? "", cancel, reply);
+      assert.throws(send, (error) => hasCode(error, "InvalidArgument"));
+    }
+    assert.throws(
+      () => clientConnection.send("a b", cancel),
+      (error) => !hasCode(error, "Unavailable"),
+    );
   });
 
   it("fails with Unavailable while NATS is down, and recovers by itself", async () => {

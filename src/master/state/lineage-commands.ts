@@ -23,9 +23,9 @@ import {
 } from "./context.ts";
 import { flawOf, reachOf } from "./extents.ts";
 import { lineageKey } from "./keys.ts";
-import { addLink, needFree } from "./links.ts";
+import { addLink, dropFileLink, needFree } from "./links.ts";
 import { type Lineage, lineage as lineageSchema, writeRecord } from "./model.ts";
-import { inodeOf, isReachable, lineageOf, workerOf } from "./queries.ts";
+import { inodeOf, isReachable, lineageOf, linksOf, workerOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -227,14 +227,27 @@ export function resetLineage(context: Context, command: Of<"resetLineage">): Com
   return { ok: true };
 }
 
-/** The outputs stay as plain files, without a way to make them again. */
+/**
+ * Outputs that were made stay as plain files, without a way to make them again. Those that never were go with the
+ * lineage: as plain files they would read as empty ones, which nobody wrote.
+ */
 export function deleteLineage(context: Context, command: Of<"deleteLineage">): CommandResult {
   const of = needLineage(context, command.lineage);
   for (const { inode } of of.outputs) {
-    if (inodeOf(context.state, inode)?.lineageId !== command.lineage) continue;
+    const file = inodeOf(context.state, inode);
+    if (file?.lineageId !== command.lineage) continue;
+    if (!of.committed) dropNames(context, inode);
+    if (inodeOf(context.state, inode) === undefined) continue;
     patchInode(context, inode, { lineageId: undefined });
   }
   context.state.delete(lineageKey(command.lineage));
   context.notes.events.push({ kind: "lineageChanged", lineage: command.lineage });
   return { ok: true };
+}
+
+/** Takes all names from a file, the first one last: until then the store's object keeps it. */
+function dropNames(context: Context, inode: InodeId): void {
+  for (const name of linksOf(context.state, inode).toReversed()) {
+    dropFileLink(context, inodeOf(context.state, inode)!, name);
+  }
 }

@@ -11,6 +11,8 @@ import { extentsOf, isLost, lineagesPage } from "../../../src/master/services/li
 import {
   containerOf,
   containerUse,
+  edgeOf,
+  inodeOf,
   isUnmade,
   lineageInfoOf,
   lineageOf,
@@ -285,15 +287,34 @@ describe("the link between an output and its lineage", () => {
     assert.equal(machine.at("/x").lineageId, undefined);
   });
 
-  it("goes with the lineage, and the file stays", () => {
+  it("goes with the lineage, and an output that was made stays", () => {
     const { machine, workers } = prepared();
     const lineage = record(machine, ["/in"], ["x"]);
     const epoch = start(machine, lineage, workers[0]);
+    machine.done(attemptCommit(machine, { lineage, epoch, worker: workers[0] }));
+    machine.done({ kind: "deleteLineage", lineage });
+    const { lineageId, size } = machine.at("/x");
+    assert.deepEqual([lineageId, size], [undefined, 120]);
+    machine.refused("NotFound", { kind: "deleteLineage", lineage });
+  });
+
+  it("takes outputs that were never made along, under all their names, but not what replaced them", () => {
+    const { machine, workers, session } = prepared();
+    const lineage = record(machine, ["/in"], ["x", "y", "z"]);
+    const { id: inode } = machine.at("/x");
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "x2" });
+    overwrite(machine, "/y", session, workers);
+    machine.done({ kind: "persist", inode: machine.at("/z").id });
+    const epoch = start(machine, lineage, workers[0]);
     const late = attemptCommit(machine, { lineage, epoch, worker: workers[0] });
     machine.done({ kind: "deleteLineage", lineage });
-    assert.equal(machine.at("/x").lineageId, undefined);
+    for (const name of ["x", "x2", "z"]) {
+      assert.equal(edgeOf(machine.state, rootInodeId, name), undefined, name);
+    }
+    assert.equal(inodeOf(machine.state, inode)?.nlink ?? 0, 0);
+    assert.equal(machine.at("/y").lineageId, undefined);
     machine.refused("NotFound", late);
-    machine.refused("NotFound", { kind: "deleteLineage", lineage });
+    machine.settle();
   });
 
   it("survives a persist, after which the output needs no keeper", () => {

@@ -11,6 +11,8 @@ import {
   localConfig,
   localConfigText,
   masterEnvironment,
+  sizesFor,
+  sizesOf,
   workerEnvironment,
   workerTiers,
 } from "../../src/cli/start/local-config.ts";
@@ -30,13 +32,15 @@ import { eventually } from "../lib/eventually.ts";
 import { withTempDir } from "../lib/temp-dir.ts";
 
 const gibibyte = 1024 ** 3;
+const mebibyte = 1024 ** 2;
 const space = { memoryBytes: 8 * gibibyte, diskBytes: 80 * gibibyte };
+const sizes = sizesFor(space);
 
 describe("the configuration of a local cluster", () => {
   const layout = layoutOf("/home/somebody/data 100%");
 
   it("is accepted by the schema, with three masters on their ports", () => {
-    const config = localConfig(layout, localConfigText(layout, usualPorts, space));
+    const config = localConfig(layout, localConfigText(layout, usualPorts, sizes));
     assert.deepEqual(
       config.masters.map(({ name, host, rpcPort, raftPort }) => [name, host, rpcPort, raftPort]),
       [
@@ -50,10 +54,10 @@ describe("the configuration of a local cluster", () => {
   });
 
   it("gives each process its own directories", () => {
-    const text = localConfigText(layout, usualPorts, space);
+    const text = localConfigText(layout, usualPorts, sizes);
     const file = { path: "weir.yaml", text };
     const directories = ["worker-1", "worker-2"].flatMap((name) => {
-      const environment = workerEnvironment(layout, name, space);
+      const environment = workerEnvironment(layout, name, sizes);
       const { worker } = loadConfig({ file, environment });
       return [worker.scratchDir, ...worker.tiers.flatMap((tier) => tier.directories)];
     });
@@ -64,16 +68,35 @@ describe("the configuration of a local cluster", () => {
   });
 
   it("takes at most half of what the memory file system has free, and none where there is little", () => {
-    const small = workerTiers(layout, "worker-1", { ...space, memoryBytes: 200 * 1024 ** 2 });
-    assert.deepEqual(small.map(({ medium, quotaBytes }) => [medium, quotaBytes]).at(0), [
-      "MEM",
-      50 * 1024 ** 2,
-    ]);
-    const none = workerTiers(layout, "worker-1", { ...space, memoryBytes: 0 });
+    const small = sizesFor({ ...space, memoryBytes: 200 * mebibyte });
+    assert.deepEqual(workerTiers(layout, "worker-1", small)[0], {
+      medium: "MEM",
+      directories: [join(layout.memory, "worker-1")],
+      quotaBytes: 50 * mebibyte,
+    });
+    const none = workerTiers(layout, "worker-1", sizesFor({ ...space, memoryBytes: 0 }));
     assert.deepEqual(
       none.map(({ medium }) => medium),
       ["SSD"],
     );
+  });
+
+  it("has a block size that is a power of two, whatever is free", () => {
+    for (const memoryBytes of [0, 1, 64 * mebibyte, 200 * mebibyte, 3e9, 8 * gibibyte]) {
+      const { blockSizeBytes } = sizesFor({ ...space, memoryBytes });
+      assert.ok(Number.isInteger(Math.log2(blockSizeBytes)), String(blockSizeBytes));
+      assert.ok(blockSizeBytes >= mebibyte && blockSizeBytes <= 64 * mebibyte);
+    }
+  });
+
+  it("keeps the block size and the tiers of the first start, and renews the ports", () => {
+    for (const memoryBytes of [0, 200 * mebibyte, 8 * gibibyte]) {
+      const first = sizesFor({ ...space, memoryBytes });
+      const text = localConfigText(layout, usualPorts, first);
+      assert.deepEqual(sizesOf(layout, text), first);
+      const again = localConfigText(layout, { ...usualPorts, nats: 4333 }, sizesOf(layout, text));
+      assert.equal(again, text.replace(String(usualPorts.nats), "4333"));
+    }
   });
 });
 

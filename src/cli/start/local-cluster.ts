@@ -6,7 +6,7 @@
  * 1. While this object lives, its process holds the lock of the state directory.
  * 2. After `stop` there is no process, no mount and, unless `keep`, no file of it.
  */
-import { existsSync, mkdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
 import { sleep } from "../../lib/clock.ts";
 import type { Config } from "../../lib/config.ts";
 import { WeirError } from "../../lib/errors.ts";
@@ -18,7 +18,9 @@ import {
   localConfig,
   localConfigText,
   masterEnvironment,
-  type Space,
+  type Sizes,
+  sizesFor,
+  sizesOf,
   workerEnvironment,
   workerNames,
 } from "./local-config.ts";
@@ -87,7 +89,10 @@ export class LocalCluster {
       await requireFree(ports);
       if (!options.keep) wipeState(layout);
       const space = requireSpace(layout);
-      parts = prepare({ layout, lock, nats, ports, space, options });
+      const sizes = existsSync(layout.config)
+        ? sizesOf(layout, readFileSync(layout.config, "utf8"))
+        : sizesFor(space);
+      parts = prepare({ layout, lock, nats, ports, sizes, options });
       const startedMs = performance.now();
       const all = [
         parts.nats,
@@ -160,13 +165,15 @@ function prepare(from: {
   lock: Lock;
   nats: string;
   ports: ClusterPorts;
-  space: Space;
+  sizes: Sizes;
   options: LocalClusterOptions;
 }): Parts {
-  const { layout, lock, ports, space, options } = from;
+  const { layout, lock, ports, sizes, options } = from;
   for (const directory of [layout.logs, layout.root]) mkdirSync(directory, { recursive: true });
-  const text = localConfigText(layout, ports, space);
-  writeFileSync(layout.config, text, { mode: 0o600 });
+  const text = localConfigText(layout, ports, sizes);
+  // Whole or not at all: the next start with --keep reads it.
+  writeFileSync(`${layout.config}.new`, text, { mode: 0o600 });
+  renameSync(`${layout.config}.new`, layout.config);
   const config = localConfig(layout, text);
   const child = (
     part: "master" | "worker" | "fuse",
@@ -208,7 +215,7 @@ function prepare(from: {
       child("master", name, ["--name", name], masterEnvironment(layout, name)),
     ),
     workers: workerNames.map((name) =>
-      child("worker", name, [], workerEnvironment(layout, name, space)),
+      child("worker", name, [], workerEnvironment(layout, name, sizes)),
     ),
     mount: options.fuse
       ? child("fuse", "fuse", ["--mount", layout.mountPoint], {}, () => prepareMountPoint(layout))

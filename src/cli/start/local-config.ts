@@ -16,19 +16,52 @@ export interface Space {
   readonly diskBytes: number;
 }
 
+/**
+ * What the tiers and blocks of a local cluster measure, in bytes. The first start chooses; the block size is fixed from
+ * then on by the masters' log, so a later start of the same state takes these from weir.yaml.
+ */
+export interface Sizes {
+  /** A power of two. */
+  readonly blockSizeBytes: number;
+  /** Of one worker's memory tier; 0: it has none. */
+  readonly memoryQuotaBytes: number;
+  /** Of one worker's disk tier. */
+  readonly diskQuotaBytes: number;
+}
+
 export const workerNames = ["worker-1", "worker-2"] as const;
 
 const mebibyte = 1024 ** 2;
 const gibibyte = 1024 ** 3;
+const largestBlockBytes = 64 * mebibyte;
 /** A smaller memory tier is not worth its directory. */
 const leastMemoryTierBytes = 16 * mebibyte;
 
-/** The text of weir.yaml. */
-export function localConfigText(layout: Layout, ports: ClusterPorts, space: Space): string {
-  const blockSizeBytes = Math.min(
-    64 * mebibyte,
-    Math.max(mebibyte, Math.floor(memoryQuotaBytes(space) / 8)),
-  );
+/** Sizes for a first start: half of the memory that is free, shared by the workers; a quarter of the disk each. */
+export function sizesFor(space: Space): Sizes {
+  const wanted = Math.min(gibibyte, Math.floor(space.memoryBytes / 2 / workerNames.length));
+  const memoryQuotaBytes = wanted < leastMemoryTierBytes ? 0 : wanted;
+  const eighth = memoryQuotaBytes === 0 ? largestBlockBytes : memoryQuotaBytes / 8;
+  return {
+    blockSizeBytes: 2 ** Math.floor(Math.log2(Math.min(largestBlockBytes, eighth))),
+    memoryQuotaBytes,
+    diskQuotaBytes: Math.max(
+      64 * mebibyte,
+      Math.min(10 * gibibyte, Math.floor(space.diskBytes / 4)),
+    ),
+  };
+}
+
+/** The sizes that an earlier start wrote into its weir.yaml. @throws WeirError `ConfigInvalid` */
+export function sizesOf(layout: Layout, text: string): Sizes {
+  const { blockSizeBytes, tiers } = localConfig(layout, text).worker;
+  const quotaOf = (medium: TierConfig["medium"]) =>
+    tiers.find((tier) => tier.medium === medium)?.quotaBytes ?? 0;
+  return { blockSizeBytes, memoryQuotaBytes: quotaOf("MEM"), diskQuotaBytes: quotaOf("SSD") };
+}
+
+/** The text of weir.yaml. Its tiers are those of the first worker; each worker's own come by its environment. */
+export function localConfigText(layout: Layout, ports: ClusterPorts, sizes: Sizes): string {
   const values = {
     masters: ports.masters.map((master, index) => ({
       name: `master-${String(index + 1)}`,
@@ -46,11 +79,12 @@ export function localConfigText(layout: Layout, ports: ClusterPorts, space: Spac
     },
     worker: {
       heartbeatMs: 500,
-      blockSizeBytes: space.memoryBytes === 0 ? 64 * mebibyte : blockSizeBytes,
+      blockSizeBytes: sizes.blockSizeBytes,
+      tiers: workerTiers(layout, workerNames[0], sizes),
     },
     fuse: { mountPoint: layout.mountPoint },
   };
-  return `# Made by "weir start"; made anew at each start.\n${stringify(values)}`;
+  return `# Made by "weir start"; made anew at each start; with --keep, the sizes stay.\n${stringify(values)}`;
 }
 
 /** The configuration that this text means, for the supervisor itself. */
@@ -67,30 +101,25 @@ export function masterEnvironment(layout: Layout, name: string): Record<string, 
 export function workerEnvironment(
   layout: Layout,
   name: string,
-  space: Space,
+  sizes: Sizes,
 ): Record<string, string> {
   return {
-    WEIR_WORKER_TIERS: JSON.stringify(workerTiers(layout, name, space)),
+    WEIR_WORKER_TIERS: JSON.stringify(workerTiers(layout, name, sizes)),
     WEIR_WORKER_SCRATCH_DIR: join(layout.state, name, "jobs"),
   };
 }
 
 /** The tiers of one worker, memory first. */
-export function workerTiers(layout: Layout, name: string, space: Space): TierConfig[] {
+export function workerTiers(layout: Layout, name: string, sizes: Sizes): TierConfig[] {
   const memory: TierConfig = {
     medium: "MEM",
     directories: [join(layout.memory, name)],
-    quotaBytes: memoryQuotaBytes(space),
+    quotaBytes: sizes.memoryQuotaBytes,
   };
   const disk: TierConfig = {
     medium: "SSD",
     directories: [join(layout.state, name, "blocks")],
-    quotaBytes: Math.max(64 * mebibyte, Math.min(10 * gibibyte, Math.floor(space.diskBytes / 4))),
+    quotaBytes: sizes.diskQuotaBytes,
   };
-  return memory.quotaBytes < leastMemoryTierBytes ? [disk] : [memory, disk];
-}
-
-/** Half of what is free, shared by the workers, at most 1 GiB each. */
-function memoryQuotaBytes(space: Space): number {
-  return Math.min(gibibyte, Math.floor(space.memoryBytes / 2 / workerNames.length));
+  return sizes.memoryQuotaBytes === 0 ? [disk] : [memory, disk];
 }

@@ -120,8 +120,9 @@ function childAt({ cluster }: TourContext, { address, worker }: Location): Super
 }
 
 function wipeTiers({ cluster }: TourContext, worker: string): void {
-  const space = { memoryBytes: Number.MAX_SAFE_INTEGER, diskBytes: Number.MAX_SAFE_INTEGER };
-  for (const tier of workerTiers(cluster.layout, worker, space)) {
+  // The sizes do not matter, but that there are two tiers.
+  const sizes = { blockSizeBytes: 1, memoryQuotaBytes: 1, diskQuotaBytes: 1 };
+  for (const tier of workerTiers(cluster.layout, worker, sizes)) {
     for (const directory of tier.directories) removeTree(directory);
   }
 }

@@ -19,12 +19,35 @@ export interface Schema<T> {
 /** The TypeScript type that a schema describes. */
 export type Infer<S> = S extends Schema<infer T> ? T : never;
 
+/** What does not fit, and where: the place is spelled out only once something failed. */
+class Misfit {
+  readonly place: string;
+  readonly wanted: string;
+  readonly got: string;
+
+  constructor(place: string, wanted: string, got: string) {
+    this.place = place;
+    this.wanted = wanted;
+    this.got = got;
+  }
+
+  get error(): WeirError {
+    const message = `Cannot decode "${this.place}": got ${this.got}, wanted ${this.wanted}`;
+    return new WeirError("ProtocolError", message, { cause: this });
+  }
+}
+
 function fail(at: string, wanted: string, got: unknown): never {
   const shown = got instanceof Uint8Array ? `${String(got.length)} bytes` : JSON.stringify(got);
-  throw new WeirError(
-    "ProtocolError",
-    `Cannot decode "${at}": got ${shown ?? "nothing"}, wanted ${wanted}`,
-  );
+  throw new Misfit(at, wanted, shown ?? "nothing").error;
+}
+
+/** The error of something below `at`, as seen from there. */
+function below(at: string, error: unknown): unknown {
+  if (!(error instanceof WeirError && error.cause instanceof Misfit)) return error;
+  const { place, wanted, got } = error.cause;
+  const separator = place === "" || place.startsWith("[") ? "" : ".";
+  return new Misfit(`${at}${separator}${place}`, wanted, got).error;
 }
 
 /** An unsigned integer below 2^53, as a branded or a plain number. */
@@ -102,10 +125,17 @@ export function optional<T>(schema: Schema<T>): Schema<T | undefined> {
 export function list<T>(schema: Schema<T>): Schema<readonly T[]> {
   return {
     toWire: (values) => values.map((value) => schema.toWire(value)),
-    fromWire: (wire, at) =>
-      Array.isArray(wire)
-        ? wire.map((item, index) => schema.fromWire(item, `${at}[${String(index)}]`))
-        : fail(at, "a list", wire),
+    fromWire: (wire, at) => {
+      if (!Array.isArray(wire)) return fail(at, "a list", wire);
+      const values = new Array<T>(wire.length);
+      let i = 0;
+      try {
+        for (; i < wire.length; i++) values[i] = schema.fromWire(wire[i], "");
+      } catch (error) {
+        throw below(`${at}[${String(i)}]`, error);
+      }
+      return values;
+    },
   };
 }
 
@@ -143,9 +173,13 @@ export function struct<F extends Fields>(fields: F): Schema<StructOf<F>> {
     fromWire: (wire, at) => {
       if (!Array.isArray(wire)) fail(at, "a list of fields", wire);
       const value: Record<string, unknown> = {};
-      for (let i = 0; i < entries.length; i++) {
-        const [key, schema] = entries[i]!;
-        value[key] = schema.fromWire(wire[i], `${at}.${key}`);
+      try {
+        for (let i = 0; i < entries.length; i++) {
+          const [key, schema] = entries[i]!;
+          value[key] = schema.fromWire(wire[i], key);
+        }
+      } catch (error) {
+        throw below(at, error);
       }
       return value as StructOf<F>;
     },
@@ -167,8 +201,12 @@ export function union<V extends Readonly<Record<string, Fields>>>(variants: V): 
       const kind: unknown = Array.isArray(wire) ? wire[0] : undefined;
       const schema = typeof kind === "string" ? schemas.get(kind) : undefined;
       if (schema === undefined) fail(at, `one of ${[...schemas.keys()].join(", ")}`, kind);
-      const fields = schema.fromWire((wire as unknown[])[1], `${at}.${kind as string}`);
-      return { kind, ...(fields as object) } as UnionOf<V>;
+      try {
+        const fields = schema.fromWire((wire as unknown[])[1], kind as string);
+        return { kind, ...(fields as object) } as UnionOf<V>;
+      } catch (error) {
+        throw below(at, error);
+      }
     },
   };
 }

@@ -78,6 +78,16 @@ describe("schema", () => {
       () => decode(struct({ inner: struct({ a: unsigned() }) }), wrong, "request"),
       /Cannot decode "request\.inner\.a": got "no number", wanted an integer/,
     );
+    const commands = (of: typeof text | ReturnType<typeof unsigned>) =>
+      struct({ commands: list(union({ make: { size: of as typeof text } })) });
+    const second = [
+      { kind: "make", size: 1 },
+      { kind: "make", size: "big" },
+    ] as unknown as { kind: "make"; size: string }[];
+    assert.throws(
+      () => decode(commands(unsigned()), encode(commands(text), { commands: second }), "request"),
+      /Cannot decode "request\.commands\[1\]\.make\.size": got "big"/,
+    );
   });
 
   it("answers any bytes with a value or a ProtocolError, never another error", () => {

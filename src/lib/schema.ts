@@ -46,7 +46,7 @@ function fail(at: string, wanted: string, got: unknown): never {
 function below(at: string, error: unknown): unknown {
   if (!(error instanceof WeirError && error.cause instanceof Misfit)) return error;
   const { place, wanted, got } = error.cause;
-  const separator = place === "" || place.startsWith("[") ? "" : ".";
+  const separator = at === "" || place === "" || place.startsWith("[") ? "" : ".";
   return new Misfit(`${at}${separator}${place}`, wanted, got).error;
 }
 

@@ -50,6 +50,9 @@ export const ufsEntry = struct({
 });
 export type UfsEntry = Infer<typeof ufsEntry>;
 
+/** Most containers in one `keeperGone`. */
+export const maxKeeperGone = 500;
+
 /** An output as an attempt wrote it: extents of the container (output inode, epoch). */
 export const attemptOutput = struct({ inode, size: unsigned(), hash: text, extents: list(extent) });
 
@@ -141,6 +144,11 @@ const leaderCommands = {
     tiers: list(struct({ medium, quotaBytes: unsigned() })),
   },
   workerLost: { worker: workerId },
+  /**
+   * The worker no longer has containers that it was to keep, or not all that was committed of them: it is no keeper of
+   * them from now on. At most `maxKeeperGone`; those that are being written are passed over.
+   */
+  keeperGone: { worker: workerId, containers: list(struct({ inode, writeId })) },
   /** Names below a directory, as listed at `listedAtIndex`; names changed since are left alone. `last`: now complete. */
   loadPage: {
     directory: inode,

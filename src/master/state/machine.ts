@@ -45,7 +45,7 @@ import { reapGarbage, reapTrash } from "./reap-commands.ts";
 import { closeSession, openSession, touchSessions } from "./session-commands.ts";
 import { admit, remember } from "./session-table.ts";
 import { ufsDone } from "./ufsops.ts";
-import { registerWorker, workerLost } from "./worker-commands.ts";
+import { keeperGone, registerWorker, workerLost } from "./worker-commands.ts";
 
 export type { StateEvent, TransactionalState } from "./context.ts";
 export { rangesOf } from "./ranges.ts";
@@ -224,6 +224,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "closeSession",
   "registerWorker",
   "workerLost",
+  "keeperGone",
   "loadPage",
   "ufsDone",
   "startAttempt",
@@ -281,6 +282,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return registerWorker(context, command);
     case "workerLost":
       return workerLost(context, command);
+    case "keeperGone":
+      return keeperGone(context, command);
     case "loadPage":
       return loadPage(context, command);
     case "ufsDone":

@@ -301,7 +301,10 @@ export function liveKeepersOf(reader: PointReader, of: Container): WorkerId[] {
   return of.keepers.filter((keeper) => workerOf(reader, keeper)?.state === "live");
 }
 
-/** True while extents name the container and all its keepers are lost. Heals when one of them comes back. */
+/**
+ * True while extents name the container and no keeper of it is live: all are lost, which heals when one of them comes
+ * back, or none is left that has the bytes.
+ */
 export function isContainerLost(reader: PointReader, of: Container): boolean {
   return of.references > 0 && liveKeepersOf(reader, of).length === 0;
 }

@@ -414,3 +414,61 @@ describe("lost files", () => {
     assert.equal(await isLost(machine.state, inode), false);
   });
 });
+
+describe("keepers that are there without the bytes", () => {
+  function prepared() {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w1"), machine.worker("w2")] as [WorkerId, WorkerId];
+    const session = machine.openSession();
+    return { machine, keepers, session, ...machine.write("/a", 50, { keepers, session }) };
+  }
+  const keepersOf = (machine: Machine, inode: InodeId, writeId: WriteId) =>
+    containerOf(machine.state, inode, writeId)?.keepers;
+
+  it("lose the duty; without any keeper the file is lost, also after the worker registers again", async () => {
+    const { machine, keepers, inode, writeId } = prepared();
+    const containers = [{ inode, writeId }];
+    machine.done({ kind: "keeperGone", worker: keepers[0], containers });
+    assert.deepEqual(keepersOf(machine, inode, writeId), [keepers[1]]);
+    assert.equal(isKept(machine.state, { worker: keepers[0], inode, writeId }), false);
+    assert.equal(await isLost(machine.state, inode), false);
+    machine.done({ kind: "keeperGone", worker: keepers[1], containers });
+    assert.deepEqual(keepersOf(machine, inode, writeId), []);
+    assert.equal(await isLost(machine.state, inode), true);
+    machine.worker("w2");
+    assert.equal(await isLost(machine.state, inode), true);
+    machine.done({ kind: "truncate", inode, size: 0 });
+    assert.equal(await isLost(machine.state, inode), false, "nothing names the bytes any more");
+  });
+
+  it("stay keepers of what is being written: the bytes may be there again", () => {
+    const { machine, keepers, session, inode } = prepared();
+    const writeId = machine.done({ kind: "lease", inode }, session).writeId!;
+    const extents = extentsOver(writeId, 0, 50);
+    const commit = { inode, writeId, baseVersion: 2, size: 50, extents, keepers };
+    machine.done(commitCommand(commit), session);
+    const containers = [{ inode, writeId }];
+    machine.done({ kind: "keeperGone", worker: keepers[0], containers });
+    assert.deepEqual(keepersOf(machine, inode, writeId), keepers);
+    machine.done({ kind: "releaseLease", inode, writeId }, session);
+    machine.done({ kind: "keeperGone", worker: keepers[0], containers });
+    assert.deepEqual(keepersOf(machine, inode, writeId), [keepers[1]]);
+  });
+
+  it("pass over what they do not keep, in commands of a bounded size, from the leader alone", () => {
+    const { machine, keepers, session, inode, writeId } = prepared();
+    const others = [
+      { inode, writeId: (writeId + 1) as WriteId },
+      { inode: 999 as InodeId, writeId },
+    ];
+    const gone = { kind: "keeperGone", worker: keepers[0], containers: others } as const;
+    machine.done(gone);
+    const third = machine.worker("w3");
+    machine.done({ ...gone, worker: third, containers: [{ inode, writeId }] });
+    assert.deepEqual(keepersOf(machine, inode, writeId), keepers);
+    machine.refused("NotFound", { ...gone, worker: 99 as WorkerId });
+    const many = Array.from({ length: 501 }, () => ({ inode, writeId }));
+    machine.refused("InvalidArgument", { ...gone, containers: many });
+    machine.refused("NotPermitted", gone, session);
+  });
+});

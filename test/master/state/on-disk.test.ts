@@ -11,7 +11,7 @@ import { commitCommand, extentsOver, Machine } from "./machine-fixture.ts";
 /** Files written, overwritten, persisted, removed and reclaimed, and a session that ends. */
 function lived(): Machine {
   const machine = Machine.make();
-  const keepers = [machine.worker("w1"), machine.worker("w2")];
+  const keepers = [machine.worker("w1"), machine.worker("w2")] as const;
   const session = machine.openSession();
   machine.mkdir("/d");
   for (let i = 0; i < 5; i++) {
@@ -21,6 +21,8 @@ function lived(): Machine {
     const extents = extentsOver(writeId, 100, 150);
     const commit = commitCommand({ inode, writeId, baseVersion: 2, size: 300, extents, keepers });
     machine.done({ ...commit, release: i % 2 === 0 }, session);
+    const containers = [{ inode, writeId }];
+    machine.done({ kind: "keeperGone", worker: keepers[i % 2]!, containers });
   }
   machine.settle();
   machine.done({ kind: "unlink", parent: machine.at("/d").id, name: "f0", held: false });

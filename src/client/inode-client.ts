@@ -10,7 +10,7 @@ import type { BlockClient } from "../blocks/types.ts";
 import { type Clock, sleep } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { hasCode, WeirError } from "../lib/errors.ts";
-import type { InodeId, WorkerId } from "../lib/ids.ts";
+import type { InodeId, WorkerId, WriteId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 
 import { unwrap } from "../rpc/commands.ts";
@@ -52,6 +52,7 @@ export class InodeClient implements FileSystem {
   readonly #host: FileHost;
   readonly #files = new Map<InodeId, SharedFile>();
   readonly #background = new Set<Promise<void>>();
+  readonly #spent = new Set<WriteId>();
 
   constructor(options: {
     masters: MasterConnection;
@@ -106,6 +107,7 @@ export class InodeClient implements FileSystem {
         examine: (chain) => this.workers.examine(chain),
         blockSizeBytes: (inode) => this.layouts.blockSizeBytes(inode),
         getStatus: (inode) => this.#freshStatus(inode),
+        spent: this.#spent,
         onCommitted: (status, index) => {
           cache.putResult(status, index);
           this.layouts.forget(status.inode, status.version);

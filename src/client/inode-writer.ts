@@ -8,6 +8,8 @@
  * 2. Lease, transfer, commit and truncation run one at a time. Writes only append to the log, which needs the lease but
  *    waits for nothing else, until the log is full.
  * 3. After a failure nothing more is taken and all handles get the error: what was not committed is gone as a whole.
+ * 4. What workers hold for a commit is taken back only when that commit is certain never to be applied, and a write id
+ *    that a commit in doubt may have used is never written under again.
  */
 import type { BlockClient, ContainerWriter } from "../blocks/types.ts";
 import { type Clock, sleep } from "../lib/clock.ts";
@@ -15,7 +17,7 @@ import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
 import type { InodeId, SessionId, WorkerId, WriteId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { FileStatus, Timestamp, WriteType } from "../rpc/namespace.ts";
-import { unwrap } from "../rpc/commands.ts";
+import { type ClientCommand, unwrap } from "../rpc/commands.ts";
 import { extentsOf, PendingExtents, type Piece } from "./pending-extents.ts";
 import type { Session } from "./session.ts";
 import { WriteLog } from "./write-log.ts";
@@ -46,6 +48,8 @@ export interface WriteTargets {
   examine(chain: readonly WorkerId[]): Promise<void>;
   blockSizeBytes(inode: InodeId): Promise<number>;
   getStatus(inode: InodeId): Promise<FileStatus>;
+  /** Write ids of failed writers whose lease may still be ours: nothing more is written under them. */
+  readonly spent: Set<WriteId>;
   /** A commit or truncation of this client made a new version. */
   onCommitted(status: FileStatus, index: number): void;
   /** Work that nobody waits for now, but the end of the client does. */
@@ -53,6 +57,8 @@ export interface WriteTargets {
   /** The writer is dead: `error` is to stick to all handles that write. */
   onFailure(inode: InodeId, error: WeirError): void;
 }
+
+type Commit = Extract<ClientCommand, { kind: "commit" }>;
 
 interface Lease {
   readonly session: SessionId;
@@ -64,6 +70,8 @@ interface Container {
   readonly chain: readonly WorkerId[];
   /** Log position of its byte 0. */
   readonly base: number;
+  /** A commit with extents in it was applied, or may be at any time from now on: its flushed bytes are to stay. */
+  named: boolean;
 }
 
 export class InodeWriter {
@@ -194,20 +202,22 @@ export class InodeWriter {
     this.#throwFailure();
   }
 
-  /** Changes the size, after publishing what was written before. */
-  async truncate(size: number): Promise<void> {
+  /**
+   * Changes the size, after publishing what was written before. `lease` takes the write lease in the same entry, so that
+   * the size on the way to what is written next is never persisted.
+   */
+  async truncate(size: number, options: { lease?: boolean } = {}): Promise<void> {
     this.#throwFailure();
     if (this.dirty) await this.flush({ release: false, sync: false });
     await this.#inTurn(async () => {
+      const leasing = options.lease === true && this.#lease === undefined;
       const { status, index } = await this.#untilFree(() =>
-        this.#targets.session.execute(
-          { kind: "truncate", inode: this.#inode, size },
-          `Cannot truncate inode ${String(this.#inode)} to ${String(size)} bytes`,
-        ),
+        leasing ? this.#leaseAndTruncate(size) : this.#truncateAlone(size),
       );
       const fresh = status ?? (await this.#targets.getStatus(this.#inode));
       this.#status = fresh;
-      if (this.#pending.count === 0) this.#size = fresh.size;
+      // What was written meanwhile comes after the cut.
+      this.#size = Math.max(fresh.size, this.#pending.end);
       this.#targets.onCommitted(fresh, index);
     });
   }
@@ -267,13 +277,57 @@ export class InodeWriter {
     this.#container = undefined;
     if (container !== undefined) this.#discard(container);
     if (this.#lease !== undefined && this.#lease.session === this.#targets.session.current) {
-      const { writeId, session } = this.#lease;
-      this.#targets.session
-        .mutate([{ kind: "releaseLease", inode: this.#inode, writeId }], { session })
-        .catch(() => undefined);
+      this.#giveUpLease(this.#lease);
     }
     this.#lease = undefined;
     this.#targets.onFailure(this.#inode, error);
+  }
+
+  /**
+   * Lets others write. A commit in doubt is then applied before the release, or never: it needs the lease. Until the
+   * release is known to be done the masters could answer the next `lease` with the same write id.
+   */
+  #giveUpLease({ writeId, session: id }: Lease): void {
+    const { session, spent } = this.#targets;
+    spent.add(writeId);
+    session.mutate([{ kind: "releaseLease", inode: this.#inode, writeId }], { session: id }).then(
+      // Refused or not: it is not ours any more.
+      () => spent.delete(writeId),
+      () => undefined,
+    );
+  }
+
+  #truncateAlone(size: number): Promise<{ status?: FileStatus | undefined; index: number }> {
+    return this.#targets.session.execute(
+      { kind: "truncate", inode: this.#inode, size },
+      this.#truncating(size),
+    );
+  }
+
+  async #leaseAndTruncate(
+    size: number,
+  ): Promise<{ status?: FileStatus | undefined; index: number }> {
+    const { session, spent } = this.#targets;
+    const id = await session.ensure();
+    const { results, index } = await session.mutate(
+      [
+        { kind: "lease", inode: this.#inode },
+        { kind: "truncate", inode: this.#inode, size },
+      ],
+      { atomic: true, session: id },
+    );
+    const { writeId } = unwrap(results[0]!, this.#truncating(size));
+    const { status } = unwrap(results[1]!, this.#truncating(size));
+    if (writeId !== undefined && !spent.has(writeId)) {
+      this.#lease = { session: id, writeId };
+      this.#lastWriteMs = this.#targets.clock.monotonicMs();
+      this.#watchIdleness();
+    }
+    return { status, index };
+  }
+
+  #truncating(size: number): string {
+    return `Cannot truncate inode ${String(this.#inode)} to ${String(size)} bytes`;
   }
 
   /** Sends full chunks in the background. */
@@ -299,14 +353,18 @@ export class InodeWriter {
 
   async #takeLease(): Promise<void> {
     if (this.#lease !== undefined) return;
-    const { session } = this.#targets;
+    const { session, spent } = this.#targets;
     await this.#untilFree(async () => {
       const id = await session.ensure();
-      const { writeId, status } = await session.execute(
+      const doing = `Cannot write inode ${String(this.#inode)}`;
+      let { writeId, status } = await session.execute(
         { kind: "lease", inode: this.#inode },
-        `Cannot write inode ${String(this.#inode)}`,
+        doing,
         { session: id },
       );
+      if (writeId !== undefined && spent.has(writeId)) {
+        ({ writeId, status } = await this.#renewLease({ session: id, writeId }, doing));
+      }
       if (writeId === undefined)
         throw new WeirError("ProtocolError", "Cannot write: the lease has no id");
       this.#lease = { session: id, writeId };
@@ -316,6 +374,19 @@ export class InodeWriter {
       this.#size = fresh.size;
     });
     this.#watchIdleness();
+  }
+
+  /** The lease under another write id. */
+  async #renewLease({ session, writeId }: Lease, doing: string) {
+    const { results } = await this.#targets.session.mutate(
+      [
+        { kind: "releaseLease", inode: this.#inode, writeId },
+        { kind: "lease", inode: this.#inode },
+      ],
+      { atomic: true, session },
+    );
+    unwrap(results[0]!, doing);
+    return unwrap(results[1]!, doing);
   }
 
   /** Sends the log up to `to` and gets over workers that fail; with `sealing` also a chunk that is not full. */
@@ -339,20 +410,27 @@ export class InodeWriter {
   }
 
   async #openContainer(endMs: number, attempt: number): Promise<Container> {
-    const { writeId } = this.#lease!;
     const chain = await this.#targets.chain(this.#keepers, attempt);
+    const writer = await this.#openOn(chain, { resumeAt: 0, endMs });
+    return { writer, chain, base: this.#sent, named: false };
+  }
+
+  async #openOn(
+    chain: readonly WorkerId[],
+    { resumeAt, endMs }: { resumeAt: number; endMs: number },
+  ): Promise<ContainerWriter> {
+    const { writeId } = this.#lease!;
     const abort = new AbortController();
     const cancelTimer = this.#targets.clock.after(
       Math.max(1, endMs - this.#targets.clock.monotonicMs()),
       () => abort.abort(deadlineExceeded(this.#inode)),
     );
     try {
-      const writer = await this.#targets.blocks.openContainer(
+      return await this.#targets.blocks.openContainer(
         chain,
         { inode: this.#inode, writeId },
-        { resumeAt: 0, signal: abort.signal, degrade: true },
+        { resumeAt, signal: abort.signal, degrade: true },
       );
-      return { writer, chain, base: this.#sent };
     } catch (error) {
       await this.#targets.examine(chain);
       throw error;
@@ -361,9 +439,9 @@ export class InodeWriter {
     }
   }
 
-  /** Lets a container go without waiting; what was committed of it stays. */
-  #discard({ writer, base }: Container): void {
-    const gone = base < this.#committed ? writer.abort() : writer.close({ keep: false });
+  /** Lets a container go without waiting. What no commit ever needs after all, the leader's sweep of orphans drops. */
+  #discard({ writer, named }: Container): void {
+    const gone = named ? writer.abort() : writer.close({ keep: false });
     gone.catch(() => undefined);
   }
 
@@ -397,19 +475,10 @@ export class InodeWriter {
     if (old === undefined) return;
     this.#discard(old);
     await this.#targets.examine(old.chain);
-    const { session, writeId } = this.#lease!;
-    const { results } = await this.#targets.session.mutate(
-      [
-        { kind: "releaseLease", inode: this.#inode, writeId },
-        { kind: "lease", inode: this.#inode },
-      ],
-      { atomic: true, session },
-    );
     const doing = `Cannot go on writing inode ${String(this.#inode)}`;
-    unwrap(results[0]!, doing);
-    const lease = unwrap(results[1]!, doing);
+    const lease = await this.#renewLease(this.#lease!, doing);
     if (lease.writeId === undefined) throw new WeirError("ProtocolError", `${doing}: no write id`);
-    this.#lease = { session, writeId: lease.writeId };
+    this.#lease = { session: this.#lease!.session, writeId: lease.writeId };
     this.#sent = this.#committed;
   }
 
@@ -417,7 +486,7 @@ export class InodeWriter {
     if (this.#lease === undefined) return;
     const nothing = this.#pending.count === 0;
     if (nothing && !options.release) {
-      if (options.sync) await this.#container?.writer.flush({ sync: true });
+      if (options.sync) await this.#syncCommitted();
       return;
     }
     const target = this.#log.end;
@@ -433,22 +502,12 @@ export class InodeWriter {
         await this.#send(target, true, { sync: options.sync });
         extents = await this.#extents(batch.pieces);
       }
-      const { session, writeId } = this.#lease;
-      const { status, index } = await this.#targets.session.execute(
-        {
-          kind: "commit",
-          inode: this.#inode,
-          writeId,
-          baseVersion: this.#status.version,
-          size,
-          extents,
-          keepers: nothing ? [] : this.#container!.writer.workers,
-          mtime,
-          release: options.release,
-        },
-        `Cannot commit inode ${String(this.#inode)}`,
-        { session },
-      );
+      const { status, index } = await this.#sendCommit({
+        size,
+        extents,
+        mtime,
+        release: options.release,
+      });
       this.#committing = undefined;
       this.#committed = target;
       this.#log.dropBefore(target);
@@ -459,6 +518,69 @@ export class InodeWriter {
       if (options.release) this.#endLease();
     } finally {
       this.#ending = false;
+    }
+  }
+
+  /**
+   * Puts on disk what is committed. When the first worker of the chain is gone, the others have all of it: it is enough
+   * that they, or the under storage, keep it.
+   */
+  async #syncCommitted(): Promise<void> {
+    const container = this.#container;
+    if (container === undefined) return;
+    try {
+      await container.writer.flush({ sync: true });
+    } catch (error) {
+      if (await this.#syncHolders(container)) return;
+      const { persistence } = await this.#targets.getStatus(this.#inode);
+      if (persistence !== "persisted") throw error;
+    }
+  }
+
+  /** Goes on with a container on the workers behind the first; answers whether one of them has it on disk now. */
+  async #syncHolders(container: Container): Promise<boolean> {
+    const chain = container.writer.workers.slice(1);
+    if (chain.length === 0) return false;
+    const endMs = this.#targets.clock.monotonicMs() + this.#targets.operationTimeoutMs;
+    try {
+      const resumeAt = this.#committed - container.base;
+      const writer = await this.#openOn(chain, { resumeAt, endMs });
+      void container.writer.abort().catch(() => undefined);
+      this.#container = { ...container, writer, chain };
+      this.#sent = this.#committed;
+      await writer.flush({ sync: true });
+      return true;
+    } catch (error) {
+      const { logger } = this.#targets;
+      logger.debug({ inode: this.#inode, error: String(error) }, "no holder could sync");
+      return false;
+    }
+  }
+
+  async #sendCommit(
+    changes: Pick<Commit, "size" | "extents" | "mtime" | "release">,
+  ): Promise<{ status?: FileStatus | undefined; index: number }> {
+    const { session, writeId } = this.#lease!;
+    const container = changes.extents.length > 0 ? this.#container : undefined;
+    const namedBefore = container?.named;
+    if (container !== undefined) container.named = true;
+    try {
+      return await this.#targets.session.execute(
+        {
+          kind: "commit",
+          inode: this.#inode,
+          writeId,
+          baseVersion: this.#status.version,
+          keepers: container?.writer.workers ?? [],
+          ...changes,
+        },
+        `Cannot commit inode ${String(this.#inode)}`,
+        { session },
+      );
+    } catch (error) {
+      const refused = error instanceof WeirError && error.outcome === "notApplied";
+      if (refused && container !== undefined) container.named = namedBefore === true;
+      throw error;
     }
   }
 

@@ -22,6 +22,12 @@ export class PendingExtents {
     return this.#pieces.length;
   }
 
+  /** File offset behind the last piece; 0 when there is none. */
+  get end(): number {
+    const last = this.#pieces[this.#pieces.length - 1];
+    return last === undefined ? 0 : last.fileOffset + last.length;
+  }
+
   /** All pieces by file offset. */
   get pieces(): readonly Piece[] {
     return this.#pieces;

@@ -23,6 +23,14 @@ class FakeFile {
   session = 1 as SessionId;
   conflicts = 0;
   commits = 0;
+  keepers = [1, 2];
+  readonly spent = new Set<WriteId>();
+  /** What the next commit meets: no answer, while its entry is applied late or never. */
+  doubt: "late" | "never" | undefined;
+  /** A commit whose entry is in the log, to be applied before what comes later. */
+  late: ClientCommand | undefined;
+  /** No leader answers. */
+  silent = false;
   #index = 10;
 
   get targets(): WriteTargets {
@@ -47,6 +55,7 @@ class FakeFile {
       blockSizeBytes: async () => blockSizeBytes,
       getStatus: async () => this.status,
       onCommitted: () => undefined,
+      spent: this.spent,
       inBackground: () => undefined,
       onFailure: (_, error) => this.failures.push(error),
     };
@@ -68,12 +77,26 @@ class FakeFile {
     await new Promise((resolve) => setImmediate(resolve));
     if (session !== undefined && session !== this.session)
       throw new WeirError("SessionExpired", "Cannot: expired");
+    if (this.silent) throw noAnswer();
+    this.applyLate();
+    const [first] = commands;
+    if (first?.kind === "commit" && this.doubt !== undefined) {
+      if (this.doubt === "late") this.late = first;
+      this.doubt = undefined;
+      throw noAnswer();
+    }
     const index = ++this.#index;
     return {
       index,
       position: (index * 1024) as Position,
       results: commands.map((command, place) => this.#apply(command, index * 1024 + place)),
     };
+  }
+
+  applyLate(): void {
+    const { late } = this;
+    this.late = undefined;
+    if (late !== undefined) this.#apply(late, 0);
   }
 
   #apply(command: ClientCommand, position: number): CommandResult {
@@ -103,7 +126,7 @@ class FakeFile {
     this.commits++;
     // Later extents win when they are laid over the earlier ones in order.
     this.extents = [...this.extents, ...command.extents];
-    if (command.extents.length > 0) assert.deepEqual(command.keepers, [1, 2]);
+    if (command.extents.length > 0) assert.deepEqual(command.keepers, this.keepers);
     if (command.release) this.lease = undefined;
     return this.#next({ size: command.size, mtime: command.mtime ?? { sec: 99, nsec: 0 } });
   }
@@ -112,6 +135,15 @@ class FakeFile {
     this.status = { ...this.status, ...changes, version: this.status.version + 1 };
     return { ok: true, status: this.status };
   }
+}
+
+function noAnswer(): WeirError {
+  return new WeirError("DeadlineExceeded", "Cannot: no answer", { outcome: "unknown" });
+}
+
+/** Lets go on what has only the fakes to wait for. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 async function read(writer: InodeWriter, file: FakeFile): Promise<Buffer> {
@@ -219,6 +251,74 @@ describe("the writer of a file", () => {
     await assert.rejects(writer.write(0, Buffer.from("x")), { code: "Unavailable" });
     assert.equal(file.failures.length, 1);
     assert.equal(file.content().toString(), "old");
+  });
+
+  for (const release of [true, false]) {
+    it(`keeps the bytes of a commit in doubt, which may be applied later (release: ${release})`, async () => {
+      await writer.write(0, Buffer.from("acknowledged"));
+      await writer.flush({ release: true, sync: false });
+      await writer.write(0, Buffer.from("overwritten!"));
+      file.doubt = "late";
+      await assert.rejects(writer.flush({ release, sync: false }), { code: "DeadlineExceeded" });
+      assert.equal(file.failures.length, 1);
+      await turns();
+      file.applyLate();
+      assert.equal(file.content().toString(), "overwritten!");
+      assert.equal(file.lease, undefined);
+    });
+  }
+
+  it("takes back the bytes of a commit that is certain not to be applied", async () => {
+    await writer.write(0, Buffer.from("x"));
+    const moved = { ...file.status, version: file.status.version + 1 };
+    file.status = moved;
+    await writer.write(1, Buffer.from("y"));
+    file.lease = undefined;
+    await assert.rejects(writer.flush({ release: true, sync: false }), { code: "LeaseLost" });
+    assert.equal(file.blocks.containers.size, 0);
+  });
+
+  it("never writes again under the write id of a commit in doubt, whose lease may still be held", async () => {
+    await writer.write(0, Buffer.from("old"));
+    file.doubt = "never";
+    await assert.rejects(writer.flush({ release: true, sync: false }), {
+      code: "DeadlineExceeded",
+    });
+    const inDoubt = file.lease!;
+    // The release of the lease gets no answer either.
+    file.silent = true;
+    await turns();
+    file.silent = false;
+    assert.equal(file.lease, inDoubt);
+    const next = new InodeWriter(file.targets, file.status);
+    await next.write(0, Buffer.from("new"));
+    assert.notEqual(file.lease, inDoubt);
+    await next.flush({ release: true, sync: false });
+    assert.equal(file.content().toString(), "new");
+    next.abandon();
+  });
+
+  it("syncs what is committed on the holders that are left when the first worker of the chain died", async () => {
+    await writer.write(0, Buffer.from("first"));
+    await writer.flush({ release: false, sync: false });
+    file.blocks.down.add(1 as WorkerId);
+    await writer.flush({ release: false, sync: true });
+    assert.deepEqual(file.failures, []);
+    file.keepers = [2];
+    await writer.write(5, Buffer.from(" second"));
+    await writer.flush({ release: true, sync: true });
+    assert.equal(file.content().toString(), "first second");
+  });
+
+  it("refuses a sync when no holder is left, unless the store has the file", async () => {
+    await writer.write(0, Buffer.from("first"));
+    await writer.flush({ release: false, sync: false });
+    file.blocks.down.add(1 as WorkerId);
+    file.blocks.down.add(2 as WorkerId);
+    file.status = { ...file.status, persistence: "persisted" };
+    await writer.flush({ release: false, sync: true });
+    file.status = { ...file.status, persistence: "pending" };
+    await assert.rejects(writer.flush({ release: false, sync: true }), { code: "Unavailable" });
   });
 
   it("says NoSpace when one chain after the other is full", async () => {

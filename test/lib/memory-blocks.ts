@@ -28,9 +28,12 @@ export class MemoryBlocks implements BlockClient {
     options: { resumeAt: number },
   ): Promise<ContainerWriter> {
     const name = containerName(container);
-    if (options.resumeAt !== 0) throw new WeirError("InvalidArgument", "Cannot resume");
-    const chunks: Buffer[] = [];
-    let length = 0;
+    const held = this.containers.get(name) ?? Buffer.alloc(0);
+    if (options.resumeAt !== held.length) {
+      throw new WeirError("InvalidArgument", `Cannot resume: it has ${held.length} bytes`);
+    }
+    const chunks: Buffer[] = [held];
+    let length = held.length;
     let ended = false;
     const alive = async () => {
       await new Promise((resolve) => setImmediate(resolve));

@@ -5,7 +5,7 @@ import { WeirClient } from "../../client/client.ts";
 import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import { silentLogger } from "../../lib/logger.ts";
 import type { CliContext, CommonOptions } from "../context.ts";
-import { outputTo, paint } from "../output.ts";
+import { type Output, outputTo, paint } from "../output.ts";
 import { EventLog } from "../start/event-log.ts";
 import { LocalCluster } from "../start/local-cluster.ts";
 import { type TourOutcome, runTour } from "../tour/tour.ts";
@@ -85,14 +85,14 @@ async function start(options: StartOptions, context: CliContext): Promise<void> 
       outcome = await tourOf(cluster, options, output, signal);
       events.quiet = false;
     } else {
-      output.write(`${readyText(cluster)}\n`);
+      tell(output, readyText(cluster));
     }
     if (options.once !== true && !signal.aborted) {
-      output.write(paint(output, "dim", "The cluster stays up. Ctrl-C takes everything down.\n"));
+      tell(output, "The cluster stays up. Ctrl-C takes everything down.", "dim");
       await once(signal, "abort");
     }
   } finally {
-    output.write(paint(output, "dim", "Taking everything down …\n"));
+    tell(output, "Taking everything down …", "dim");
     await cluster.stop({ keepLogs: outcome !== "passed" });
   }
   context.setExitCode(outcome === "passed" ? 0 : outcome === "failed" ? 1 : 130);
@@ -101,7 +101,7 @@ async function start(options: StartOptions, context: CliContext): Promise<void> 
 async function tourOf(
   cluster: LocalCluster,
   options: StartOptions,
-  output: ReturnType<typeof outputTo>,
+  output: Output,
   signal: AbortSignal,
 ): Promise<TourOutcome> {
   const client = await WeirClient.connect({
@@ -118,10 +118,17 @@ async function tourOf(
       data: options.data,
       s3: options.s3 === true,
       once: options.once === true,
+      keep: options.keep === true,
     });
   } finally {
     await client.close().catch(() => undefined);
   }
+}
+
+/** A line of what goes on; with --json an event, so that every line of the output is JSON. */
+function tell(output: Output, line: string, colour?: "dim"): void {
+  if (output.json) output.write(`${JSON.stringify({ event: line })}\n`);
+  else output.write(`${colour === undefined ? line : paint(output, colour, line)}\n`);
 }
 
 function readyText(cluster: LocalCluster): string {

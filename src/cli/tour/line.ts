@@ -44,6 +44,11 @@ export function failedRecord(
   return { ...step, passed: false, figures: [], failure };
 }
 
+/** Whether there will be logs to look at when the tour is over. */
+export function logsStay(about: { once: boolean; keep: boolean; failed: number }): boolean {
+  return !about.once || about.keep || about.failed > 0;
+}
+
 /** What the tour came to, and what to try next. */
 export function summaryText(
   records: readonly StepRecord[],
@@ -51,7 +56,9 @@ export function summaryText(
     number: number;
     logs: string;
     mount: string | undefined;
+    /** The cluster goes away now; its logs too, unless something failed or `keep`. */
     once: boolean;
+    keep: boolean;
     leftOut: readonly string[];
   },
   output: Output,
@@ -69,8 +76,9 @@ export function summaryText(
     durationMs: records.reduce((sum, each) => sum + each.durationMs, 0),
     figures: [
       verdict,
-      // After a good tour that leaves at once, the logs are gone with the state.
-      ...(context.once && failed.length === 0 ? [] : [`logs ${context.logs}`]),
+      logsStay({ ...context, failed: failed.length })
+        ? `logs ${context.logs}`
+        : "logs and state are removed",
       ...context.leftOut.map((what) => `left out: ${what}`),
     ],
   };

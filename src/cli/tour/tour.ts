@@ -4,7 +4,7 @@ import type { WeirClient } from "../../client/client.ts";
 import { type Output, paint } from "../output.ts";
 import type { LocalCluster } from "../start/local-cluster.ts";
 import { chooseData } from "./data.ts";
-import { failedRecord, type StepRecord, stepText, summaryText } from "./line.ts";
+import { failedRecord, logsStay, type StepRecord, stepText, summaryText } from "./line.ts";
 import { Runner } from "./run.ts";
 import type { Step, TourContext } from "./step.ts";
 import { clusterUp } from "./steps/cluster-up.ts";
@@ -25,6 +25,8 @@ export interface TourOptions {
   readonly s3: boolean;
   /** The cluster goes away after the tour: no advice what to try next. */
   readonly once: boolean;
+  /** State and logs stay when it goes. */
+  readonly keep: boolean;
 }
 
 /** Runs all steps, also after one failed, and prints a line for each. */
@@ -56,15 +58,15 @@ export async function runTour(options: TourOptions): Promise<TourOutcome> {
   }
   const failed = records.filter((record) => !record.passed).length;
   if (output.json) {
-    output.write(
-      `${JSON.stringify({ passed: records.length - failed, failed, logs: layout.logs })}\n`,
-    );
+    const logs = logsStay({ ...options, failed }) ? layout.logs : undefined;
+    output.write(`${JSON.stringify({ passed: records.length - failed, failed, logs })}\n`);
   } else {
     const about = {
       number: steps.length + 1,
       logs: layout.logs,
       mount: context.mount,
       once: options.once,
+      keep: options.keep,
       leftOut: cluster.fuse
         ? []
         : ["the mount (--no-fuse): reads and writes went through the CLI and the SDK"],

@@ -95,6 +95,11 @@ export function countText(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
+/** A number of things: `1 file`, `4,367 files`. */
+export function countOf(count: number, one: string, many = `${one}s`): string {
+  return `${countText(count)} ${count === 1 ? one : many}`;
+}
+
 const colours = { green: 32, red: 31, dim: 2, bold: 1 } as const;
 
 export function paint(output: Output, colour: keyof typeof colours, text: string): string {

@@ -4,19 +4,20 @@ import { WeirError } from "../../lib/errors.ts";
 import type { LineageId } from "../../lib/ids.ts";
 import type { LineageInfo } from "../../rpc/namespace.ts";
 import { type CliContext, type CommonOptions, withClient, withCommonOptions } from "../context.ts";
-import { answer, durationText, sheet, table } from "../output.ts";
+import { attempt } from "../attempt.ts";
+import { answer, countOf, countText, durationText, sheet, table } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
-import { collectPairs } from "./fs.ts";
+import { collectPairs } from "./store-options.ts";
 
 interface RecordOptions extends CommonOptions {
-  readonly in: readonly string[];
-  readonly out: readonly string[];
-  readonly env: Record<string, string>;
+  readonly in?: readonly string[];
+  readonly out?: readonly string[];
+  readonly env?: Record<string, string>;
   readonly timeout: number;
   readonly stdout?: true;
 }
 
-const collect = (text: string, before: readonly string[]) => [...before, text];
+const collect = (text: string, before: readonly string[] = []) => [...before, text];
 
 export function registerLineage(program: Command, context: CliContext): void {
   const lineage = program
@@ -43,13 +44,14 @@ export function registerLineage(program: Command, context: CliContext): void {
       "record --in /logs --out /logs.gz --stdout -- gzip -n -c {in}",
     ],
   )
-    .option("--in <path>", "an input; can be given several times", collect, [])
-    .option("--out <path>", "an output; can be given several times", collect, [])
-    .option("--env <key=value>", "of the job; can be given several times", collectPairs, {})
+    .option("--in <path>", "an input; can be given several times", collect)
+    .option("--out <path>", "an output; can be given several times", collect)
+    .option("--env <key=value>", "of the job; can be given several times", collectPairs)
     .option("--timeout <seconds>", "longest run of the job", parseSeconds, 600)
     .option("--stdout", "standard output is the first output")
     .action(async (argv: string[], options: RecordOptions) => {
-      if (options.out.length === 0) {
+      const { in: inputs = [], out: outputs = [] } = options;
+      if (outputs.length === 0) {
         throw new WeirError(
           "InvalidArgument",
           "Cannot record a job without outputs: wanted --out PATH",
@@ -57,11 +59,11 @@ export function registerLineage(program: Command, context: CliContext): void {
       }
       await withClient(context, options, async (client, output) => {
         const id = await client.recordLineage({
-          inputs: options.in.map(parsePath),
-          outputs: options.out.map(parsePath),
+          inputs: inputs.map(parsePath),
+          outputs: outputs.map(parsePath),
           job: {
             argv,
-            environment: options.env,
+            environment: options.env ?? {},
             timeoutMs: options.timeout * 1000,
             captureStdout: options.stdout === true,
           },
@@ -106,9 +108,11 @@ export function registerLineage(program: Command, context: CliContext): void {
     "recover /logs.sorted",
   ]).action((path: string, options: CommonOptions) =>
     withClient(context, options, async (client, output) => {
-      const jobs = await client.recover(parsePath(path));
+      const jobs = await attempt({ verb: "recover", subjects: [path] }, () =>
+        client.recover(parsePath(path)),
+      );
       answer(output, { path, jobs }, () =>
-        jobs === 0 ? "Nothing was lost" : `Made again by ${String(jobs)} jobs`,
+        jobs === 0 ? "Nothing was lost" : `Made again by ${countOf(jobs, "job")}`,
       );
     }),
   );
@@ -121,16 +125,20 @@ export function registerLineage(program: Command, context: CliContext): void {
   );
 }
 
-/** A lineage as JSON: paths as text. */
-function lineageValue(lineage: LineageInfo): Record<string, unknown> {
+/** A lineage as JSON: paths as text; the start of an attempt in milliseconds of the cluster's own clock, which is no date. */
+export function lineageValue(lineage: LineageInfo): Record<string, unknown> {
   return {
     ...lineage,
+    attempts: lineage.attempts.map(({ startedMs, ...attempt }) => ({
+      ...attempt,
+      startedClusterTimeMs: startedMs,
+    })),
     inputs: lineage.inputs.map((input) => ({ ...input, path: showPath(input.path) })),
     outputs: lineage.outputs.map((output) => ({ ...output, path: showPath(output.path) })),
   };
 }
 
-function lineageSheet(lineage: LineageInfo): string {
+export function lineageSheet(lineage: LineageInfo): string {
   const head = sheet([
     ["lineage", lineage.id],
     ["state", lineage.state],
@@ -149,11 +157,12 @@ function lineageSheet(lineage: LineageInfo): string {
   ]);
   if (lineage.attempts.length === 0) return head;
   const attempts = table(
-    ["ATTEMPT", "WORKER", "STARTED", "TOOK", "EXIT", "ERROR"],
-    lineage.attempts.map(({ epoch, worker, startedMs, durationMs, exitCode, error }) => [
+    ["ATTEMPT", "EPOCH", "WORKER", "STARTED", "TOOK", "EXIT", "ERROR"],
+    lineage.attempts.map(({ epoch, worker, startedMs, durationMs, exitCode, error }, index) => [
+      index + 1,
       epoch,
       worker,
-      new Date(startedMs).toISOString(),
+      `${countText(Math.floor(startedMs / 1000))} s after the cluster began`,
       durationMs === undefined ? "-" : durationText(durationMs),
       exitCode === undefined ? "-" : String(exitCode),
       error ?? "",

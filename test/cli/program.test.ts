@@ -147,7 +147,7 @@ describe("the weir command", () => {
       const connect = () => Promise.resolve({ close: () => Promise.resolve() } as never);
       const ended = await weir(["fs", "cat", "a.txt"], { cwd: directory, connect });
       assert.equal(ended.status, 64);
-      assert.match(ended.stderr, /^Cannot use the path "a.txt": wanted an absolute path/);
+      assert.match(ended.stderr, /^Cannot read "a.txt": wanted an absolute path/);
     });
   });
 
@@ -159,6 +159,89 @@ describe("the weir command", () => {
         Promise.reject(new WeirError("NotFound", `Cannot read "${path}": no such name`));
       const ended = await weir(["fs", "cat", "/grün"], { cwd: directory, connect });
       assert.equal(ended.stderr, 'Cannot read "/grün": no such name\n');
+    });
+  });
+
+  it("names what was typed where the cluster speaks of inodes", async () => {
+    const failing = (message: string) => () =>
+      Promise.reject(new WeirError("AlreadyExists", message));
+    const client = {
+      mkdir: failing('Cannot create "dir" in directory 1: it exists'),
+      rename: failing('Cannot rename "b" to "c": it exists'),
+      close: () => Promise.resolve(),
+    };
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "");
+      const connect = () => Promise.resolve(client as never);
+      const made = await weir(["fs", "mkdir", "/a/dir"], { cwd: directory, connect });
+      assert.deepEqual([made.status, made.stderr], [3, 'Cannot make "/a/dir": it exists\n']);
+      const moved = await weir(["fs", "mv", "/ä/b", "/c"], { cwd: directory, connect });
+      assert.equal(moved.stderr, 'Cannot rename "/ä/b" to "/c": it exists\n');
+    });
+  });
+
+  it("writes no half of a JSON array for a directory that does not exist", async () => {
+    const client = {
+      stat: () => Promise.reject(new WeirError("NotFound", 'Cannot find "/nope": no such file')),
+      close: () => Promise.resolve(),
+    };
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "");
+      const connect = () => Promise.resolve(client as never);
+      const ended = await weir(["fs", "ls", "--json", "/nope"], { cwd: directory, connect });
+      assert.deepEqual(ended, {
+        status: 2,
+        stdout: "",
+        stderr: 'Cannot list "/nope": no such file\n',
+      });
+    });
+  });
+
+  for (const entries of [0, 1, 2]) {
+    it(`lists a directory of ${String(entries)} names as one JSON array`, async () => {
+      const time = { sec: 0, nsec: 0 };
+      const status = { kind: "directory", atime: time, mtime: time, ctime: time };
+      const client = {
+        stat: () => Promise.resolve(status),
+        list: () => Array.from({ length: entries }, () => ({ name: "n", status })).values(),
+        close: () => Promise.resolve(),
+      };
+      await withTempDir(async (directory) => {
+        await writeFile(join(directory, "weir.yaml"), "");
+        const connect = () => Promise.resolve(client as never);
+        const { stdout } = await weir(["fs", "ls", "--json"], { cwd: directory, connect });
+        assert.equal((JSON.parse(stdout) as unknown[]).length, entries);
+      });
+    });
+  }
+
+  it("mounts with options from a file and from variables, so that ps shows no secret", async () => {
+    const mounted: unknown[] = [];
+    const client = {
+      mount: (...args: unknown[]) => Promise.resolve(mounted.push(args)),
+      close: () => Promise.resolve(),
+    };
+    await withTempDir(async (directory) => {
+      await writeFile(join(directory, "weir.yaml"), "");
+      await writeFile(join(directory, "o"), "# keys\naccessKey=a\n\nsecretKey=b=c\nregion=x\n");
+      const context = {
+        cwd: directory,
+        connect: () => Promise.resolve(client as never),
+        environment: { REGION: "north" },
+      };
+      const mount = ["fs", "mount", "/p", "s3://p", "--option-file", "o"];
+      await weir([...mount, "--option", "region=@env:REGION"], context);
+      const options = { accessKey: "a", secretKey: "b=c", region: "north" };
+      assert.deepEqual(mounted, [["/p", "s3://p", { readOnly: false, options }]]);
+
+      const unset = await weir([...mount, "--option", "region=@env:NONE"], context);
+      assert.equal(unset.status, 64);
+      assert.match(unset.stderr, /^Cannot mount "s3:\/\/p" at "\/p": .*no variable "NONE"\n$/);
+      await writeFile(join(directory, "o"), "secret\n");
+      const wrong = await weir(mount, context);
+      assert.match(wrong.stderr, /line 1 is no key=value\n$/);
+      assert.doesNotMatch((await weir(["fs", "mount", "--help"])).stdout, /default: \{/);
+      assert.doesNotMatch((await weir(["lineage", "record", "--help"])).stdout, /default: [[{]/);
     });
   });
 

@@ -49,17 +49,20 @@ export async function listTo(
   path: string,
   recursive: boolean,
 ): Promise<void> {
-  let first = true;
+  const entries = entriesOf(client, path, recursive);
+  // The first page is asked for before anything is written: a path that does not exist leaves no half of an array.
+  let next = await entries.next();
   if (output.json) output.write("[");
-  for await (const { name, status } of entriesOf(client, path, recursive)) {
+  for (let first = true; next.done !== true; first = false) {
+    const { name, status } = next.value;
     if (output.json) {
-      output.write(
-        `${first ? "" : ","}\n${JSON.stringify({ name: showPath(name), ...statusValue(status) })}`,
-      );
+      const value = JSON.stringify({ name: showPath(name), ...statusValue(status) });
+      output.write(`${first ? "" : ","}\n${value}`);
     } else output.write(`${listLine(name, status)}\n`);
-    first = false;
+    next = await entries.next();
+    if (next.done === true && output.json) output.write("\n");
   }
-  if (output.json) output.write(first ? "]\n" : "\n]\n");
+  if (output.json) output.write("]\n");
 }
 
 async function* entriesOf(

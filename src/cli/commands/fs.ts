@@ -3,12 +3,22 @@ import { createHash } from "node:crypto";
 import { pipeline } from "node:stream/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { WeirError } from "../../lib/errors.ts";
+import type { WeirClient } from "../../client/client.ts";
 import type { FileStatus } from "../../rpc/namespace.ts";
 import { type CliContext, type CommonOptions, withClient, withCommonOptions } from "../context.ts";
-import { answer, bytesText, countText, table } from "../output.ts";
+import { type Doing, attempt } from "../attempt.ts";
+import { answer, bytesText, countOf, type Output, table } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
-import { getFile, getTree, putStream, putTree, type WriteOptions } from "./transfer.ts";
+import { collectPairs, storeOptions } from "./store-options.ts";
+import {
+  getFile,
+  getTree,
+  putStream,
+  putTree,
+  type Transferred,
+  type WriteOptions,
+} from "./transfer.ts";
 
 type FsCommand = (name: string, description: string, examples: readonly string[]) => Command;
 
@@ -42,7 +52,7 @@ function registerReading(command: FsCommand, context: CliContext): void {
   ])
     .option("-r, --recursive", "with everything below")
     .action((path: string | undefined, options: CommonOptions & { recursive?: true }) =>
-      withClient(context, options, (client, output) =>
+      withPaths(context, options, { verb: "list", subjects: [path ?? "/"] }, (client, output) =>
         listTo(output, client, parsePath(path ?? "/"), options.recursive === true),
       ),
     );
@@ -51,16 +61,15 @@ function registerReading(command: FsCommand, context: CliContext): void {
   ]).action((paths: string[], options: CommonOptions) =>
     withClient(context, options, async (client, output) => {
       for (const path of paths) {
-        if (output.json) {
-          const chunks: Uint8Array[] = [];
-          for await (const chunk of client.readFile(parsePath(path))) chunks.push(chunk);
-          const content = Buffer.concat(chunks);
-          answer(
-            output,
-            { path, size: content.length, base64: content.toString("base64") },
-            () => "",
-          );
-        } else await copyOut(client.readFile(parsePath(path)), context);
+        await attempt({ verb: "read", subjects: [path] }, async () => {
+          const chunks = client.readFile(parsePath(path));
+          if (!output.json) return copyOut(chunks, context);
+          const kept: Uint8Array[] = [];
+          for await (const chunk of chunks) kept.push(chunk);
+          const content = Buffer.concat(kept);
+          const base64 = content.toString("base64");
+          answer(output, { path, size: content.length, base64 }, () => "");
+        });
       }
     }),
   );
@@ -71,34 +80,35 @@ function registerReading(command: FsCommand, context: CliContext): void {
   )
     .option("-r, --recursive", "a directory with everything below")
     .action((path: string, local: string, options: CommonOptions & { recursive?: true }) =>
-      withClient(context, options, async (client, output) => {
-        const from = parsePath(path);
-        if (local === "-") {
-          await copyOut(client.readFile(from), context);
-          return;
-        }
-        const status = await client.stat(from);
-        if (status.kind === "directory" && options.recursive !== true) {
-          throw new WeirError(
-            "IsDirectory",
-            `Cannot get "${path}": it is a directory, wanted --recursive`,
-          );
-        }
-        const done =
-          status.kind === "directory"
-            ? await getTree(client, from, local)
-            : await getFile(client, from, status, local);
-        answer(
-          output,
-          done,
-          ({ files, bytes }) => `${countText(files)} files, ${bytesText(bytes)}`,
-        );
-      }),
+      withPaths(
+        context,
+        options,
+        { verb: "get", subjects: [path, local], preposition: "as" },
+        async (client, output) => {
+          const from = parsePath(path);
+          if (local === "-") {
+            await copyOut(client.readFile(from), context);
+            return;
+          }
+          const status = await client.stat(from);
+          if (status.kind === "directory" && options.recursive !== true) {
+            throw new WeirError(
+              "IsDirectory",
+              `Cannot get "${path}" as "${local}": it is a directory, wanted --recursive`,
+            );
+          }
+          const done =
+            status.kind === "directory"
+              ? await getTree(client, from, local)
+              : await getFile(client, from, status, local);
+          answer(output, done, transferredText);
+        },
+      ),
     );
   command("stat <path>", "show what is known of one file or directory", [
     "stat /data/a.txt",
   ]).action((path: string, options: CommonOptions) =>
-    withClient(context, options, async (client, output) => {
+    withPaths(context, options, { verb: "show", subjects: [path] }, async (client, output) => {
       const status = await client.stat(parsePath(path));
       answer(output, { path, ...statusValue(status) }, () => statusSheet(path, status));
     }),
@@ -106,7 +116,7 @@ function registerReading(command: FsCommand, context: CliContext): void {
   command("checksum <path>", "sha256 of a file's bytes, read through Weir", [
     "checksum /data/a.txt",
   ]).action((path: string, options: CommonOptions) =>
-    withClient(context, options, async (client, output) => {
+    withPaths(context, options, { verb: "read", subjects: [path] }, async (client, output) => {
       const hash = createHash("sha256");
       for await (const chunk of client.readFile(parsePath(path))) hash.update(chunk);
       answer(
@@ -146,18 +156,19 @@ function registerWriting(command: FsCommand, context: CliContext): void {
     .option("-r, --recursive", "a directory with everything below")
     .action(
       (local: string, path: string, options: CommonOptions & WriteOptions & { recursive?: true }) =>
-        withClient(context, options, async (client, output) => {
-          const to = parsePath(path);
-          const done =
-            local === "-"
-              ? await putStream(client, context.stdin, to, options)
-              : await putTree(client, local, to, options.recursive === true, options);
-          answer(
-            output,
-            done,
-            ({ files, bytes }) => `${countText(files)} files, ${bytesText(bytes)}`,
-          );
-        }),
+        withPaths(
+          context,
+          options,
+          { verb: "put", subjects: [local, path], preposition: "at" },
+          async (client, output) => {
+            const to = parsePath(path);
+            const done =
+              local === "-"
+                ? await putStream(client, context.stdin, to, options)
+                : await putTree(client, local, to, options.recursive === true, options);
+            answer(output, done, transferredText);
+          },
+        ),
     );
   command("mkdir <path>", "make a directory", [
     "mkdir /reports",
@@ -165,7 +176,7 @@ function registerWriting(command: FsCommand, context: CliContext): void {
   ])
     .option("-p, --parents", "also those above it; an existing one is fine")
     .action((path: string, options: CommonOptions & { parents?: true }) =>
-      withClient(context, options, async (client, output) => {
+      withPaths(context, options, { verb: "make", subjects: [path] }, async (client, output) => {
         const status = await client.mkdir(parsePath(path), { parents: options.parents === true });
         answer(output, { path, ...statusValue(status) }, () => "");
       }),
@@ -175,10 +186,15 @@ function registerWriting(command: FsCommand, context: CliContext): void {
   ])
     .option("-n, --no-clobber", "refuse to replace")
     .action((from: string, to: string, options: CommonOptions & { clobber: boolean }) =>
-      withClient(context, options, async (client, output) => {
-        await client.rename(parsePath(from), parsePath(to), { noReplace: !options.clobber });
-        answer(output, { from, to }, () => "");
-      }),
+      withPaths(
+        context,
+        options,
+        { verb: "rename", subjects: [from, to], preposition: "to" },
+        async (client, output) => {
+          await client.rename(parsePath(from), parsePath(to), { noReplace: !options.clobber });
+          answer(output, { from, to }, () => "");
+        },
+      ),
     );
   command("rm <path...>", "remove files, links and empty directories", [
     "rm /a",
@@ -188,7 +204,9 @@ function registerWriting(command: FsCommand, context: CliContext): void {
     .action((paths: string[], options: CommonOptions & { recursive?: true }) =>
       withClient(context, options, async (client, output) => {
         for (const path of paths) {
-          await client.remove(parsePath(path), { recursive: options.recursive === true });
+          await attempt({ verb: "remove", subjects: [path] }, () =>
+            client.remove(parsePath(path), { recursive: options.recursive === true }),
+          );
         }
         answer(output, { removed: paths }, () => "");
       }),
@@ -201,38 +219,48 @@ function registerMounts(command: FsCommand, context: CliContext): void {
     "mount a store at a path: file:///directory or s3://bucket/prefix",
     [
       "mount /data file:///srv/data --read-only",
-      "mount /photos s3://photos --option endpoint=http://127.0.0.1:7480 --option accessKey=… --option secretKey=…",
+      "mount /photos s3://photos --option endpoint=http://127.0.0.1:7480 --option-file photos.options",
+      "mount /photos s3://photos --option accessKey=@env:ACCESS_KEY --option secretKey=@env:SECRET_KEY",
     ],
   )
     .option("--read-only", "refuse every change below")
     .option(
       "-o, --option <key=value>",
-      "of the store; can be given several times",
+      "of the store; can be given several times; the value @env:NAME stands for a variable",
       collectPairs,
-      {},
     )
+    .option("--option-file <file>", "more of them, a line key=value each: ps does not show them")
     .action(
       (
         path: string,
         uri: string,
-        options: CommonOptions & { readOnly?: true; option: Record<string, string> },
+        options: CommonOptions & {
+          readOnly?: true;
+          option?: Record<string, string>;
+          optionFile?: string;
+        },
       ) =>
-        withClient(context, options, async (client, output) => {
-          await client.mount(parsePath(path), uri, {
-            readOnly: options.readOnly === true,
-            options: options.option,
-          });
-          answer(
-            output,
-            { path, uri, readOnly: options.readOnly === true },
-            () => `Mounted ${uri} at ${path}`,
-          );
-        }),
+        withPaths(
+          context,
+          options,
+          { verb: "mount", subjects: [uri, path], preposition: "at" },
+          async (client, output) => {
+            await client.mount(parsePath(path), uri, {
+              readOnly: options.readOnly === true,
+              options: storeOptions(context, options.option ?? {}, options.optionFile),
+            });
+            answer(
+              output,
+              { path, uri, readOnly: options.readOnly === true },
+              () => `Mounted ${uri} at ${path}`,
+            );
+          },
+        ),
     );
   command("unmount <path>", "take a mount away; its store keeps its files", [
     "unmount /data",
   ]).action((path: string, options: CommonOptions) =>
-    withClient(context, options, async (client, output) => {
+    withPaths(context, options, { verb: "unmount", subjects: [path] }, async (client, output) => {
       await client.unmount(parsePath(path));
       answer(output, { path }, () => `Unmounted ${path}`);
     }),
@@ -267,29 +295,31 @@ function registerPlacement(command: FsCommand, context: CliContext): void {
   ])
     .option("--wait", "until it is there")
     .action((path: string, options: CommonOptions & { wait?: true }) =>
-      withClient(context, options, async (client, output) => {
+      withPaths(context, options, { verb: "persist", subjects: [path] }, async (client, output) => {
         const wait = options.wait === true;
         const files = await client.persist(parsePath(path), { wait });
-        answer(output, { path, files, persisted: wait }, () =>
-          wait ? `${countText(files)} files persisted` : `${countText(files)} files queued`,
+        answer(
+          output,
+          { path, files, persisted: wait },
+          () => `${countOf(files, "file")} ${wait ? "persisted" : "queued"}`,
         );
       }),
     );
   command("free <path>", "drop the cached copies of persisted files", ["free /data"]).action(
     (path: string, options: CommonOptions) =>
-      withClient(context, options, async (client, output) => {
+      withPaths(context, options, { verb: "free", subjects: [path] }, async (client, output) => {
         const containers = await client.free(parsePath(path));
         answer(
           output,
           { path, containers },
-          () => `${countText(containers)} cached copies are going`,
+          () => `${countOf(containers, "cached copy is", "cached copies are")} going`,
         );
       }),
   );
   command("locations <path>", "which workers have a file's bytes, and where it lies in its store", [
     "locations /data/a.txt",
   ]).action((path: string, options: CommonOptions) =>
-    withClient(context, options, async (client, output) => {
+    withPaths(context, options, { verb: "locate", subjects: [path] }, async (client, output) => {
       const at = parsePath(path);
       const status: FileStatus = await client.stat(at);
       if (status.kind !== "file") {
@@ -319,9 +349,18 @@ function parseCount(text: string): number {
   throw new InvalidArgumentError("wanted a number from 1 to 8");
 }
 
-/** Collects `key=value` given several times. */
-export function collectPairs(text: string, before: Record<string, string>): Record<string, string> {
-  const place = text.indexOf("=");
-  if (place <= 0) throw new InvalidArgumentError("wanted key=value");
-  return { ...before, [text.slice(0, place)]: text.slice(place + 1) };
+function transferredText({ files, bytes }: Transferred): string {
+  return `${countOf(files, "file")}, ${bytesText(bytes)}`;
+}
+
+/** As `withClient`, with failures in the words of the command. */
+function withPaths<T>(
+  context: CliContext,
+  options: CommonOptions,
+  doing: Doing,
+  use: (client: WeirClient, output: Output) => Promise<T>,
+): Promise<T> {
+  return withClient(context, options, (client, output) =>
+    attempt(doing, () => use(client, output)),
+  );
 }

@@ -17,7 +17,8 @@ import {
 import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import type { FileStatus, WriteType } from "../../rpc/namespace.ts";
 import type { WeirClient } from "../../client/client.ts";
-import { joinPath } from "../paths.ts";
+import { attempt } from "../attempt.ts";
+import { joinPath, showPath } from "../paths.ts";
 
 export interface Transferred {
   readonly files: number;
@@ -66,7 +67,9 @@ export async function getTree(
     async ({ path: each, status }) => {
       const at = Buffer.concat([Buffer.from(local), Buffer.from(each.slice(above), "latin1")]);
       if (status.kind === "file") {
-        const done = await getFile(client, each, status, at);
+        const done = await attempt({ verb: "get", subjects: [showPath(each)] }, () =>
+          getFile(client, each, status, at),
+        );
         total.files += done.files;
         total.bytes += done.bytes;
       } else if (status.kind === "symlink") {
@@ -123,9 +126,14 @@ export async function putTree(
     );
   }
   const total = { files: 0, bytes: 0 };
+  // Below a directory, failures name the file that failed.
+  const each = (work: (entry: LocalEntry) => Promise<void>) => (entry: LocalEntry) =>
+    entry.to === path
+      ? work(entry)
+      : attempt({ verb: "write", subjects: [showPath(entry.to)] }, () => work(entry));
   await eachOf(
     localTree(Buffer.from(local), path),
-    async ({ kind, at, to, mode, mtimeMs }) => {
+    each(async ({ kind, at, to, mode, mtimeMs }) => {
       if (kind === "file") {
         const status = await client.writeFile(to, createReadStream(at), {
           writeType: options.writeType,
@@ -143,13 +151,13 @@ export async function putTree(
           await client.symlink(target, to);
         });
       }
-    },
-    async ({ kind, to, mode }) => {
+    }),
+    each(async ({ kind, to, mode }) => {
       if (kind !== "directory") return;
       await client.mkdir(to, { mode }).catch((error: unknown) => {
         if (!hasCode(error, "AlreadyExists")) throw error;
       });
-    },
+    }),
   );
   return total;
 }

@@ -30,6 +30,7 @@ import { type Anchor, openAnchor, openItself } from "./anchor.ts";
 import { refuseIfAborted } from "./errors.ts";
 import { applyToHandle, applyToLink, applyToPath } from "./local-attributes.ts";
 import { entryOf, fingerprintOf, toStat } from "./local-stat.ts";
+import { OwnedDirectories } from "./owned-directories.ts";
 import { assertLength, componentsOf, shown, splitPath, temporaryPrefix } from "./paths.ts";
 import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
 
@@ -52,6 +53,7 @@ export class LocalFileSystem implements UnderFileSystem {
   /** Absolute, latin1, without symbolic links. */
   readonly #root: string;
   readonly #listings = new Map<string, KeptListing>();
+  readonly #owned = new OwnedDirectories();
 
   private constructor(uri: string, root: string) {
     this.uri = uri;
@@ -174,7 +176,7 @@ export class LocalFileSystem implements UnderFileSystem {
     const doing = this.#doing("write", path);
     const { parent, name } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
-    return this.#within(parent, doing, async (anchor) => {
+    return this.#changing(parent, doing, async (anchor) => {
       const hidden = anchor.child(temporaryName());
       const flags =
         constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
@@ -223,18 +225,23 @@ export class LocalFileSystem implements UnderFileSystem {
     if (to.startsWith(`${from}/`)) {
       throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
     }
-    if ((await this.stat(from)) === undefined) {
+    const present = await this.stat(from);
+    if (present === undefined) {
       if ((await this.stat(to)) !== undefined) return;
       throw new WeirError("NotFound", `${doing}: there is no ${shown(from)}`);
     }
     await this.#makeParents(target.parent, doing);
-    await this.#within(source.parent, doing, (sourceAnchor) =>
-      this.#within(target.parent, doing, async (targetAnchor) => {
-        await rename(sourceAnchor.child(source.name), targetAnchor.child(target.name));
-        await syncDirectory(targetAnchor);
-        if (source.parent !== target.parent) await syncDirectory(sourceAnchor);
-      }),
-    );
+    const move = () =>
+      this.#changing(source.parent, doing, (sourceAnchor) =>
+        this.#changing(target.parent, doing, async (targetAnchor) => {
+          await rename(sourceAnchor.child(source.name), targetAnchor.child(target.name));
+          await syncDirectory(targetAnchor);
+          if (source.parent !== target.parent) await syncDirectory(sourceAnchor);
+        }),
+      );
+    // A directory that gets another parent is itself changed: its ".." is.
+    if (present.kind === "directory") await this.#changing(from, doing, move);
+    else await move();
   }
 
   async mkdir(path: string, attributes?: UfsAttributes): Promise<void> {
@@ -249,7 +256,7 @@ export class LocalFileSystem implements UnderFileSystem {
     const doing = this.#doing("make symbolic link", path);
     const { parent, name } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
-    await this.#within(parent, doing, async (anchor) => {
+    await this.#changing(parent, doing, async (anchor) => {
       const present = await entryOf(anchor, name);
       if (present?.target === target) return;
       const hidden = anchor.child(temporaryName());
@@ -310,6 +317,13 @@ export class LocalFileSystem implements UnderFileSystem {
     }
   }
 
+  /** As #within, for changes of what the directory holds. */
+  #changing<T>(path: string, doing: string, use: (anchor: Anchor) => Promise<T>): Promise<T> {
+    return this.#within(path, doing, (anchor) =>
+      this.#owned.changing(path, anchor, () => use(anchor)),
+    );
+  }
+
   /** As #within, on the directory that holds `path`; for the root, on itself with the name "". */
   #at<T>(
     path: string,
@@ -341,7 +355,7 @@ export class LocalFileSystem implements UnderFileSystem {
   /** An existing directory is fine. */
   async #makeDirectory(path: string, doing: string): Promise<void> {
     const { parent, name } = splitPath(path);
-    await this.#within(parent, doing, async (anchor) => {
+    await this.#changing(parent, doing, async (anchor) => {
       const host = anchor.child(name);
       try {
         await mkdir(host, 0o755);
@@ -355,7 +369,7 @@ export class LocalFileSystem implements UnderFileSystem {
 
   async #deleteTree(path: string, doing: string): Promise<void> {
     const { parent, name } = splitPath(path);
-    const isDirectory = await this.#within(parent, doing, async (anchor) => {
+    const isDirectory = await this.#changing(parent, doing, async (anchor) => {
       const directory = (await lstat(anchor.child(name))).isDirectory();
       if (!directory) {
         await unlink(anchor.child(name));
@@ -364,7 +378,7 @@ export class LocalFileSystem implements UnderFileSystem {
       return directory;
     });
     if (!isDirectory) return;
-    const names = await this.#within(path, doing, async (anchor) => {
+    const names = await this.#changing(path, doing, async (anchor) => {
       const all = await readdir(anchor.self, { encoding: "latin1" });
       const hidden = all.filter((each) => each.startsWith(temporaryPrefix));
       for (const each of hidden) await unlink(anchor.child(each));
@@ -375,7 +389,7 @@ export class LocalFileSystem implements UnderFileSystem {
         if (!hasCode(thrown, "NotFound")) throw thrown;
       });
     }
-    await this.#within(parent, doing, async (anchor) => {
+    await this.#changing(parent, doing, async (anchor) => {
       await rmdir(anchor.child(name));
       await syncDirectory(anchor);
     });

@@ -10,7 +10,7 @@ import {
   utimes,
   writeFile,
 } from "node:fs/promises";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -157,6 +157,48 @@ describe("a local directory as under storage", () => {
     await assert.rejects(store.setAttributes("f", { mode: 0 }), readOnly);
     assert.equal((await readWhole(store, "f")).toString(), "x");
     assert.deepEqual(await readdir(directory), ["f"]);
+  });
+
+  it("changes directories that are its own and have no write bit, and restores their modes", async () => {
+    const directory = await freshDirectory();
+    const script = `
+      import assert from "node:assert/strict";
+      import { chmod, mkdir, readdir, stat, writeFile } from "node:fs/promises";
+      import { openUfs } from ${JSON.stringify(new URL("../../src/ufs/open.ts", import.meta.url))};
+      // Root may do anything, so a user that owns the directories takes its place.
+      if (process.getuid() === 0) { process.setgid(65534); process.setuid(65534); }
+      assert.notEqual(process.geteuid(), 0);
+      process.chdir(${JSON.stringify(directory)});
+      const closed = [["d", 0o555], ["e", 0o2500], ["e/tree", 0o555], ["blind", 0o444]];
+      for (const [name] of closed) await mkdir(name);
+      for (const name of ["d/a", "d/b", "d/gone", "e/tree/f"]) await writeFile(name, name);
+      for (const [name, mode] of closed.toReversed()) await chmod(name, mode);
+      await assert.rejects(writeFile("d/direct", ""), { code: "EACCES" });
+      const uri = ${JSON.stringify(pathToFileURL(directory).href)};
+      const store = await openUfs({ uri, readOnly: false, options: {} });
+      const put = (path) => store.write(path, [Buffer.from("x")], { size: 1 });
+      const many = Array.from({ length: 40 }, (_, i) => put("d/many" + i));
+      await Promise.all([
+        ...many, put("blind/x"), store.mkdir("d/new/deep"), store.symlink("d/link", "a"),
+        store.delete("d/gone"), store.rename("d/a", "e/moved"), put("d/b"),
+      ]);
+      await store.rename("e/tree", "d/tree");
+      const modeOf = async (name) => (await stat(name)).mode & 0o7777;
+      assert.deepEqual(
+        [await modeOf("d"), await modeOf("e"), await modeOf("blind"), await modeOf("d/tree")],
+        [0o555, 0o2500, 0o444, 0o555],
+      );
+      const left = (await readdir("d")).filter((name) => !name.startsWith("many"));
+      assert.deepEqual(left.sort(), ["b", "link", "new", "tree"]);
+      assert.deepEqual(await readdir("e"), ["moved"]);
+      await assert.rejects(store.write("d/f", [], { size: 1 }));
+      assert.equal(await modeOf("d"), 0o555);
+      await store.delete("d");
+      assert.equal(await store.stat("d"), undefined);`;
+    await chmod(directory, 0o777);
+    const args = ["--import=tsx", "--input-type=module", "--eval", script];
+    const ended = spawnSync(process.execPath, args, { encoding: "utf8" });
+    assert.equal(ended.status, 0, ended.stderr);
   });
 
   it("keeps the setuid bit and a mode that the owner cannot read", async () => {

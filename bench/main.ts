@@ -19,22 +19,46 @@ export interface BenchOptions {
   readonly seconds: number;
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { json: { type: "boolean", default: false }, seconds: { type: "string" } },
-});
+const known = Object.keys(benches).join(", ");
+const usage = `Usage: npm run bench -- NAME [--json] [--seconds N]
+  NAME          one of ${known}
+  --json        one JSON object per line instead of a table
+  --seconds N   length of one measurement (default: 10)
+`;
 
-const name = positionals[0] ?? "";
-const load = benches[name];
-if (load === undefined) {
-  const known = Object.keys(benches).join(", ");
-  process.stderr.write(`Cannot run bench "${name}": wanted one of ${known}\n`);
+function refuse(message: string): never {
+  process.stderr.write(`${message}\n`);
   process.exit(64);
 }
+
+function argumentsGiven() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean", default: false },
+        seconds: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    });
+  } catch (error) {
+    return refuse(
+      `Cannot run a bench: ${(error as Error).message.split(". ")[0]} (see npm run bench -- --help)`,
+    );
+  }
+}
+
+const { values, positionals } = argumentsGiven();
+if (values.help) {
+  process.stdout.write(usage);
+  process.exit(0);
+}
+const name = positionals[0] ?? "";
+const load = benches[name];
+if (load === undefined) refuse(`Cannot run bench "${name}": wanted one of ${known}`);
 const seconds = Number(values.seconds ?? 10);
 if (!(seconds > 0 && seconds <= 3600)) {
-  process.stderr.write(`Cannot run for "${values.seconds ?? ""}" seconds: wanted 1 to 3600\n`);
-  process.exit(64);
+  refuse(`Cannot run for "${values.seconds ?? ""}" seconds: wanted 1 to 3600`);
 }
 try {
   const figures = await (await load()).run({ seconds });

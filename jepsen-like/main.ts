@@ -1,7 +1,4 @@
-/**
- * `npm run jepsen -- [--workload creates] [--nemesis kill-leader,pause-leader,…|none] [--time SECONDS] [--seed N]
- * [--clients N] [--out DIR]`: one line of result; exit status 1 on a violation.
- */
+/** Runs a workload on real processes under faults and prints one line of result; exit status 1 on a violation. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,22 +6,45 @@ import { parseArgs } from "node:util";
 import { type FaultKind, faultKinds } from "./nemesis.ts";
 import { runOnce } from "./run.ts";
 
-const { values } = parseArgs({
-  options: {
-    workload: { type: "string", default: "creates" },
-    nemesis: { type: "string", default: faultKinds.join(",") },
-    time: { type: "string", default: "30" },
-    seed: { type: "string" },
-    clients: { type: "string", default: "5" },
-    out: { type: "string" },
-  },
-});
+const usage = `Usage: npm run jepsen -- [options]
+  --workload creates   what the clients do (default: creates)
+  --nemesis LIST       none, or some of ${faultKinds.join(",")} (default: all)
+  --time SECONDS       how long (default: 30)
+  --seed N             of the faults and the operations (default: one by chance)
+  --clients N          side by side (default: 5)
+  --out DIR            where history and logs stay (default: a new one, removed after a good run)
+`;
 
 function refuse(message: string): never {
   process.stderr.write(`${message}\n`);
   process.exit(64);
 }
 
+function argumentsGiven() {
+  try {
+    return parseArgs({
+      options: {
+        workload: { type: "string", default: "creates" },
+        nemesis: { type: "string", default: faultKinds.join(",") },
+        time: { type: "string", default: "30" },
+        seed: { type: "string" },
+        clients: { type: "string", default: "5" },
+        out: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    }).values;
+  } catch (error) {
+    return refuse(
+      `Cannot run a workload: ${(error as Error).message.split(". ")[0]} (see npm run jepsen -- --help)`,
+    );
+  }
+}
+
+const values = argumentsGiven();
+if (values.help) {
+  process.stdout.write(usage);
+  process.exit(0);
+}
 if (values.workload !== "creates") {
   refuse(`Cannot run workload "${values.workload}": wanted creates`);
 }
@@ -42,6 +62,9 @@ if (!(Number.isInteger(clients) && clients >= 1 && clients <= 64)) {
   refuse(`Cannot run "${values.clients}" clients: wanted 1 to 64`);
 }
 const seed = Number(values.seed ?? Math.floor(Math.random() * 1e6));
+if (!Number.isSafeInteger(seed)) {
+  refuse(`Cannot use the seed "${values.seed ?? ""}": wanted a whole number`);
+}
 
 const directory = values.out ?? (await mkdtemp(join(tmpdir(), "weir-jepsen-")));
 const faults = named as FaultKind[];

@@ -1,24 +1,58 @@
 /**
- * `npm run sim -- [--seed N] [--seeds K] [--steps M]`: runs K seeds from N on, M events each, and prints what was
- * simulated. A seed that breaks an invariant ends it with status 1 and the command that replays it.
+ * Runs seeds of the simulation, some events each, and prints what was simulated. A seed that breaks an invariant ends it
+ * with status 1 and the command that replays it.
  */
 import { parseArgs } from "node:util";
 import { type Report, simulateRaft } from "./raft-simulation.ts";
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string", default: String(Math.floor(Math.random() * 1e9)) },
-    seeds: { type: "string", default: "100" },
-    steps: { type: "string", default: "20000" },
-  },
-});
-const [first, count, steps] = [values.seed, values.seeds, values.steps].map(Number);
+const usage = `Usage: npm run sim -- [--seed N] [--seeds K] [--steps M]
+  --seed N    the first seed (default: one by chance)
+  --seeds K   how many, from N on (default: 1 with --seed, else 100)
+  --steps M   events of each (default: 20000)
+`;
+
+function refuse(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(64);
+}
+
+function argumentsGiven() {
+  try {
+    return parseArgs({
+      options: {
+        seed: { type: "string" },
+        seeds: { type: "string" },
+        steps: { type: "string", default: "20000" },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    }).values;
+  } catch (error) {
+    return refuse(
+      `Cannot simulate: ${(error as Error).message.split(". ")[0]} (see npm run sim -- --help)`,
+    );
+  }
+}
+
+function wholeNumber(name: string, text: string, least: number): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isSafeInteger(value) && value >= least) return value;
+  return refuse(`Cannot simulate with --${name} "${text}": wanted a number from ${least} on`);
+}
+
+const values = argumentsGiven();
+if (values.help) {
+  process.stdout.write(usage);
+  process.exit(0);
+}
+const first = wholeNumber("seed", values.seed ?? String(Math.floor(Math.random() * 1e9)), 0);
+const count = wholeNumber("seeds", values.seeds ?? (values.seed === undefined ? "100" : "1"), 1);
+const steps = wholeNumber("steps", values.steps, 1);
 const startMs = performance.now();
 const totals = new Map<string, number>();
 
-for (let seed = first!; seed < first! + count!; seed++) {
+for (let seed = first; seed < first + count; seed++) {
   try {
-    const report: Report = simulateRaft(seed, steps!);
+    const report: Report = simulateRaft(seed, steps);
     for (const [name, value] of Object.entries(report)) {
       totals.set(name, (totals.get(name) ?? 0) + Number(value));
     }
@@ -32,5 +66,5 @@ for (let seed = first!; seed < first! + count!; seed++) {
 const seconds = (performance.now() - startMs) / 1000;
 const figures = [...totals].map(([name, value]) => `${name} ${value}`).join(", ");
 console.log(
-  `${count} seeds from ${first}: no violation. ${(count! / seconds).toFixed(1)} seeds/s, ${figures}`,
+  `${count} ${count === 1 ? "seed" : "seeds"} from ${first}: no violation. ${(count / seconds).toFixed(1)} seeds/s, ${figures}`,
 );

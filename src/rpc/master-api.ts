@@ -176,6 +176,8 @@ export const masterApi = {
       host: text,
       address: text,
       tiers: list(struct({ medium, quotaBytes: unsigned() })),
+      /** Its own; refused with `ConfigInvalid`, and no id given, when the cluster has another one. */
+      blockSizeBytes: optional(unsigned()),
     }),
     struct({
       worker: unsigned<WorkerId>(),

@@ -121,6 +121,8 @@ export const containerReport = struct({
   blocks: list(unsigned()),
   /** The worker holds it as its duty and does not evict it, until a leader releases it or has it dropped. */
   kept: optional(boolean),
+  /** Of one that was written here, not loaded from a store: bytes that are there from its start on. */
+  length: optional(unsigned()),
 });
 export type ContainerReport = Infer<typeof containerReport>;
 
@@ -141,6 +143,10 @@ export const heartbeat = struct({
   freeSlots: unsigned(),
   /** The reply may be held back so long when there is nothing to do. */
   waitMs: unsigned(),
+  /** With this report the master has been told everything, up to when it was made: no page of it follows. */
+  complete: optional(boolean),
+  /** False: the worker takes no `runJob`. */
+  jobs: optional(boolean),
 });
 
 export const heartbeatReply = struct({

@@ -293,7 +293,8 @@ export class BlockStore {
     const container = this.peek(id);
     if (container === undefined || container.blocks.size === 0) return undefined;
     const blocks = [...container.blocks.keys()].sort((a, b) => a - b);
-    return { ...container.id, blocks, kept: container.kept };
+    const { kept, loaded } = container;
+    return { ...container.id, blocks, kept, length: loaded ? undefined : container.prefixLength };
   }
 
   /** Up to `limit` reports of kept containers from place `from` of them on; `next` is 0 when there are no more. */

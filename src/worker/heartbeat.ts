@@ -12,7 +12,7 @@
 import { randomBytes } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { sleep } from "../lib/clock.ts";
-import { toWeirError, WeirError } from "../lib/errors.ts";
+import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
 import type { WorkerId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { RpcClient } from "../rpc/client.ts";
@@ -35,6 +35,9 @@ export interface HeartbeatOptions {
   readonly execute: (task: Task, signal: AbortSignal) => Promise<TaskResult>;
   /** Tasks at once. */
   readonly slots: number;
+  /** Whether jobs may run here. */
+  readonly jobs: boolean;
+  readonly blockSizeBytes: number;
   readonly logger: Logger;
   /** The masters do not know this worker as it knows itself: it cannot go on. */
   readonly onFatal: (error: WeirError) => void;
@@ -76,7 +79,10 @@ export class WorkerHeartbeat {
     setMaxListeners(0, this.#stopping.signal);
   }
 
-  /** Registers; waits for a leader as long as it takes. Rejects when the worker is stopped. */
+  /**
+   * Registers; waits for a leader as long as it takes. Rejects when the worker is stopped.
+   * @throws WeirError `ConfigInvalid` when the cluster cannot have this worker
+   */
   async register(): Promise<Registration> {
     await this.#register();
     return this.#registration!;
@@ -108,6 +114,7 @@ export class WorkerHeartbeat {
           {
             ...identity,
             tiers: identity.tiers.map(({ medium, quotaBytes }) => ({ medium, quotaBytes })),
+            blockSizeBytes: this.#options.blockSizeBytes,
           },
           { deadlineMs: 10_000, signal, idempotent: true },
         );
@@ -125,6 +132,11 @@ export class WorkerHeartbeat {
         return;
       } catch (err) {
         signal.throwIfAborted();
+        if (hasCode(err, "ConfigInvalid")) {
+          // Asking again does not help.
+          onFatal(toWeirError(err, "Cannot register the worker"));
+          throw err;
+        }
         if (!complained) logger.warn({ err }, "no leader to register with; will keep trying");
         await sleep(retryMs, signal);
       }
@@ -153,6 +165,8 @@ export class WorkerHeartbeat {
             usedBytes: store.usage.map(({ usedBytes }) => usedBytes),
             freeSlots: Math.max(0, this.#options.slots - this.#tasks.size),
             waitMs,
+            complete: !report.more,
+            jobs: this.#options.jobs,
           },
           { deadlineMs: waitMs + 5000, signal },
         );

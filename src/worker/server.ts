@@ -136,6 +136,8 @@ export async function startWorker(config: Config, logger: Logger): Promise<Runni
     heartbeatMs: own.heartbeatMs,
     execute: (task, signal) => executor.execute(task, signal),
     slots: storeTaskSlots + (own.jobs ? own.jobSlots : 0),
+    jobs: own.jobs,
+    blockSizeBytes: own.blockSizeBytes,
     logger,
     onFatal: fail,
   });

@@ -155,7 +155,7 @@ export class ListingWorker {
     const tiers = [{ medium: "MEM" as const, quotaBytes: 1024 }];
     const { worker: id } = await worker.#connection.call(
       masterApi.registerWorker,
-      { uuid, host: "here", address: "127.0.0.1:1", tiers },
+      { uuid, host: "here", address: "127.0.0.1:1", tiers, blockSizeBytes: undefined },
       { deadlineMs: 20_000, idempotent: true },
     );
     worker.#loops = worker.#connection.each.map((master) => worker.#beat(master, id));
@@ -184,6 +184,8 @@ export class ListingWorker {
             usedBytes: [0],
             freeSlots: 0,
             waitMs: 500,
+            complete: undefined,
+            jobs: undefined,
           },
           { deadlineMs: 5000, signal },
         );

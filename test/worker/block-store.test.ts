@@ -36,7 +36,8 @@ describe("block store", () => {
     const id = containerOf(1);
     const bytes = randomBytes(2 * blockSizeBytes + 123_457);
     await write(writers, id, bytes);
-    assert.deepEqual(store.report(id), { ...id, blocks: [0, 1, 2], kept: true });
+    const { length } = bytes;
+    assert.deepEqual(store.report(id), { ...id, blocks: [0, 1, 2], kept: true, length });
     for (const [blockIndex, offset, length] of [
       [0, 0, blockSizeBytes],
       [1, 65_535, 70_000],

@@ -159,7 +159,7 @@ describe("worker", () => {
     const bytes = randomBytes(2 * MiB + 77);
     await put(containerOf(5), bytes);
     assert.ok((await get(containerOf(5), 2, 77)).equals(bytes.subarray(2 * MiB)));
-    const report = { ...containerOf(5), blocks: [0, 1, 2] };
+    const report = { ...containerOf(5), blocks: [0, 1, 2], length: bytes.length };
     await until(() => master.holds.get("5.100")?.blocks.length === 3, "it is reported");
     assert.deepEqual(master.holds.get("5.100"), { ...report, kept: true });
     master.released.add(5 as InodeId);

@@ -1,6 +1,6 @@
 /**
- * What the leader does by itself, a bounded step at a time: ends expired sessions and silent workers, reclaims garbage
- * and trash, and tells workers to drop containers that nothing names. Lives as long as one reign.
+ * What the leader does by itself, a bounded step at a time: ends expired sessions and silent workers, takes the duty from
+ * keepers that lost their copies, reclaims garbage and trash, and tells workers to drop containers that nothing names. Lives as long as one reign.
  *
  * Invariants
  * 1. State changes by explicit commands alone; each step looks at the state afresh.
@@ -21,6 +21,7 @@ import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { trashInodeId } from "../state/model.ts";
 import { containerUse, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
+import { KeeperCheck } from "./keeper-check.ts";
 import type { Leadership, Reign } from "./leadership.ts";
 import { garbageBefore, namesBelow, sessionsPage } from "./listings.ts";
 import type { Locations } from "./locations.ts";
@@ -50,6 +51,7 @@ export interface HousekeepingOptions {
 
 export class Housekeeping {
   readonly #options: HousekeepingOptions;
+  readonly #keepers: KeeperCheck;
   #cancel: () => void = () => undefined;
   #sweep: Iterator<InodeId> | undefined;
   /** Workers that have not answered the last request to drop orphans. */
@@ -57,6 +59,7 @@ export class Housekeeping {
 
   constructor(options: HousekeepingOptions) {
     this.#options = options;
+    this.#keepers = new KeeperCheck({ ...options, propose: (commands) => this.#propose(commands) });
     options.reign.signal.addEventListener("abort", () => this.#cancel());
     this.#plan();
   }
@@ -77,6 +80,7 @@ export class Housekeeping {
 
   async #step(): Promise<void> {
     await this.#declareLostWorkers();
+    await this.#keepers.step();
     await this.#closeExpiredSessions();
     await this.#reapGarbage();
     await this.#reapTrash();

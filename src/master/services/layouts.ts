@@ -97,7 +97,7 @@ export class Layouts {
             Math.min(blockSizeBytes, size - blockStart),
           ),
         },
-        locations: this.#workersWith(inode, writeId, blockIndex),
+        locations: this.#workersWith(inode, stretch, blockStart),
       });
       at = stretch.fileOffset + stretch.length;
     }
@@ -154,9 +154,11 @@ export class Layouts {
   }
 
   /** Keepers first, then cached copies; those not heard of lately last. */
-  #workersWith(inode: InodeId, writeId: WriteId, blockIndex: number): WorkerId[] {
+  #workersWith(inode: InodeId, stretch: Stretch, blockStart: number): WorkerId[] {
+    const { writeId, blockIndex, offset, length } = stretch;
+    const reach = blockStart + offset + length;
     const keepers = containerOf(this.#reader, inode, writeId)?.keepers ?? [];
-    const cached = this.#locations.workersWith(inode, writeId, blockIndex);
+    const cached = this.#locations.workersWith(inode, writeId, blockIndex, reach);
     const live = [...new Set([...keepers, ...cached])].filter(
       (worker) => workerOf(this.#reader, worker)?.state === "live",
     );

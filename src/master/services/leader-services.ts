@@ -128,14 +128,16 @@ export class LeaderServices {
   }
 }
 
-/** The first of `preferred`, else the one with most free slots, among workers that are live and were heard of lately. */
+/** The first of `preferred`, else the one with most free slots, among workers that are live, run jobs and were heard of lately. */
 function pickWorker(
   reader: StateReader,
   registry: WorkerRegistry,
   preferred: readonly WorkerId[],
 ): WorkerId | undefined {
   const able = workersOf(reader)
-    .filter(({ id, state }) => state === "live" && registry.silentMs(id) < 3000)
+    .filter(({ id, state }) => {
+      return state === "live" && registry.silentMs(id) < 3000 && registry.takesJobs(id);
+    })
     .map(({ id }) => id);
   const slots = (id: WorkerId) => registry.pollOf(id)?.freeSlots ?? 0;
   return (

@@ -1,4 +1,5 @@
 /** RPC: what workers say, and what they are asked to do. */
+import { WeirError } from "../../lib/errors.ts";
 import { indexOfPosition, type WorkerId } from "../../lib/ids.ts";
 import { unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
@@ -8,6 +9,7 @@ import {
   containerOf,
   containerUse,
   inodeOf,
+  isContainerLost,
   workerOf,
   workersOf,
 } from "../state/queries.ts";
@@ -21,9 +23,17 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
   const { store, registry, leadership, proposer } = parts;
 
   server.handle(masterApi.registerWorker, async (request, { signal }) => {
-    const [result] = await proposer.propose([{ kind: "registerWorker", ...request }], signal);
-    const worker = unwrap(result!, `Cannot register worker "${request.uuid}"`).id as WorkerId;
+    const { blockSizeBytes: own, ...command } = request;
+    await leadership.whenReigning(signal);
     const { clusterId, blockSizeBytes } = clusterOf(store)!;
+    if (own !== undefined && own !== blockSizeBytes) {
+      throw new WeirError(
+        "ConfigInvalid",
+        `Cannot register worker "${request.uuid}": "worker.blockSizeBytes" is ${own}, and the blocks of the cluster have ${blockSizeBytes} bytes for ever`,
+      );
+    }
+    const [result] = await proposer.propose([{ kind: "registerWorker", ...command }], signal);
+    const worker = unwrap(result!, `Cannot register worker "${request.uuid}"`).id as WorkerId;
     return { worker, clusterId, blockSizeBytes };
   });
 
@@ -82,7 +92,10 @@ function releasedOf(store: MasterParts["store"], beat: Heartbeat) {
       const use = containerUse(store, container);
       if (use !== "kept") return use === "source";
       if (inodeOf(store, inode)?.lease?.writeId === writeId) return false;
-      return containerOf(store, inode, writeId)?.keepers.includes(beat.worker) === false;
+      const of = containerOf(store, inode, writeId);
+      if (of === undefined || of.keepers.includes(beat.worker)) return false;
+      // Nobody else has the bytes: such a copy may be the last one.
+      return !isContainerLost(store, of);
     })
     .map(({ inode, writeId }) => ({ inode, writeId }));
 }

@@ -6,6 +6,8 @@
  * 1. The locations of a worker are those of its reports since the last full one, without a gap; after a gap they stay
  *    as they are until the full report that was asked for begins.
  * 2. At most one poll of a worker is open; each is answered exactly once.
+ * 3. Report n + 1 of a worker is made after it got the answer to report n. So report n + 1 tells of all that was at the
+ *    worker when report n came in here.
  */
 import type { Clock } from "../../lib/clock.ts";
 import type { WorkerId } from "../../lib/ids.ts";
@@ -26,10 +28,23 @@ export interface Poll {
   answer(tasks: readonly Task[]): void;
 }
 
+/** How far a worker's reports have come, of one that has told all it holds. */
+export interface Standing {
+  /** Counts full reports that began, of all workers: sequences of different ones are not to be compared. */
+  readonly life: number;
+  /** Sequence of the next report. */
+  readonly nextSequence: number;
+  /** Sequence of the last report after which nothing was left to tell. */
+  readonly completeSequence: number;
+}
+
 interface Heard {
   incarnation: string;
   /** Sequence of the next report; undefined after a gap, until a full report begins. */
   nextSequence: number | undefined;
+  life: number;
+  completeSequence: number | undefined;
+  jobs: boolean;
   /** Monotonic. */
   lastMs: number;
   usedBytes: readonly number[];
@@ -41,6 +56,8 @@ export class WorkerRegistry {
   readonly #locations: Locations;
   readonly #heard = new Map<WorkerId, Heard>();
   readonly #pollListeners = new Set<(poll: Poll) => void>();
+  readonly #reportListeners = new Set<(beat: Heartbeat) => void>();
+  #lives = 0;
 
   constructor(options: { clock: Clock; locations: Locations }) {
     this.#clock = options.clock;
@@ -52,12 +69,15 @@ export class WorkerRegistry {
     const heard = this.#heard.get(beat.worker) ?? this.#firstOf(beat);
     heard.lastMs = this.#clock.monotonicMs();
     heard.usedBytes = beat.usedBytes;
+    heard.jobs = beat.jobs !== false;
     const isNew = heard.incarnation !== beat.incarnation;
     const repeats = beat.sequence + 1 === heard.nextSequence;
     const follows = beat.sequence === heard.nextSequence;
     const begins = beat.full && (beat.sequence === 0 || heard.nextSequence === undefined || isNew);
     if (begins && !(repeats && !isNew)) {
       this.#locations.removeWorker(beat.worker);
+      heard.life = ++this.#lives;
+      heard.completeSequence = undefined;
     } else if (isNew || !(follows || repeats)) {
       heard.incarnation = beat.incarnation;
       heard.nextSequence = undefined;
@@ -65,12 +85,14 @@ export class WorkerRegistry {
     }
     heard.incarnation = beat.incarnation;
     heard.nextSequence = beat.sequence + 1;
-    for (const { inode, writeId, blocks } of beat.changed) {
-      this.#locations.put(beat.worker, inode, writeId, blocks);
+    if (beat.complete === true) heard.completeSequence = beat.sequence;
+    for (const { inode, writeId, blocks, length } of beat.changed) {
+      this.#locations.put(beat.worker, inode, writeId, blocks, length);
     }
     for (const { inode, writeId } of beat.removed) {
       this.#locations.remove(beat.worker, inode, writeId);
     }
+    for (const listener of this.#reportListeners) listener(beat);
     return true;
   }
 
@@ -109,6 +131,26 @@ export class WorkerRegistry {
     return () => this.#pollListeners.delete(listener);
   }
 
+  /** Calls `listener` with every report that was taken; the returned function ends that. */
+  onReport(listener: (beat: Heartbeat) => void): () => void {
+    this.#reportListeners.add(listener);
+    return () => this.#reportListeners.delete(listener);
+  }
+
+  /** Undefined while it is not known all that the worker holds. */
+  standingOf(worker: WorkerId): Standing | undefined {
+    const { life, nextSequence, completeSequence } = this.#heard.get(worker) ?? {};
+    if (life === undefined || nextSequence === undefined || completeSequence === undefined) {
+      return undefined;
+    }
+    return { life, nextSequence, completeSequence };
+  }
+
+  /** False when the worker said that it runs no jobs. */
+  takesJobs(worker: WorkerId): boolean {
+    return this.#heard.get(worker)?.jobs !== false;
+  }
+
   pollOf(worker: WorkerId): Poll | undefined {
     return this.#heard.get(worker)?.poll;
   }
@@ -142,6 +184,9 @@ export class WorkerRegistry {
     const heard: Heard = {
       incarnation: beat.incarnation,
       nextSequence: undefined,
+      life: 0,
+      completeSequence: undefined,
+      jobs: beat.jobs !== false,
       lastMs: this.#clock.monotonicMs(),
       usedBytes: beat.usedBytes,
       poll: undefined,

@@ -63,6 +63,8 @@ describe("Housekeeping", () => {
       usedBytes: [],
       freeSlots: 0,
       waitMs: 0,
+      complete: undefined,
+      jobs: undefined,
     };
     const state = (worker: typeof silent) => workerOf(machine.state, worker)?.state;
     for (let i = 0; i < 20; i++) {
@@ -152,6 +154,8 @@ describe("Housekeeping", () => {
         usedBytes: [],
         freeSlots: 0,
         waitMs: 0,
+        complete: undefined,
+        jobs: undefined,
       });
       await steps("a step", () => true);
     }

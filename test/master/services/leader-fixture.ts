@@ -82,6 +82,8 @@ export class LeaderFixture {
           usedBytes: [],
           freeSlots: free,
           waitMs: 60_000_000,
+          complete: undefined,
+          jobs: undefined,
         };
         for (const task of await this.registry.poll(beat, worker, this.reign.signal)) {
           free--;

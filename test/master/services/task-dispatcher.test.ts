@@ -54,6 +54,8 @@ describe("TaskDispatcher", () => {
         usedBytes: [],
         freeSlots: of.slots ?? 4,
         waitMs: 1000,
+        complete: undefined,
+        jobs: undefined,
       },
       of.connection ?? 1,
       new AbortController().signal,

@@ -19,10 +19,14 @@ function beat(of: Partial<Heartbeat> = {}): Heartbeat {
     usedBytes: [],
     freeSlots: 4,
     waitMs: 1000,
+    complete: undefined,
+    jobs: undefined,
     ...of,
   };
 }
-const has = (...blocks: number[]) => [{ inode, writeId, blocks, kept: undefined }];
+const has = (...blocks: number[]) => [
+  { inode, writeId, blocks, kept: undefined, length: undefined },
+];
 
 describe("WorkerRegistry", () => {
   let clock: ManualClock;
@@ -50,7 +54,9 @@ describe("WorkerRegistry", () => {
         beat({
           full: true,
           sequence: 1,
-          changed: [{ inode: 8 as InodeId, writeId, blocks: [2], kept: undefined }],
+          changed: [
+            { inode: 8 as InodeId, writeId, blocks: [2], kept: undefined, length: undefined },
+          ],
         }),
       ),
     );

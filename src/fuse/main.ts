@@ -1,76 +1,45 @@
-/** The FUSE process: `node … src/fuse/main.ts --config weir.yaml [--mount DIR]`. */
-import { readFileSync } from "node:fs";
+/** Runs one mount as a process: `node … main.js --config weir.yaml [--mount DIR]`. */
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { WeirClient } from "../client/client.ts";
-import { loadConfig } from "../lib/config.ts";
-import { exitCodeOf, toWeirError } from "../lib/errors.ts";
+import { exitCodeOf } from "../lib/errors.ts";
 import { createLogger } from "../lib/logger.ts";
+import { configOfProcess, die, sayReady, stopOnSignals } from "../lib/process.ts";
 import { startFuse } from "./server.ts";
 
-function fail(thrown: unknown): never {
-  const error = toWeirError(thrown, "Cannot run the mount");
-  process.stderr.write(`${error.message}\n`);
-  process.exit(exitCodeOf[error.code]);
-}
+const doing = "Cannot run the mount";
 
-/** Longest time for an orderly end. */
-const stopMs = 4500;
-
-try {
+async function main(): Promise<void> {
   const { values } = parseArgs({
     options: { config: { type: "string" }, mount: { type: "string" } },
   });
-  const file =
-    values.config === undefined
-      ? undefined
-      : { path: values.config, text: readFileSync(values.config, "utf8") };
   const mount = values.mount === undefined ? undefined : resolve(values.mount);
-  const config = loadConfig({
-    file,
-    environment: process.env,
-    flags: { "fuse.mountPoint": mount },
-  });
+  const config = await configOfProcess(values.config, { "fuse.mountPoint": mount });
   const logger = createLogger("fuse", config.logLevel);
-  const client = await WeirClient.connect({
-    config,
-    logger,
-    name: `fuse ${config.fuse.mountPoint}`,
-  });
+  const name = `fuse ${config.fuse.mountPoint}`;
+  const client = await WeirClient.connect({ config, logger, name });
   // Nobody is to find an empty mount: the cluster must answer first.
   await client.stat("/");
   const mounted = await startFuse(config, client.inodes, logger);
-
-  let stopping = false;
-  const stop = (exitCode: number) => {
-    if (stopping) return;
-    stopping = true;
-    setTimeout(() => process.exit(exitCode), stopMs).unref();
-    mounted
-      .stop()
-      .then(() => client.close())
-      .then(
-        () => process.exit(exitCode),
-        (error: unknown) => {
-          logger.error({ error: String(error) }, "the mount did not end well");
-          process.exit(exitCodeOf.Internal);
-        },
-      );
+  const stop = async () => {
+    await mounted.stop();
+    await client.close();
   };
-  process.on("SIGTERM", () => stop(0));
-  process.on("SIGINT", () => stop(0));
-  process.on("uncaughtException", (error) => {
-    logger.error({ error: error.stack }, "uncaught");
-    process.stderr.write(`Cannot go on: ${error.message}\n`);
-    stop(exitCodeOf.Internal);
-  });
+  const end = stopOnSignals({ stop, logger, doing });
+  // A process that dies under a mount leaves it dead: every way out unmounts first.
+  const endBadly = (thrown: unknown) => {
+    const detail = thrown instanceof Error ? thrown.message : String(thrown);
+    logger.error({ error: thrown instanceof Error ? thrown.stack : detail }, "uncaught");
+    process.stderr.write(`${doing}: ${detail}\n`);
+    end(exitCodeOf.Internal);
+  };
+  process.on("uncaughtException", endBadly);
+  process.on("unhandledRejection", endBadly);
   void mounted.gone.then(() => {
     logger.info({ mountPoint: mounted.mountPoint }, "unmounted by somebody else");
-    stop(0);
+    end(0);
   });
-  process.stdout.write(
-    `READY ${JSON.stringify({ mountPoint: mounted.mountPoint, pid: process.pid })}\n`,
-  );
-} catch (thrown) {
-  fail(thrown);
+  sayReady({ mountPoint: mounted.mountPoint, pid: process.pid });
 }
+
+main().catch((thrown: unknown) => die(thrown, doing));

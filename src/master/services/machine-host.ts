@@ -6,12 +6,12 @@
  * 1. Entries are applied in order, each once; the store's applied index moves with each, whatever its kind.
  * 2. State changes nowhere else.
  */
-import { WeirError } from "../../lib/errors.ts";
-import { decode, encode, list, pair, bytes, name } from "../../lib/schema.ts";
+import { decode } from "../../lib/schema.ts";
 import type { Entry } from "../../raft/types.ts";
 import type { StateMachineHost } from "../../raft/node.ts";
 import { type EntryPayload, entryPayload } from "../../rpc/commands.ts";
 import { type AppliedEntry, applyEntry, rangesOf } from "../state/machine.ts";
+import { decodeChunk, encodeChunk } from "../store/chunk-codec.ts";
 import type { KeyValue, StateStore } from "../store/types.ts";
 import { abortError } from "./signals.ts";
 
@@ -22,8 +22,6 @@ export interface AppliedEvent {
   readonly payload: EntryPayload | undefined;
   readonly applied: AppliedEntry | undefined;
 }
-
-const snapshotChunk = list(pair(name, bytes));
 
 export class MachineHost implements StateMachineHost {
   readonly #store: StateStore;
@@ -96,7 +94,7 @@ export class MachineHost implements StateMachineHost {
     return {
       meta: { index: snapshot.index, term: snapshot.term },
       async *chunks() {
-        for await (const chunk of snapshot.chunks()) yield encode(snapshotChunk, chunk);
+        for await (const rows of snapshot.chunks()) yield encodeChunk(rows);
       },
       close: () => snapshot.close(),
     };
@@ -141,16 +139,9 @@ export class MachineHost implements StateMachineHost {
   }
 }
 
+/** @throws WeirError `Corrupt` for a chunk that did not arrive as it was sent */
 async function* decodeChunks(
   chunks: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<readonly KeyValue[], void, undefined> {
-  for await (const chunk of chunks) {
-    try {
-      yield decode(snapshotChunk, chunk, "snapshot chunk");
-    } catch (cause) {
-      throw new WeirError("Corrupt", "Cannot install a snapshot: a chunk of it is damaged", {
-        cause,
-      });
-    }
-  }
+  for await (const chunk of chunks) yield decodeChunk(chunk);
 }

@@ -28,6 +28,9 @@ export const mountTarget = struct({
 });
 export type MountTarget = Infer<typeof mountTarget>;
 
+/** The id in a task about a store that is not mounted (yet): a worker keeps nothing of it. */
+export const unmountedId = 0 as MountId;
+
 /** A side effect on a store. Paths are below the mount's root, without a leading slash. */
 export const ufsAction = union({
   /** Writes the file's bytes straight to the final key, with parents as needed. */

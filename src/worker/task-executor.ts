@@ -2,12 +2,13 @@
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { FileLayout } from "../rpc/namespace.ts";
-import type { MountTarget, Task, TaskResult, UfsAction } from "../rpc/tasks.ts";
+import { type Task, type TaskResult, type UfsAction, unmountedId } from "../rpc/tasks.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
 import { type JobOptions, runJob, type RunJobTask } from "./job-task.ts";
+import type { UfsMounts } from "./ufs-mounts.ts";
 
 export interface TaskOptions extends JobOptions {
-  readonly mounts: { use(target: MountTarget): Promise<UnderFileSystem> };
+  readonly mounts: Pick<UfsMounts, "use" | "useOnce">;
   /** Whether jobs may run here, and how many at once. */
   readonly jobs: boolean;
   readonly jobSlots: number;
@@ -45,9 +46,13 @@ export class TaskExecutor {
     const { taskId } = task;
     switch (task.kind) {
       case "listDirectory": {
-        const ufs = await this.#options.mounts.use(task.mount);
+        const { mounts } = this.#options;
         const { after, limit } = task;
-        const { entries, last } = await ufs.list(task.path, { after, limit, signal });
+        const list = (ufs: UnderFileSystem) => ufs.list(task.path, { after, limit, signal });
+        const { entries, last } =
+          task.mount.id === unmountedId
+            ? await mounts.useOnce(task.mount, list)
+            : await list(await mounts.use(task.mount));
         return { kind: "listed", taskId, entries, last };
       }
       case "ufsOp": {

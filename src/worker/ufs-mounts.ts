@@ -49,6 +49,16 @@ export class UfsMounts {
     return store;
   }
 
+  /** Uses a store that is not mounted (yet): opened for this once. */
+  async useOnce<T>(target: MountTarget, use: (store: UnderFileSystem) => Promise<T>): Promise<T> {
+    const store = await this.#options.open(target);
+    try {
+      return await use(store);
+    } finally {
+      await store.close();
+    }
+  }
+
   async close(): Promise<void> {
     const stores = [...this.#former, ...[...this.#open.values()].map(({ store }) => store)];
     await Promise.allSettled(stores.map(async (store) => (await store).close()));

@@ -1,10 +1,11 @@
 /** RPC: sessions, and the commands that clients send under them. */
-import { WeirError } from "../../lib/errors.ts";
-import type { InodeId, SessionId } from "../../lib/ids.ts";
-import { type Command, unwrap } from "../../rpc/commands.ts";
+import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
+import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
+import { type Command, type CommandResult, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
+import { checkMount } from "./mount-check.ts";
 import { loadDirectory, type MasterParts } from "./parts.ts";
 
 /** Rounds of loading before a request is proposed as it is: what it names keeps changing. */
@@ -45,6 +46,12 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
     if (request.session === 0) throw expired(request.session);
     await parts.leadership.whenReigning(signal);
     await loadForCommands(parts, request.commands, signal);
+    const refusal = await refusalOfMounts(parts, request.commands, signal);
+    if (refusal !== undefined) {
+      // An answer, and no error of the call: a client would ask again for as long as a store is away.
+      const position = positionOf(parts.store.appliedIndex, 0);
+      return { position, results: request.commands.map(() => refusal) };
+    }
     const { position, results } = await proposer.submit(request, signal);
     return { position, results };
   });
@@ -64,6 +71,26 @@ async function loadForCommands(
     if (wanted.size === 0) return;
     await Promise.all([...wanted].map((directory) => loadDirectory(parts, directory, signal)));
   }
+}
+
+/** Why a store that the request would mount cannot be; nothing of the request is done then. */
+async function refusalOfMounts(
+  parts: MasterParts,
+  commands: readonly Command[],
+  signal: AbortSignal,
+): Promise<CommandResult | undefined> {
+  for (const command of commands) {
+    if (command.kind !== "mount") continue;
+    const { dispatcher } = await parts.leader(signal);
+    try {
+      await checkMount({ reader: parts.store, dispatcher }, command, signal);
+    } catch (thrown) {
+      if (signal.aborted || hasCode(thrown, "NotLeader")) throw thrown;
+      const { code, message } = toWeirError(thrown, "Cannot look at the store");
+      return { ok: false, code, detail: message };
+    }
+  }
+  return undefined;
 }
 
 function expired(session: SessionId): WeirError {

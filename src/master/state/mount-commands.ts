@@ -25,6 +25,7 @@ import {
   mountOf,
   mountsOf,
 } from "./queries.ts";
+import { flawOfStore } from "./store-address.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -69,6 +70,8 @@ function putMount(context: Context, of: Mount): void {
 export function mount(context: Context, command: Of<"mount">): CommandResult {
   const parent = needDirectory(context, command.parent);
   needValidName(command.name);
+  const flaw = flawOfStore(command.uri);
+  if (flaw !== undefined) refuse("InvalidArgument", flaw);
   if (!isReachable(context.state, parent.id)) {
     refuse("NotFound", `directory ${parent.id} was removed`);
   }

@@ -471,6 +471,19 @@ describe("mounts", () => {
     assert.deepEqual(effects(machine), ["persist a v1"], "mount points are in no store");
   });
 
+  it("refuse an address of no store, with what would be right", () => {
+    const machine = Machine.make();
+    const refused = (uri: string, why: RegExp) =>
+      assert.match(machine.refused("InvalidArgument", { ...mountCommand, uri }), why);
+    refused("ftp://x", /scheme "ftp", wanted file:\/\/\/DIRECTORY or s3:\/\/BUCKET\/PREFIX/);
+    refused("/data", /no address of a store, wanted file/);
+    refused("file://data/x", /relative or names a host, wanted file:\/\/\/DIRECTORY/);
+    refused("file://", /names no directory/);
+    refused("s3:///x", /names no bucket/);
+    refused("s3://key:secret@bucket/x", /^(?!.*secret@).*credentials/);
+    assert.equal(machine.exists("/m"), false);
+  });
+
   it("hide an empty directory and give it back", () => {
     const machine = Machine.make();
     const covered = machine.mkdir("/d").inode;

@@ -1,0 +1,24 @@
+/**
+ * The shape that the address of a store must have to be worth a place in the mount table. What each kind of store wants
+ * of it beyond that is known to the workers, which open it.
+ */
+
+/** What is wrong with the address, with what would be right; undefined when nothing is. */
+export function flawOfStore(uri: string): string | undefined {
+  const wanted = "wanted file:///DIRECTORY or s3://BUCKET/PREFIX";
+  const parts = /^([a-z][a-z0-9+.-]*):\/\/([^/]*)(.*)$/s.exec(uri);
+  if (parts === null) return `it is no address of a store, ${wanted}`;
+  const [, scheme, authority, path] = parts as unknown as [string, string, string, string];
+  if (uri.includes("\0")) return `the address has a NUL byte, ${wanted}`;
+  if (scheme === "file") {
+    if (authority !== "") return "the path is relative or names a host, wanted file:///DIRECTORY";
+    return path === "" ? "it names no directory, wanted file:///DIRECTORY" : undefined;
+  }
+  if (scheme === "s3") {
+    if (authority.includes("@")) {
+      return "it has credentials in it, wanted them as the options accessKey and secretKey";
+    }
+    return authority === "" ? "it names no bucket, wanted s3://BUCKET/PREFIX" : undefined;
+  }
+  return `no store is known for the scheme "${scheme}", ${wanted}`;
+}

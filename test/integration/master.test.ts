@@ -241,6 +241,26 @@ describe("Masters", function () {
     assert.deepEqual([again?.id, again?.state], [first.id, "live"]);
   });
 
+  it("give no id to a worker whose blocks have another size", async () => {
+    const status = { deadlineMs: 20_000, idempotent: true };
+    const identity = { uuid: "odd", host: "here", address: "127.0.0.1:1", tiers: [] };
+    const register = (blockSizeBytes: number | undefined) =>
+      connection.call(masterApi.registerWorker, { ...identity, blockSizeBytes }, status);
+    await assert.rejects(register(12_345), (error) => hasCode(error, "ConfigInvalid"));
+    const { workers } = await connection.call(
+      masterApi.workers,
+      { consistency: "linearizable" },
+      status,
+    );
+    assert.deepEqual(workers, []);
+    const { worker: id, blockSizeBytes } = await register(undefined);
+    assert.deepEqual(await register(blockSizeBytes), {
+      worker: id,
+      clusterId: (await register(undefined)).clusterId,
+      blockSizeBytes,
+    });
+  });
+
   it("go on when the leader is paused, and take it back as a follower", async () => {
     worker = await ListingWorker.start(cluster);
     const session = await TestSession.open(connection);

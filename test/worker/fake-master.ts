@@ -1,5 +1,6 @@
 /** A master as workers see it: takes registrations and reports, hands out tasks, collects results. All by script. */
 import { sleep } from "../../src/lib/clock.ts";
+import type { WeirError } from "../../src/lib/errors.ts";
 import type { InodeId, WorkerId } from "../../src/lib/ids.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import type { Infer } from "../../src/lib/schema.ts";
@@ -18,7 +19,8 @@ type Heartbeat = Infer<typeof heartbeat>;
 export class FakeMaster {
   readonly port: number;
   readonly beats: Heartbeat[] = [];
-  readonly registrations: { uuid: string; address: string }[] = [];
+  readonly registrations: { uuid: string; address: string; blockSizeBytes?: number | undefined }[] =
+    [];
   readonly results: TaskResult[] = [];
   /** What it believes the worker holds, by "inode.writeId". */
   readonly holds = new Map<string, ContainerReport>();
@@ -28,6 +30,8 @@ export class FakeMaster {
   worker = 1 as WorkerId;
   clusterId = "cluster-a";
   blockSizeBytes: number | undefined;
+  /** Of every registration. */
+  refusal: WeirError | undefined;
   /** Answers the next heartbeat with these once. */
   tasks: Task[] = [];
   resync = false;
@@ -46,8 +50,9 @@ export class FakeMaster {
   private constructor(server: RpcServer) {
     this.#server = server;
     this.port = server.port;
-    server.handle(masterApi.registerWorker, async ({ uuid, address }) => {
-      this.registrations.push({ uuid, address });
+    server.handle(masterApi.registerWorker, async ({ uuid, address, blockSizeBytes: own }) => {
+      this.registrations.push({ uuid, address, blockSizeBytes: own });
+      if (this.refusal !== undefined) throw this.refusal;
       this.register = false;
       const { worker, clusterId, blockSizeBytes } = this;
       return { worker, clusterId, blockSizeBytes };

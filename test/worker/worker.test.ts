@@ -6,7 +6,7 @@ import { createBlockClient } from "../../src/blocks/client.ts";
 import { type BlockConnection, connectBlocks } from "../../src/blocks/connection.ts";
 import type { BlockClient, ContainerId } from "../../src/blocks/types.ts";
 import { type Config, loadConfig } from "../../src/lib/config.ts";
-import { hasCode } from "../../src/lib/errors.ts";
+import { hasCode, WeirError } from "../../src/lib/errors.ts";
 import type { InodeId, LineageId, MountId, UfsOpId, WorkerId, WriteId } from "../../src/lib/ids.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import type { Extent, FileLayout, Job, Segment } from "../../src/rpc/namespace.ts";
@@ -476,6 +476,24 @@ describe("worker", () => {
     const worker = await startWorker(configOf("one"), silentLogger);
     workers.push(worker);
     await assert.rejects(worker.registered, /blockSizeBytes/);
+  });
+
+  it("gives up when the masters refuse its configuration, before it has an id", async () => {
+    master.refusal = new WeirError("ConfigInvalid", "Cannot register: the blocks differ");
+    const worker = await startWorker(configOf("one"), silentLogger);
+    workers.push(worker);
+    await assert.rejects(worker.registered, /the blocks differ/);
+    assert.ok(hasCode(await worker.failure, "ConfigInvalid"));
+    assert.equal(master.registrations.length, 1);
+    assert.equal(master.registrations[0]!.blockSizeBytes, blockSizeBytes);
+  });
+
+  it("says which report is the last, how long copies are, and whether it runs jobs", async () => {
+    await start();
+    await put(containerOf(5), randomBytes(MiB + 7));
+    await until(() => master.holds.get("5.100")?.length === MiB + 7, "its length is reported");
+    const { complete, jobs } = master.beats.at(-1)!;
+    assert.deepEqual([complete, jobs], [true, true]);
   });
 
   it("waits for masters and NATS that come later", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { layoutOf } from "../../src/cli/start/layout.ts";
@@ -159,6 +159,37 @@ describe("weir start", function () {
         30 * seconds,
       );
       assert.equal(weir(home, "fs", "cat", "/text").output, "hello\n");
+    }));
+
+  it("makes an output again whose only keeper came back without its memory", () =>
+    withHome(async (home, starts) => {
+      const start = new Start(home, "--no-fuse");
+      starts.push(start);
+      await start.up();
+      writeFileSync(join(home, "text"), "b\na\n");
+      assert.equal(weir(home, "fs", "put", "text", "/in").status, 0);
+      assert.equal(weir(home, "fs", "persist", "--wait", "/in").status, 0);
+      const job = ["--", "sort", "-o", "{out}", "{in}"];
+      const recorded = weir(home, "lineage", "record", "--in", "/in", "--out", "/out", ...job);
+      assert.equal(recorded.status, 0, recorded.output);
+      assert.equal(weir(home, "lineage", "run", "1").status, 0);
+      const { memory, run } = layoutOf(home);
+      const holders = readdirSync(memory).filter((name) => {
+        const containers = join(memory, name, "containers");
+        return readdirSync(containers).some(
+          (file) => readFileSync(join(containers, file), "utf8") === "a\nb\n",
+        );
+      });
+      assert.equal(holders.length, 1);
+      const holder = holders[0]!;
+      const { pid } = readPidFiles(run).find((each) => each.name === holder)!.identity;
+      process.kill(pid, "SIGKILL");
+      rmSync(join(memory, holder), { recursive: true, force: true });
+      assert.deepEqual(weir(home, "fs", "cat", "/out"), { status: 0, output: "a\nb\n" });
+      const shown = JSON.parse(weir(home, "lineage", "show", "--json", "1").output) as {
+        attempts: unknown[];
+      };
+      assert.equal(shown.attempts.length, 2);
     }));
 
   it("keeps the files of the last start with --keep, and only then", () =>

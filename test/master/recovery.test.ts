@@ -6,7 +6,7 @@ import { type ErrorCode, WeirError } from "../../src/lib/errors.ts";
 import type { InodeId, LineageId, SessionId, WorkerId, WriteId } from "../../src/lib/ids.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { type JobAssignment, RecoveryService } from "../../src/master/services/recovery.ts";
-import { containerRange } from "../../src/master/state/keys.ts";
+import { containerRange, writeIdOfContainer } from "../../src/master/state/keys.ts";
 import * as model from "../../src/master/state/model.ts";
 import {
   inodeOf,
@@ -263,6 +263,22 @@ describe("the recovery of lost files", () => {
     assert.deepEqual(cluster.order(), ids);
     assert.equal(await cluster.isMissing(cluster.machine.at("/c").id), false);
     assert.equal(cluster.machine.at("/c").version, version);
+  });
+
+  it("rebuilds what its only keeper no longer has, although that worker is live", async () => {
+    const ids = await chain();
+    const { id: inode } = cluster.machine.at("/c");
+    const [[key, value]] = (await cluster.machine.state.iterate(containerRange(inode), 1)) as [
+      [string, Uint8Array],
+    ];
+    const [worker] = decode(model.container, value, key).keepers;
+    const containers = [{ inode, writeId: writeIdOfContainer(key) }];
+    cluster.machine.done({ kind: "keeperGone", worker: worker!, containers });
+    assert.deepEqual(cluster.live(), cluster.workers);
+    assert.deepEqual(await cluster.recover("/c"), { jobs: 1 });
+    assert.deepEqual(cluster.order(), [ids[2]]);
+    const { attempts } = cluster.lineage(ids[2]!);
+    assert.deepEqual([attempts.length, await cluster.isMissing(inode)], [2, false]);
   });
 
   it("L6: rebuilds inputs that were never made or freed, not only lost ones", async () => {

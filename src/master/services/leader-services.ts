@@ -129,7 +129,7 @@ export class LeaderServices {
 }
 
 /** The first of `preferred`, else the one with most free slots, among workers that are live, run jobs and were heard of lately. */
-function pickWorker(
+export function pickWorker(
   reader: StateReader,
   registry: WorkerRegistry,
   preferred: readonly WorkerId[],

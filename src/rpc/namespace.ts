@@ -139,6 +139,17 @@ export const fileLayout = struct({
 });
 export type FileLayout = Infer<typeof fileLayout>;
 
+/**
+ * The fingerprint of the object at `path`, if the file is to be written there from parts of that same object. Once it is
+ * replaced, and as long as the state does not know, the write can be repeated only from what was replaced.
+ */
+export function replacedSource(layout: FileLayout, path: string): string | undefined {
+  const { ufs, segments } = layout;
+  if (ufs === undefined || ufs.path !== path) return undefined;
+  const isRead = segments.some(({ block }) => block?.writeId === ufs.writeId);
+  return isRead ? ufs.fingerprint : undefined;
+}
+
 export const medium = word("MEM", "SSD", "HDD");
 export type Medium = Infer<typeof medium>;
 

@@ -42,6 +42,8 @@ export const ufsAction = union({
     gid: unsigned(),
     mtime: timestamp,
   },
+  /** The end of the persist is in the state: what its object replaced is needed no more. */
+  forgetReplaced: { path: name, fingerprint: text },
   /** Removes an object, or a directory and all below it; missing is done. */
   delete: { path: name },
   /** Moves an object or a tree; a missing source with a present target is done. */

@@ -30,6 +30,13 @@ import { type Anchor, openAnchor, openItself } from "./anchor.ts";
 import { refuseIfAborted } from "./errors.ts";
 import { applyToHandle, applyToLink, applyToPath } from "./local-attributes.ts";
 import { entryOf, fingerprintOf, toStat } from "./local-stat.ts";
+import {
+  dropReplaced,
+  isReplaced,
+  keepReplaced,
+  moveReplaced,
+  openVersion,
+} from "./local-replaced.ts";
 import { OwnedDirectories } from "./owned-directories.ts";
 import { assertLength, componentsOf, shown, splitPath, temporaryPrefix } from "./paths.ts";
 import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
@@ -133,9 +140,12 @@ export class LocalFileSystem implements UnderFileSystem {
     },
   ): AsyncIterable<Uint8Array> {
     const doing = this.#doing("read", path);
-    const handle = await this.#at(path, doing, (host) =>
-      openRegular(host, constants.O_RDONLY, doing),
-    );
+    const handle = await this.#at(path, doing, (host, anchor, name) => {
+      const openAt = (at: Buffer) => openRegular(at, constants.O_RDONLY, doing);
+      return name === "" || options.fingerprint === undefined
+        ? openAt(host)
+        : openVersion(anchor, name, options.fingerprint, openAt);
+    });
     try {
       const stat = await handle.stat({ bigint: true });
       if (!stat.isFile()) {
@@ -171,7 +181,12 @@ export class LocalFileSystem implements UnderFileSystem {
   async write(
     path: string,
     source: AsyncIterable<Uint8Array>,
-    options: { size: number; attributes?: UfsAttributes; signal?: AbortSignal },
+    options: {
+      size: number;
+      attributes?: UfsAttributes;
+      keeps?: string | undefined;
+      signal?: AbortSignal;
+    },
   ): Promise<string> {
     const doing = this.#doing("write", path);
     const { parent, name } = this.#target(path, doing);
@@ -195,6 +210,7 @@ export class LocalFileSystem implements UnderFileSystem {
         refuseIfAborted(options.signal, doing);
         await applyToHandle(handle, { mode: 0o644, ...defined(options.attributes) });
         await handle.sync();
+        await keepReplaced(anchor, name, options.keeps);
         await rename(hidden, anchor.child(name));
         placed = true;
         await syncDirectory(anchor);
@@ -206,6 +222,12 @@ export class LocalFileSystem implements UnderFileSystem {
         if (!placed) await unlink(hidden).catch(() => undefined);
       }
     });
+  }
+
+  async forgetReplaced(path: string, fingerprint: string): Promise<void> {
+    const doing = this.#doing("forget what was replaced at", path);
+    const { parent, name } = this.#target(path, doing);
+    await this.#changing(parent, doing, (anchor) => dropReplaced(anchor, name, fingerprint));
   }
 
   async delete(path: string): Promise<void> {
@@ -234,6 +256,8 @@ export class LocalFileSystem implements UnderFileSystem {
     const move = () =>
       this.#changing(source.parent, doing, (sourceAnchor) =>
         this.#changing(target.parent, doing, async (targetAnchor) => {
+          // First what goes along: once the name has moved, nobody would look for it here any more.
+          await moveReplaced([sourceAnchor, source.name], [targetAnchor, target.name]);
           await rename(sourceAnchor.child(source.name), targetAnchor.child(target.name));
           await syncDirectory(targetAnchor);
           if (source.parent !== target.parent) await syncDirectory(sourceAnchor);
@@ -372,6 +396,7 @@ export class LocalFileSystem implements UnderFileSystem {
     const isDirectory = await this.#changing(parent, doing, async (anchor) => {
       const directory = (await lstat(anchor.child(name))).isDirectory();
       if (!directory) {
+        await dropReplaced(anchor, name, undefined);
         await unlink(anchor.child(name));
         await syncDirectory(anchor);
       }
@@ -423,7 +448,10 @@ function temporaryName(): string {
 
 async function removeAbandoned(path: Buffer): Promise<void> {
   try {
-    if (Date.now() - (await lstat(path)).mtimeMs > abandonedAfterMs) await unlink(path);
+    const { mtimeMs, ctimeMs } = await lstat(path);
+    // What was replaced has the time of its content; when it was put aside is its change of status.
+    const sinceMs = isReplaced(path) ? ctimeMs : mtimeMs;
+    if (Date.now() - sinceMs > abandonedAfterMs) await unlink(path);
   } catch {
     // Somebody else's listing took it, or it is not ours to take: it stays hidden.
   }

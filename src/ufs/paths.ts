@@ -4,10 +4,20 @@
  * Invariant: a path that passed `componentsOf` has no empty component, no "." and no "..", so that joining it to a root
  * never leads above the root.
  */
+import { createHash } from "node:crypto";
 import { WeirError } from "../lib/errors.ts";
 
 /** Names that a write in progress uses; hidden from listings and refused as targets. */
 export const temporaryPrefix = ".weir-tmp-";
+
+/** Names of what a write replaced, as long as it may be needed again. */
+export const replacedPrefix = `${temporaryPrefix}old-`;
+
+/** Where the replaced object of a name is kept: of equal length for all, since names may be as long as names can be. */
+export function replacedName(name: string): string {
+  const digest = createHash("sha256").update(name, "latin1").digest("hex").slice(0, 32);
+  return `${replacedPrefix}${digest}`;
+}
 
 /**
  * The names of a path, [] for the root.

@@ -18,6 +18,7 @@ export function readOnlyView(store: UnderFileSystem): UnderFileSystem {
     stat: (path) => store.stat(path),
     read: (path, options) => store.read(path, options),
     write: refuse("write"),
+    forgetReplaced: refuse("change"),
     delete: refuse("delete"),
     rename: refuse("rename"),
     mkdir: refuse("make directory"),

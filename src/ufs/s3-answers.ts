@@ -8,6 +8,7 @@ import {
   targetOf,
   timestampOf,
 } from "./s3-keys.ts";
+import { temporaryPrefix } from "./paths.ts";
 import type { UfsListEntry, UfsStat } from "./types.ts";
 
 export interface ListedPage {
@@ -40,9 +41,9 @@ export function toPage(answer: ListObjectsV2CommandOutput): ListedPage {
   return { keys, prefixes, lastKey: greatest ?? "", token };
 }
 
-/** Keys with empty components, "." or ".." exist in buckets, but no path leads to them. "" is the directory's marker. */
+/** Keys with empty components, "." or ".." exist in buckets, but no path leads to them. "" is the directory's marker. Hidden names are ours. */
 export function isUnusable(name: string): boolean {
-  return name === "" || name === "." || name === "..";
+  return name === "" || name === "." || name === ".." || name.startsWith(temporaryPrefix);
 }
 
 /** The text of a latin1 name that came from a key. */

@@ -9,7 +9,7 @@
  * Keys are UTF-8; names that are not are refused. When an object and objects below it have one name, the object is shown.
  */
 import { WeirError } from "../lib/errors.ts";
-import { componentsOf } from "./paths.ts";
+import { componentsOf, replacedName } from "./paths.ts";
 import type { UfsAttributes, UfsTimestamp } from "./types.ts";
 
 export const defaultFileMode = 0o644;
@@ -17,6 +17,7 @@ export const defaultDirectoryMode = 0o755;
 
 /** S3 allows 2 KiB of metadata; a longer target cannot be kept. */
 const maxTargetLength = 1600;
+const maxKeyLength = 1024;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -35,10 +36,17 @@ export function keyOf(prefix: string, path: string, doing: string): string {
     });
   }
   const key = prefix === "" || text === "" ? prefix + text : `${prefix}/${text}`;
-  if (Buffer.byteLength(key) > 1024) {
-    throw new WeirError("NameTooLong", `${doing}: its key is longer than 1024 bytes`);
+  if (Buffer.byteLength(key) > maxKeyLength) {
+    throw new WeirError("NameTooLong", `${doing}: its key is longer than ${maxKeyLength} bytes`);
   }
   return key;
+}
+
+/** Where the object that a write of the key replaced is kept, hidden; undefined where its key would be too long. */
+export function replacedKey(key: string): string | undefined {
+  const at = key.lastIndexOf("/") + 1;
+  const replaced = key.slice(0, at) + replacedName(nameOfText(key.slice(at)));
+  return Buffer.byteLength(replaced) > maxKeyLength ? undefined : replaced;
 }
 
 /** The prefix of what lies below a key; "" for the whole bucket. */

@@ -12,7 +12,7 @@
  * write.
  */
 import type { HeadObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
-import { WeirError } from "../lib/errors.ts";
+import { hasCode, WeirError } from "../lib/errors.ts";
 import { isNoSuchObject, refuseIfAborted, s3Error } from "./errors.ts";
 import { shown } from "./paths.ts";
 import {
@@ -35,6 +35,7 @@ import {
   linkMetadata,
   nameOfText,
   possiblyHidden,
+  replacedKey,
   toMetadata,
 } from "./s3-keys.ts";
 import { partBytesOf, smallestPartBytes, upload } from "./s3-upload.ts";
@@ -164,7 +165,8 @@ class S3FileSystem implements UnderFileSystem {
     },
   ): AsyncIterable<Uint8Array> {
     const doing = this.#doing("read", path);
-    const key = keyOf(this.#prefix, path, doing);
+    let key = keyOf(this.#prefix, path, doing);
+    const replaced = replacedKey(key);
     let { offset, length, fingerprint } = options;
     let failures = 0;
     while (length > 0) {
@@ -187,6 +189,11 @@ class S3FileSystem implements UnderFileSystem {
         }
       } catch (thrown) {
         const error = s3Error(thrown, doing, options.signal);
+        const isOther = hasCode(error, "Stale", "NotFound") && received === 0;
+        if (isOther && key !== replaced && (await this.#has(replaced, fingerprint, doing))) {
+          key = replaced!;
+          continue;
+        }
         failures = received > 0 ? 1 : failures + 1;
         if (error.code !== "Unavailable" || failures >= bodyAttempts) throw error;
       }
@@ -196,12 +203,25 @@ class S3FileSystem implements UnderFileSystem {
   async write(
     path: string,
     source: AsyncIterable<Uint8Array>,
-    options: { size: number; attributes?: UfsAttributes; signal?: AbortSignal },
+    options: {
+      size: number;
+      attributes?: UfsAttributes;
+      keeps?: string | undefined;
+      signal?: AbortSignal;
+    },
   ): Promise<string> {
     const doing = this.#doing("write", path);
     const key = this.#targetKey(path, doing);
     const metadata = toMetadata(options.attributes ?? {});
-    const { size, signal } = options;
+    const { size, signal, keeps } = options;
+    const replaced = replacedKey(key);
+    if (keeps !== undefined && replaced !== undefined) {
+      const head = await this.#head(key, doing);
+      // A copy within the store, which keeps the fingerprint as a rename does.
+      if (head !== undefined && fingerprintOf(head.ETag ?? "") === keeps) {
+        await this.#copy(key, replaced, head, doing);
+      }
+    }
     const etag = await this.#run(doing, signal, () =>
       upload(
         {
@@ -223,10 +243,17 @@ class S3FileSystem implements UnderFileSystem {
     return fingerprintOf((await this.#head(key, doing))?.ETag ?? "");
   }
 
+  async forgetReplaced(path: string, fingerprint: string): Promise<void> {
+    const doing = this.#doing("forget what was replaced at", path);
+    const key = replacedKey(this.#targetKey(path, doing));
+    if (await this.#has(key, fingerprint, doing)) await this.#deleteKey(key!, doing);
+  }
+
   async delete(path: string): Promise<void> {
     const doing = this.#doing("delete", path);
     const key = this.#targetKey(path, doing);
-    await this.#deleteKey(key, doing);
+    const keys = [key, replacedKey(key)].filter((each) => each !== undefined);
+    await Promise.all(keys.map((each) => this.#deleteKey(each, doing)));
     await this.#deleteBelow(key, doing);
   }
 
@@ -238,7 +265,16 @@ class S3FileSystem implements UnderFileSystem {
       throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
     }
     if (from === to) return;
-    const head = await this.#head(source, doing);
+    const replaced = replacedKey(source);
+    const [head, kept] = await Promise.all([
+      this.#head(source, doing),
+      replaced === undefined ? undefined : this.#head(replaced, doing),
+    ]);
+    const keptAt = replacedKey(target);
+    if (kept !== undefined && keptAt !== undefined) {
+      await this.#copy(replaced!, keptAt, kept, doing);
+      await this.#deleteKey(replaced!, doing);
+    }
     if (head !== undefined) {
       await this.#copy(source, target, head, doing);
       await this.#deleteKey(source, doing);
@@ -341,6 +377,16 @@ class S3FileSystem implements UnderFileSystem {
       if (status?.httpStatusCode === 416) return undefined;
       throw thrown;
     }
+  }
+
+  /** Whether the key has an object of that fingerprint. */
+  async #has(
+    key: string | undefined,
+    fingerprint: string | undefined,
+    doing: string,
+  ): Promise<boolean> {
+    if (key === undefined || fingerprint === undefined) return false;
+    return fingerprintOf((await this.#head(key, doing))?.ETag ?? "") === fingerprint;
   }
 
   async #hasBelow(key: string, doing: string, signal?: AbortSignal): Promise<boolean> {

@@ -64,12 +64,23 @@ export interface UnderFileSystem {
       signal?: AbortSignal;
     },
   ): AsyncIterable<Uint8Array>;
-  /** Writes the object whole, straight to its key, with parents; resolves with its fingerprint when it is durable. */
+  /**
+   * Writes the object whole, straight to its key, with parents; resolves with its fingerprint when it is durable. If the
+   * object that it replaces has the fingerprint `keeps`, that one stays readable by it, hidden, until `forgetReplaced`:
+   * the write may be repeated from a source that reads there. As far as the store can do that.
+   */
   write(
     path: string,
     source: AsyncIterable<Uint8Array>,
-    options: { size: number; attributes?: UfsAttributes; signal?: AbortSignal },
+    options: {
+      size: number;
+      attributes?: UfsAttributes;
+      keeps?: string | undefined;
+      signal?: AbortSignal;
+    },
   ): Promise<string>;
+  /** Lets go of what a write at `path` kept, if it has the fingerprint. */
+  forgetReplaced(path: string, fingerprint: string): Promise<void>;
   delete(path: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   mkdir(path: string, attributes?: UfsAttributes): Promise<void>;

@@ -1,7 +1,7 @@
 /** Executes what a leader asks of this worker. Every task ends in a result; none throws. */
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
-import type { FileLayout } from "../rpc/namespace.ts";
+import { type FileLayout, replacedSource } from "../rpc/namespace.ts";
 import { type Task, type TaskResult, type UfsAction, unmountedId } from "../rpc/tasks.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
 import { type JobOptions, runJob, type RunJobTask } from "./job-task.ts";
@@ -107,9 +107,13 @@ async function perform(
       return ufs.write(path, readFile(layout, signal), {
         size: layout.status.size,
         attributes: { mode, uid, gid, mtime },
+        keeps: replacedSource(layout, path),
         signal,
       });
     }
+    case "forgetReplaced":
+      await ufs.forgetReplaced(action.path, action.fingerprint);
+      return undefined;
     case "delete":
       await ufs.delete(action.path);
       return undefined;

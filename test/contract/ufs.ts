@@ -247,6 +247,37 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     await assert.rejects(store.delete(""), rejectsWith("InvalidArgument"));
   });
 
+  it("keeps what a write replaced readable by its fingerprint, hidden, until it is forgotten", async () => {
+    const before = await put(store, "d/f", "old content");
+    const write = (content: string, keeps: string | undefined) =>
+      store.write("d/f", chunksOf(content), { size: content.length, keeps });
+    const old = async (path = "d/f") =>
+      (await readWhole(store, path, { offset: 4, fingerprint: before })).toString();
+    const after = await write("new", before);
+    assert.equal(await old(), "content");
+    assert.equal((await readWhole(store, "d/f", { fingerprint: after })).toString(), "new");
+    assert.equal((await readWhole(store, "d/f")).toString(), "new");
+    assert.deepEqual(namesOf(await listAll(store, "d", 10)), ["f"]);
+    await write("repeated", before);
+    assert.equal(await old(), "content", "a repetition keeps what the first one kept");
+    await store.rename("d/f", "d/g");
+    assert.equal(await old("d/g"), "content", "it goes along with its name");
+    await store.forgetReplaced("d/g", after);
+    assert.equal(await old("d/g"), "content", "another one is not forgotten");
+    await store.forgetReplaced("d/g", before);
+    await store.forgetReplaced("d/g", before);
+    await assert.rejects(old("d/g"), rejectsWith("Stale"));
+    assert.equal((await readWhole(store, "d/g")).toString(), "repeated");
+    const last = (await store.stat("d/g"))!.fingerprint;
+    await store.write("d/g", chunksOf("x"), { size: 1, keeps: last });
+    await store.delete("d/g");
+    await assert.rejects(
+      readWhole(store, "d/g", { fingerprint: last }),
+      rejectsWith("NotFound"),
+      "it goes with its name",
+    );
+  });
+
   it("deletes files and whole trees, and calls a missing one done", async () => {
     await put(store, "t/a", "1");
     await put(store, "t/b/c", "2");

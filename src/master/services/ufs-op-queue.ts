@@ -11,10 +11,10 @@ import { type ErrorCode, toWeirError } from "../../lib/errors.ts";
 import type { MountId, UfsOpId, WorkerId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
-import type { FileLayout } from "../../rpc/namespace.ts";
+import { type FileLayout, replacedSource } from "../../rpc/namespace.ts";
 import type { UfsAction } from "../../rpc/tasks.ts";
 import { ufsOpKey } from "../state/keys.ts";
-import { readRecord, type UfsOp, ufsOp } from "../state/model.ts";
+import { type Mount, readRecord, type UfsOp, ufsOp } from "../state/model.ts";
 import type { StateEvent } from "../state/context.ts";
 import { inodeOf, isMoot, mountOf, mountsOf, mountTargetOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
@@ -208,6 +208,7 @@ export class UfsOpQueue {
         fingerprint = result.fingerprint;
       }
       await this.#done(pending, fingerprint, undefined);
+      if (work !== undefined && mount !== undefined) this.#forgetReplaced(op, mount, work);
     } catch (thrown) {
       if (reign.signal.aborted) return;
       const error = toWeirError(thrown, `Cannot ${op.action.kind} in a store`);
@@ -226,6 +227,28 @@ export class UfsOpQueue {
         Math.min(firstPauseMs * 2 ** Math.min(pending.attempts - 1, 10), longestPauseMs);
       this.#pause(pending);
     }
+  }
+
+  /** A worker clears up; what it does not get to is cleared up with the next write of the object, or by its age. */
+  #forgetReplaced(op: UfsOp, mount: Mount, { action }: { readonly action: UfsAction }): void {
+    if (action.kind !== "persist") return;
+    const { path, layout } = action;
+    const fingerprint = replacedSource(layout, path);
+    if (fingerprint === undefined) return;
+    const { dispatcher, logger, reign } = this.#options;
+    const forget = { kind: "forgetReplaced" as const, path, fingerprint };
+    dispatcher
+      .run(
+        { kind: "ufsOp", op: op.id, mount: mountTargetOf(mount), action: forget },
+        { urgent: false },
+        reign.signal,
+      )
+      .catch((thrown: unknown) => {
+        logger.debug(
+          { op: op.id, error: String(thrown) },
+          "what was replaced is left in the store",
+        );
+      });
   }
 
   #pause(pending: Pending): void {

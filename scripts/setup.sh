@@ -37,6 +37,11 @@ packages_are_current() {
   [ node_modules/.package-lock.json -nt package-lock.json ]
 }
 if ! packages_are_current; then
+  if [ -L node_modules ]; then
+    # npm would empty what the link points to, which may be in use elsewhere.
+    complain "Cannot install npm packages: node_modules is a link to another directory. Cure: rm node_modules, then run it again"
+    exit 1
+  fi
   echo "Installing npm packages …"
   log=$(mktemp) || exit 1
   if ! npm ci --no-audit --no-fund --loglevel=error >"$log" 2>&1; then

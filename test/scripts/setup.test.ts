@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { withTempDir } from "../lib/temp-dir.ts";
@@ -93,6 +101,17 @@ describe("scripts/setup.sh", () => {
       });
       assert.equal(again.status, 0);
       assert.deepEqual(calls(), ["ci", "ci"]);
+    }));
+
+  it("does not let npm empty a directory that node_modules only links to", () =>
+    withTempDir(async (directory) => {
+      mkdirSync(join(directory, "elsewhere"));
+      symlinkSync("elsewhere", join(directory, "node_modules"));
+      const programs = { ...node, ...nats, npm: "echo called >npm-calls" };
+      const ended = runSetup(directory, { programs, packagesInstalled: false });
+      assert.equal(ended.status, 1);
+      assert.match(ended.stderr, /node_modules is a link to another directory\. Cure: /);
+      assert.equal(existsSync(join(directory, "npm-calls")), false);
     }));
 
   it("shows why npm failed", () =>

@@ -13,7 +13,6 @@ import { hasCode, WeirError } from "../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 
-import { unwrap } from "../rpc/commands.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
@@ -205,7 +204,8 @@ export class InodeClient implements FileSystem {
     const fresh = this.#entered(parent, name, status, index);
     const file = this.#file(fresh.inode);
     const session = this.#session.current;
-    if (writeId !== undefined && session !== undefined && file.writer === undefined) {
+    const usable = writeId !== undefined && !this.#spent.has(writeId);
+    if (usable && session !== undefined && file.writer === undefined) {
       file.writer = new InodeWriter(this.#host.writes, fresh, {
         keepers,
         lease: { session, writeId },
@@ -323,20 +323,13 @@ export class InodeClient implements FileSystem {
   }
 
   async truncate(inode: InodeId, size: number): Promise<FileStatus> {
-    const writer = this.#files.get(inode)?.writer;
-    if (writer !== undefined) {
+    return this.#pinned(inode, async (file) => {
+      const known = this.#cache.status(inode) ?? (await this.#freshStatus(inode));
+      // Even without data: the sizes and commits of one file are changed by its writer alone, one after the other.
+      const writer = (file.writer ??= new InodeWriter(this.#host.writes, known));
       await writer.truncate(size);
       return writer.status;
-    }
-    const { status, index } = await this.#untilFree(() =>
-      this.#session.execute(
-        { kind: "truncate", inode, size },
-        `Cannot truncate inode ${String(inode)} to ${String(size)} bytes`,
-      ),
-    );
-    const fresh = await this.#changed(inode, status, index);
-    this.#files.get(inode)?.committed(fresh);
-    return fresh;
+    });
   }
 
   async open(inode: InodeId, options: OpenOptions): Promise<FileHandle> {
@@ -355,9 +348,12 @@ export class InodeClient implements FileSystem {
       );
     }
     if (options.truncate === true && status.size > 0) {
-      status = options.write
-        ? await this.#emptyToWrite(inode, options.keepers)
-        : await this.truncate(inode, 0);
+      return this.#pinned(inode, async (file) => {
+        const { write, keepers } = options;
+        const writer = (file.writer ??= new InodeWriter(this.#host.writes, status, { keepers }));
+        await writer.truncate(0, { lease: write });
+        return new OpenFile(this.#host, file, writer.status, options);
+      });
     }
     return new OpenFile(this.#host, this.#file(inode), status, options);
   }
@@ -458,36 +454,6 @@ export class InodeClient implements FileSystem {
     }
   }
 
-  /** Empties a file and takes its write lease with it, so that no empty version is persisted on the way. */
-  async #emptyToWrite(inode: InodeId, keepers: number | undefined): Promise<FileStatus> {
-    const file = this.#file(inode);
-    if (file.writer !== undefined) return this.truncate(inode, 0);
-    const session = await this.#session.ensure();
-    const doing = `Cannot truncate inode ${String(inode)} to write it anew`;
-    const { index, leased, emptied } = await this.#untilFree(async () => {
-      const commands = [
-        { kind: "lease", inode },
-        { kind: "truncate", inode, size: 0 },
-      ] as const;
-      const mutated = await this.#session.mutate(commands, { atomic: true, session });
-      const [lease, truncate] = mutated.results;
-      return {
-        index: mutated.index,
-        leased: unwrap(lease!, doing),
-        emptied: unwrap(truncate!, doing),
-      };
-    });
-    const status = await this.#changed(inode, emptied.status, index);
-    if (leased.writeId !== undefined && file.writer === undefined) {
-      file.writer = new InodeWriter(this.#host.writes, status, {
-        keepers,
-        lease: { session, writeId: leased.writeId },
-      });
-    }
-    file.committed(status);
-    return status;
-  }
-
   #file(inode: InodeId): SharedFile {
     let file = this.#files.get(inode);
     if (file === undefined) {
@@ -497,8 +463,20 @@ export class InodeClient implements FileSystem {
     return file;
   }
 
+  /** Keeps what the handles of a file share while `use` waits and has no handle yet. */
+  async #pinned<T>(inode: InodeId, use: (file: SharedFile) => Promise<T>): Promise<T> {
+    const file = this.#file(inode);
+    file.pins++;
+    try {
+      return await use(file);
+    } finally {
+      file.pins--;
+      this.#onClosed(file);
+    }
+  }
+
   #onClosed(file: SharedFile): void {
-    if (file.handles.size > 0 || this.#files.get(file.inode) !== file) return;
+    if (file.handles.size > 0 || file.pins > 0 || this.#files.get(file.inode) !== file) return;
     this.#files.delete(file.inode);
     file.writer?.abandon();
     if (!file.unlinked) return;

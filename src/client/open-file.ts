@@ -27,10 +27,12 @@ export interface FileHost {
   onClosed(file: SharedFile): void;
 }
 
-/** An inode that is open in this client. */
+/** An inode that is open in this client, or being opened or truncated. */
 export class SharedFile {
   readonly inode: InodeId;
   readonly handles = new Set<OpenFile>();
+  /** Calls that wait with this object in hand: it must not be replaced by another one meanwhile. */
+  pins = 0;
   writer: InodeWriter | undefined;
   /** Its last name is gone; the masters keep it until we release it. */
   unlinked = false;

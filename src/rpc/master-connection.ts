@@ -57,7 +57,7 @@ export class MasterConnection {
     const tooLate = (failure: WeirError) =>
       new WeirError(
         failure.code === "NotLeader" ? "Unavailable" : failure.code,
-        `Cannot finish "${method.name}" within ${String(options.deadlineMs)} ms: ${failure.message}`,
+        `Cannot finish "${method.name}" within ${String(Math.round(options.deadlineMs))} ms: ${failure.message}`,
         { cause: failure, outcome: mayBeApplied ? "unknown" : "notApplied" },
       );
     for (;;) {

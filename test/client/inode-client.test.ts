@@ -192,7 +192,7 @@ describe("the client of a cluster", () => {
       }
     });
     try {
-      for (let i = 0; i < 20; i++) {
+      for (let i = 0; i < 100; i++) {
         await writeAnew(`content ${i}`);
         assert.equal(await readAll(), `content ${i}`);
       }
@@ -202,7 +202,7 @@ describe("the client of a cluster", () => {
     }
     assert.equal(master.lease, undefined);
     assert.equal(client.openFiles, 0);
-  }).timeout(5000);
+  });
 
   it("empties a file for several writers at once, and none of them fails", async () => {
     await writeAnew("first");
@@ -214,7 +214,7 @@ describe("the client of a cluster", () => {
     }
     assert.equal(master.lease, undefined);
     assert.equal(client.openFiles, 0);
-  }).timeout(5000);
+  });
 
   it("truncates a file by its name while it is being written", async () => {
     for (let i = 0; i < 50; i++) {
@@ -223,7 +223,7 @@ describe("the client of a cluster", () => {
     await writeAnew("last");
     assert.equal(await readAll(), "last");
     assert.equal(client.openFiles, 0);
-  }).timeout(5000);
+  });
 
   it("says Lost at once when the masters know that the bytes are gone for good", async () => {
     await writeAnew("first");

@@ -99,6 +99,23 @@ describe("a mount of a cluster [needs: fuse]", function () {
     );
   });
 
+  it("loses no write to files that are emptied while others read them", async () => {
+    // Opening with O_TRUNC finds the file shared with readers whose last handle closes just then.
+    const paths = [0, 1, 2].map((i) => join(mnt, `emptied-${String(i)}`));
+    let writing = true;
+    const readers = paths.map(async (path) => {
+      while (writing) await readFile(path).catch(ignoreMissing);
+    });
+    const writers = paths.map(async (path) => {
+      for (let i = 0; i < 60; i++) await writeFile(path, `content ${String(i)} of ${path}`);
+    });
+    await Promise.all(writers).finally(() => {
+      writing = false;
+    });
+    await Promise.all(readers);
+    for (const path of paths) assert.equal(await readFile(path, "utf8"), `content 59 of ${path}`);
+  });
+
   it("shows to other clients what is closed, and sees what they closed", async () => {
     await sh("echo from the mount > mnt/meet");
     const chunks = [];
@@ -158,3 +175,7 @@ describe("a mount of a cluster [needs: fuse]", function () {
     assert.equal(Buffer.concat(chunks).toString(), "last words\n");
   });
 });
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT") throw error;
+}

@@ -33,11 +33,27 @@ export interface HardState {
   readonly vote: NodeId | undefined;
 }
 
-/** Voters decide; `outgoing` is not empty during joint consensus (then both majorities decide); learners only follow. */
+/** A master as the configuration names it; nothing of it but the id matters to the core. */
+export interface Member {
+  readonly nodeId: NodeId;
+  readonly name: string;
+  readonly host: string;
+  readonly raftPort: number;
+  readonly rpcPort: number;
+  /** Of a learner: becomes a voter by itself as soon as it has caught up. */
+  readonly promote: boolean;
+}
+
+/**
+ * Voters decide; `outgoing` is not empty during joint consensus (then both majorities decide); learners only follow.
+ * A configuration is active from the moment it is appended, and rolled back if its entry is truncated.
+ */
 export interface Configuration {
   readonly voters: readonly NodeId[];
   readonly outgoing: readonly NodeId[];
   readonly learners: readonly NodeId[];
+  /** Where each of them is. Absent where only ids are known. */
+  readonly members?: readonly Member[] | undefined;
 }
 
 /** State machine up to and with `index`, with the configuration that was active there. */

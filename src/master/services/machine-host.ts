@@ -11,6 +11,8 @@ import type { Entry } from "../../raft/types.ts";
 import type { StateMachineHost } from "../../raft/node.ts";
 import { type EntryPayload, entryPayload } from "../../rpc/commands.ts";
 import { type AppliedEntry, applyEntry, rangesOf } from "../state/machine.ts";
+import { configurationKey } from "../state/keys.ts";
+import { readRecord, storedConfiguration, writeRecord } from "../state/model.ts";
 import { decodeChunk, encodeChunk } from "../store/chunk-codec.ts";
 import type { KeyValue, StateStore } from "../store/types.ts";
 import { abortError } from "./signals.ts";
@@ -49,6 +51,11 @@ export class MachineHost implements StateMachineHost {
 
   get appliedTerm(): number {
     return this.#appliedTerm;
+  }
+
+  /** The last committed configuration, and the index of its entry; its bytes are the caller's to read, not to change. */
+  configuration(): { readonly index: number; readonly payload: Uint8Array } | undefined {
+    return readRecord(this.#store, storedConfiguration, configurationKey);
   }
 
   async apply(entries: readonly Entry[]): Promise<void> {
@@ -123,7 +130,12 @@ export class MachineHost implements StateMachineHost {
     return { index, term, payload, applied };
   }
 
-  #skip({ index, term }: Entry): AppliedEvent {
+  /** An entry without commands. What becomes of the members is kept, so that snapshots carry it. */
+  #skip({ index, term, kind, payload: configuration }: Entry): AppliedEvent {
+    if (kind === "configuration") {
+      const payload = new Uint8Array(configuration);
+      writeRecord(this.#store, storedConfiguration, configurationKey, { index, payload });
+    }
     this.#store.applied(index, term);
     this.#appliedTerm = term;
     return { index, term, payload: undefined, applied: undefined };

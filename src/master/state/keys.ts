@@ -41,6 +41,8 @@ function idAt(key: string, offset: number): number {
 
 export const clusterKey = "meta/cluster";
 export const clockKey = "meta/clock";
+/** The members of the cluster, as of the last committed change of them. */
+export const configurationKey = "meta/configuration";
 /** Ids of all mounts. */
 export const mountIdsKey = "meta/mounts";
 /** Number of inodes that exist. */

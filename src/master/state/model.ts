@@ -16,6 +16,7 @@ import type {
 } from "../../lib/ids.ts";
 import {
   boolean,
+  bytes,
   decode,
   encode,
   type Infer,
@@ -67,6 +68,9 @@ export type Cluster = Infer<typeof cluster>;
 /** `meta/clock`: neither ever goes back. */
 export const stateClock = struct({ clusterTimeMs: unsigned(), wallTime: timestamp });
 export type StateClock = Infer<typeof stateClock>;
+
+/** `meta/configuration`: the payload is consensus' own, the state only carries it. */
+export const storedConfiguration = struct({ index: unsigned(), payload: bytes });
 
 /** `inode/<id>`: small and of a bounded size, whatever the file holds. */
 export const inode = struct({

@@ -1,0 +1,174 @@
+/**
+ * `apply`: what one applied command costs a master, in this process alone: the entry is decoded, applied through the
+ * state machine's host to a store on disk, told to the change feed, and flushed. No consensus, network or journal.
+ *
+ * `cpu-…` is CPU time of the whole process per command, the threads of LevelDB and the collector included. Entries are
+ * encoded before the clock starts; a measurement ends when all is on disk.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "../src/lib/clock.ts";
+import { type InodeId, rootInodeId, type SessionId } from "../src/lib/ids.ts";
+import { silentLogger } from "../src/lib/logger.ts";
+import { encode } from "../src/lib/schema.ts";
+import { ChangeFeed } from "../src/master/services/change-feed.ts";
+import { MachineHost } from "../src/master/services/machine-host.ts";
+import { lookup } from "../src/master/state/queries.ts";
+import { openStateStore } from "../src/master/store/level-store.ts";
+import type { StateStore } from "../src/master/store/types.ts";
+import type { Entry, Index, Term } from "../src/raft/types.ts";
+import { type Command, entryPayload, type Request } from "../src/rpc/commands.ts";
+import { type Figure, figure } from "./figure.ts";
+import type { BenchOptions } from "./main.ts";
+
+/** Requests of one command that share an entry, as group commit makes them under load. */
+const requestsPerEntry = 64;
+/** Commands of one batched request. */
+const batchSize = 64;
+/** Sequences between the newest request and what the client has the answers of. */
+const outstanding = 1000;
+const commandsPerSecond = 20_000;
+const entriesPerCall = 4;
+
+export async function run(options: BenchOptions): Promise<Figure[]> {
+  const directory = await mkdtemp(join(tmpdir(), "weir-bench-apply-"));
+  const store = await openStateStore({ directory, clock: systemClock, logger: silentLogger });
+  try {
+    return await measure(new Log(store), Math.ceil(options.seconds * commandsPerSecond));
+  } finally {
+    await store.close();
+    await rm(directory, { recursive: true });
+  }
+}
+
+async function measure(log: Log, count: number): Promise<Figure[]> {
+  await log.begin();
+  const { parent, batched } = log;
+  const names = Array.from({ length: count }, (_, i) => `f${String(i)}`);
+  const single = `${requestsPerEntry} requests of one command per entry, one session, ${outstanding} outstanding, LevelDB flushed`;
+  const batch = `requests of ${batchSize} commands, one session, LevelDB flushed`;
+  const figures: Figure[] = [];
+  const row = (name: string, { perSecond, cpuUs }: Cost, setup: string) => {
+    figures.push(figure("apply", name, perSecond, "commands/s", setup));
+    figures.push(figure("apply", `cpu-${name}`, cpuUs, "µs CPU/command", setup));
+  };
+  // Warms the code up.
+  await log.apply(names.slice(0, 5000).map((name) => [create(log.warmUp, name)]));
+
+  row("create", await log.apply(names.map((name) => [create(parent, name)])), single);
+  const batches: Command[][] = [];
+  for (let i = 0; i < names.length; i += batchSize) {
+    batches.push(names.slice(i, i + batchSize).map((name) => create(batched, name)));
+  }
+  row("create-batched", await log.apply(batches), batch);
+  row("rename", await log.apply(names.map((name) => [rename(parent, name, `r${name}`)])), single);
+  row("delete", await log.apply(names.map((name) => [unlink(parent, `r${name}`)])), single);
+  return figures;
+}
+
+interface Cost {
+  readonly perSecond: number;
+  readonly cpuUs: number;
+}
+
+/** A log with its state machine, as a master has it behind consensus. */
+class Log {
+  parent!: InodeId;
+  batched!: InodeId;
+  warmUp!: InodeId;
+  readonly #store: StateStore;
+  readonly #host: MachineHost;
+  #session = 0 as SessionId;
+  #index = 0;
+  #sequence = 0;
+
+  constructor(store: StateStore) {
+    this.#store = store;
+    const feed = new ChangeFeed(0);
+    this.#host = new MachineHost({
+      store,
+      onApplied: ({ index, applied }) => {
+        if (applied === undefined) return;
+        feed.publish({ index, ...applied.changes });
+        const failed = applied.results.flat().find((result) => !result.ok);
+        if (failed !== undefined) throw new Error(`Cannot go on: ${JSON.stringify(failed)}`);
+      },
+      onInstalled: () => undefined,
+    });
+  }
+
+  /** Makes the cluster, the session and three directories. */
+  async begin(): Promise<void> {
+    const cluster = { clusterId: "bench", clusterName: "bench", blockSizeBytes: 64 * 1024 * 1024 };
+    const root = { rootUri: "file:///bench", rootOptions: {}, uid: 0, gid: 0 };
+    await this.apply([[{ kind: "bootstrap", ...cluster, ...root }]]);
+    const page = { directory: rootInodeId, entries: [], listedAtIndex: this.#index, last: true };
+    await this.apply([[{ kind: "loadPage", ...page }]]);
+    await this.apply([[{ kind: "openSession", clientName: "bench", timeoutMs: 3_600_000 }]]);
+    this.#session = (this.#index * 1024) as SessionId;
+    for (const name of ["parent", "batched", "warmUp"] as const) {
+      await this.apply([[{ ...create(rootInodeId, name), fileKind: "directory" }]]);
+      const found = lookup(this.#store, rootInodeId, name);
+      if (!found.found) throw new Error(`Cannot go on: "${name}" was not made`);
+      this[name] = found.inode.id;
+    }
+  }
+
+  /** Applies requests of these commands and waits until they are on disk. */
+  async apply(requests: readonly (readonly Command[])[]): Promise<Cost> {
+    const entries = this.#encode(requests);
+    const [cpu, startMs] = [process.cpuUsage(), performance.now()];
+    for (let i = 0; i < entries.length; i += entriesPerCall) {
+      await this.#host.apply(entries.slice(i, i + entriesPerCall));
+      if (this.#store.full) await this.#store.flush();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await this.#store.flush();
+    const seconds = (performance.now() - startMs) / 1000;
+    const { user, system } = process.cpuUsage(cpu);
+    const commands = requests.reduce((sum, each) => sum + each.length, 0);
+    return { perSecond: commands / seconds, cpuUs: (user + system) / commands };
+  }
+
+  #encode(requests: readonly (readonly Command[])[]): Entry[] {
+    const perEntry = (requests[0]?.length ?? 0) > 1 ? 1 : requestsPerEntry;
+    const entries: Entry[] = [];
+    for (let i = 0; i < requests.length; i += perEntry) {
+      const index = ++this.#index;
+      const payload = encode(entryPayload, {
+        clusterTimeMs: index,
+        wallTime: { sec: 1_700_000_000 + index, nsec: 5 },
+        requests: requests.slice(i, i + perEntry).map((commands) => this.#request(commands)),
+      });
+      entries.push({ index: index as Index, term: 1 as Term, kind: "command", payload });
+    }
+    return entries;
+  }
+
+  #request(commands: readonly Command[]): Request {
+    const session = this.#session;
+    const sequence = session === 0 ? 0 : ++this.#sequence;
+    const acknowledgedBelow = Math.max(0, sequence - outstanding);
+    return { session, sequence, acknowledgedBelow, atomic: false, commands };
+  }
+}
+
+function create(parent: InodeId, name: string): Extract<Command, { kind: "create" }> {
+  return {
+    ...{ kind: "create", parent, name, fileKind: "file", mode: 0o644, uid: 0, gid: 0 },
+    ...{ target: undefined, lease: false, exclusive: true, writeType: "MUST_CACHE" },
+  };
+}
+
+function rename(parent: InodeId, from: string, to: string): Command {
+  const [source, target] = [{ sourceParent: parent }, { targetParent: parent }];
+  return {
+    ...{ kind: "rename", ...source, sourceName: from, ...target, targetName: to },
+    noReplace: false,
+  };
+}
+
+function unlink(parent: InodeId, name: string): Command {
+  return { kind: "unlink", parent, name, held: false };
+}

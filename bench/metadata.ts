@@ -1,25 +1,27 @@
 /**
  * `metadata`: operations per second on three masters (three processes on this machine, journal fsynced by a majority),
- * beside three etcd members on the same machine with as many outstanding requests.
+ * beside three etcd members on the same machine with as many outstanding requests; and the CPU time of each process per
+ * operation, which other load on the machine does not change.
  *
  * Every request is an RPC of its own under a session; `create-batched` puts 64 creates into one request.
  */
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { systemClock } from "../src/lib/clock.ts";
 import { WeirError } from "../src/lib/errors.ts";
-import { type InodeId, rootInodeId, type SessionId } from "../src/lib/ids.ts";
+import { type InodeId, indexOfPosition, rootInodeId, type SessionId } from "../src/lib/ids.ts";
 import { silentLogger } from "../src/lib/logger.ts";
 import { type ClientCommand, type CommandResult, unwrap } from "../src/rpc/commands.ts";
 import { masterApi } from "../src/rpc/master-api.ts";
 import { MasterConnection } from "../src/rpc/master-connection.ts";
 import type { Method } from "../src/rpc/method.ts";
 import { eventually } from "../test/lib/eventually.ts";
-import { withCluster } from "../test/lib/local-cluster.ts";
+import { type LocalCluster, withCluster } from "../test/lib/local-cluster.ts";
 import { measureEtcd } from "./etcd.ts";
 import { compare, type Figure, figure, percentile } from "./figure.ts";
 import type { BenchOptions } from "./main.ts";
+import { cpuUs } from "./process-cpu.ts";
 
 /** As many as the clients of etcd's load generator at its largest load. */
 const outstanding = 1000;
@@ -27,7 +29,8 @@ const batchSize = 64;
 const deadlineMs = 30_000;
 
 export async function run(options: BenchOptions): Promise<Figure[]> {
-  const ours = await measureOurs(options.seconds);
+  const ours = await measureOurs(options);
+  if (options.only.length > 0 || options.profile !== undefined) return ours;
   const etcd = await measureEtcd();
   const peer = "etcd, 3 members, 1,000 clients, put 256 B, fsync";
   const beside = new Set(["create", "create-batched", "rename", "delete"]);
@@ -41,15 +44,21 @@ export async function run(options: BenchOptions): Promise<Figure[]> {
   });
 }
 
-async function measureOurs(seconds: number): Promise<Figure[]> {
+async function measureOurs(options: BenchOptions): Promise<Figure[]> {
   const directory = await mkdtemp(join(tmpdir(), "weir-bench-metadata-"));
+  if (options.profile !== undefined) {
+    // For the masters, which inherit it, and for this process.
+    process.env["WEIR_PROFILE_DIR"] = resolve(options.profile);
+    process.env["NODE_OPTIONS"] = "--import tsx --import ./bench/profile-preload.ts";
+    await import("./profile-preload.ts");
+  }
   return await withCluster({ directory, masters: 3, workers: 1 }, async (cluster) => {
     const masters = cluster.config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort }));
     const connection = new MasterConnection({ masters, logger: silentLogger, clock: systemClock });
     const driver = await Driver.open(connection);
     const keep = setInterval(() => void driver.keep(), 5000);
     try {
-      return await measureOperations(driver, seconds);
+      return await new Bench(cluster, connection, driver, options).measure();
     } finally {
       clearInterval(keep);
       connection.close();
@@ -57,64 +66,159 @@ async function measureOurs(seconds: number): Promise<Figure[]> {
   });
 }
 
-async function measureOperations(driver: Driver, seconds: number): Promise<Figure[]> {
-  const setup = `3 masters, 1 client process, ${outstanding} outstanding, fsync`;
-  const row = (name: string, value: number, unit = "1/s") =>
-    figure("metadata", name, value, unit, setup);
-  const parent = await eventually("the root to be loaded", () => driver.makeDirectory("bench"));
-  const fileName = (i: number) => `f${String(i)}`;
+class Bench {
+  readonly #cluster: LocalCluster;
+  readonly #connection: MasterConnection;
+  readonly #driver: Driver;
+  readonly #options: BenchOptions;
+  readonly #rows: Figure[] = [];
+  #profiles = 0;
 
-  const created = await load(seconds, outstanding, async (i) => {
-    await driver.mutate([create(parent, fileName(i))]);
-  });
-  const batchParent = await driver.makeDirectory("batched");
-  const batched = await load(seconds, Math.ceil(outstanding / batchSize), async (i) => {
-    const names = Array.from({ length: batchSize }, (_, k) => fileName(i * batchSize + k));
-    await driver.mutate(names.map((each) => create(batchParent, each)));
-  });
-  const read = (consistency: "linearizable" | "stale") =>
-    load(seconds / 2, outstanding, async (i) => {
-      const name = fileName(i % created.count);
-      await driver.call(masterApi.lookup, { parent, name, consistency });
+  constructor(
+    cluster: LocalCluster,
+    connection: MasterConnection,
+    driver: Driver,
+    options: BenchOptions,
+  ) {
+    this.#cluster = cluster;
+    this.#connection = connection;
+    this.#driver = driver;
+    this.#options = options;
+  }
+
+  async measure(): Promise<Figure[]> {
+    const driver = this.#driver;
+    const { seconds } = this.#options;
+    const parent = await eventually("the root to be loaded", () => driver.makeDirectory("bench"));
+    const fileName = (i: number) => `f${String(i)}`;
+    const createOne = async (i: number) => {
+      await driver.mutate([create(parent, fileName(i))]);
+    };
+    // The first second is that of the compiler.
+    const warm = await load(1, outstanding, createOne);
+    let files = warm.count;
+    let renamed = 0;
+
+    await this.#operation("alone", 1, seconds / 2, async (i) => {
+      await driver.mutate([create(parent, `alone${String(i)}`)]);
     });
-  const stat = await read("linearizable");
-  const statStale = await read("stale");
-  const listed = await load(seconds / 2, 4, async () => {
-    const page = { directory: parent, after: undefined, limit: 1000 };
-    await driver.call(masterApi.list, { ...page, consistency: "linearizable" });
-  });
-  const renamed = await load(
-    seconds / 2,
-    outstanding,
-    async (i) => {
+    await this.#operation("create", outstanding, seconds, (i) => createOne(warm.count + i));
+    files += this.#lastCount;
+    const batchParent = await driver.makeDirectory("batched");
+    const batches = Math.ceil(outstanding / batchSize);
+    await this.#operation("batched", batches, seconds, async (i) => {
+      const names = Array.from({ length: batchSize }, (_, k) => fileName(i * batchSize + k));
+      await driver.mutate(names.map((each) => create(batchParent, each)));
+    });
+    const read = (consistency: "linearizable" | "stale") => async (i: number) => {
+      const name = fileName(i % files);
+      await driver.call(masterApi.lookup, { parent, name, consistency });
+    };
+    await this.#operation("stat", outstanding, seconds / 2, read("linearizable"));
+    await this.#operation("stale", outstanding, seconds / 2, read("stale"));
+    await this.#operation("list", 4, seconds / 2, async () => {
+      const page = { directory: parent, after: undefined, limit: 1000 };
+      await driver.call(masterApi.list, { ...page, consistency: "linearizable" });
+    });
+    const rename = async (i: number) => {
       await driver.mutate([
         {
           ...{ kind: "rename", sourceParent: parent, sourceName: fileName(i) },
           ...{ targetParent: parent, targetName: `r${String(i)}`, noReplace: false },
         },
       ]);
-    },
-    created.count,
-  );
-  const deleted = await load(
-    seconds / 2,
-    outstanding,
-    async (i) => {
-      await driver.mutate([{ kind: "unlink", parent, name: `r${String(i)}`, held: false }]);
-    },
-    renamed.count,
-  );
-  return [
-    row("create", created.perSecond),
-    row("create-latency-p99", percentile(created.latenciesMs, 0.99), "ms"),
-    row("create-batched", batched.perSecond * batchSize),
-    row("stat", stat.perSecond),
-    row("stat-stale", statStale.perSecond),
-    row("list", listed.perSecond, "pages of 1,000/s"),
-    row("rename", renamed.perSecond),
-    row("delete", deleted.perSecond),
-  ];
+    };
+    if (await this.#operation("rename", outstanding, seconds / 2, rename, files)) {
+      renamed = this.#lastCount;
+    }
+    const remove = async (i: number) => {
+      const name = i < renamed ? `r${String(i)}` : fileName(i);
+      await driver.mutate([{ kind: "unlink", parent, name, held: false }]);
+    };
+    await this.#operation("delete", outstanding, seconds / 2, remove, files);
+    return this.#rows;
+  }
+
+  /** Calls that the last operation finished. */
+  #lastCount = 0;
+
+  /** Measures one operation, unless others are wanted only; false then. */
+  async #operation(
+    name: string,
+    width: number,
+    seconds: number,
+    call: (i: number) => Promise<void>,
+    most?: number,
+  ): Promise<boolean> {
+    this.#lastCount = 0;
+    const { only } = this.#options;
+    if (only.length > 0 && !only.includes(name)) return false;
+    const pids = this.#processes();
+    const driver = this.#driver;
+    driver.entries.clear();
+    await this.#toggleProfiles(pids);
+    const before = await Promise.all(pids.map(({ pid }) => cpuUs(pid)));
+    const done = await load(seconds, width, call, most);
+    const after = await Promise.all(pids.map(({ pid }) => cpuUs(pid)));
+    await this.#toggleProfiles(pids, name);
+    this.#lastCount = done.count;
+
+    const size = name === "batched" ? batchSize : 1;
+    const figureName = figureNames[name] ?? name;
+    const setup =
+      `3 masters, 1 client process, ${String(width)} outstanding, fsync` +
+      (size > 1 ? `, ${String(size)} creates in one request` : "");
+    const row = (rowName: string, value: number, unit: string) => {
+      this.#rows.push(figure("metadata", rowName, value, unit, setup));
+    };
+    if (name === "alone") row("create-alone-p50", percentile(done.latenciesMs, 0.5), "ms");
+    else row(figureName, done.perSecond * size, name === "list" ? "pages of 1,000/s" : "1/s");
+    if (name === "create") {
+      row("create-latency-p50", percentile(done.latenciesMs, 0.5), "ms");
+      row("create-latency-p99", percentile(done.latenciesMs, 0.99), "ms");
+      row("create-per-entry", done.count / driver.entries.size, "commands");
+    }
+    pids.forEach(({ role }, i) => {
+      const perCall = (after[i]! - before[i]!) / (done.count * size);
+      row(`${figureName}-cpu-${role}`, perCall, "µs");
+    });
+    return true;
+  }
+
+  /** Who takes part, by role: the client, the master that leads, those that follow. */
+  #processes(): { readonly role: string; readonly pid: number }[] {
+    const { masters, config } = this.#cluster;
+    const leading = config.masters.findIndex(
+      ({ host, rpcPort }) => `${host}:${String(rpcPort)}` === this.#connection.leader.address,
+    );
+    const followers = masters.filter((_, i) => i !== leading);
+    return [
+      { role: "client", pid: process.pid },
+      { role: "leader", pid: masters[leading]!.pid! },
+      ...followers.map(({ pid }, i) => ({ role: `follower-${String(i + 1)}`, pid: pid! })),
+    ];
+  }
+
+  /** Begins, or ends and awaits, the profiles of all processes. */
+  async #toggleProfiles(processes: readonly { pid: number }[], ending?: string): Promise<void> {
+    const { profile } = this.#options;
+    if (profile === undefined) return;
+    for (const { pid } of processes) process.kill(pid, "SIGUSR2");
+    if (ending === undefined) return;
+    const count = String(++this.#profiles);
+    process.stderr.write(`profiles ${count}: ${ending}\n`);
+    await eventually("the profiles to be written", async () => {
+      const names = await readdir(profile);
+      return names.filter((each) => each.endsWith(`-${count}.cpuprofile`)).length >= 4;
+    });
+  }
 }
+
+const figureNames: Readonly<Record<string, string>> = {
+  alone: "create-alone",
+  batched: "create-batched",
+  stale: "stat-stale",
+};
 
 function create(parent: InodeId, name: string): ClientCommand {
   return {
@@ -158,6 +262,8 @@ class Driver {
   readonly #session: SessionId;
   readonly #open = new Set<number>();
   #next = 1;
+  /** Log indexes of the entries that the requests went into. */
+  readonly entries = new Set<number>();
 
   private constructor(connection: MasterConnection, session: SessionId) {
     this.#connection = connection;
@@ -184,7 +290,7 @@ class Driver {
     this.#open.add(sequence);
     // A Set iterates in the order of insertion: its first is the lowest outstanding.
     const [acknowledgedBelow] = this.#open;
-    const { results } = await this.#connection.call(
+    const { position, results } = await this.#connection.call(
       masterApi.mutate,
       {
         ...{ session: this.#session, sequence, atomic: false, commands },
@@ -193,6 +299,7 @@ class Driver {
       { deadlineMs, idempotent: true },
     );
     this.#open.delete(sequence);
+    this.entries.add(indexOfPosition(position));
     const failed = results.find((result) => !result.ok);
     if (failed !== undefined) unwrap(failed, "Cannot finish a bench request");
     return results;

@@ -10,20 +10,31 @@ const benches: Readonly<
   Record<string, () => Promise<{ run: (options: BenchOptions) => Promise<Figure[]> }>>
 > = {
   "raft-core": () => import("./raft-core.ts"),
+  apply: () => import("./apply.ts"),
   metadata: () => import("./metadata.ts"),
+  failover: () => import("./failover.ts"),
   fuse: () => import("./fuse.ts"),
 };
 
 export interface BenchOptions {
   /** Length of one measurement in seconds. */
   readonly seconds: number;
+  /** Names of the operations to measure; all when it is empty. Benches without a choice ignore it. */
+  readonly only: readonly string[];
+  /** Where to write CPU profiles; the peer is not measured then. Benches without profiles ignore it. */
+  readonly profile: string | undefined;
+  /** Leaders that `failover` kills, and half as many that it asks to go in each of the planned ways. */
+  readonly kills: number;
 }
 
 const known = Object.keys(benches).join(", ");
-const usage = `Usage: npm run bench -- NAME [--json] [--seconds N]
+const usage = `Usage: npm run bench -- NAME [--json] [--seconds N] [--kills N] [--only LIST] [--profile DIR]
   NAME          one of ${known}
   --json        one JSON object per line instead of a table
   --seconds N   length of one measurement (default: 10)
+  --kills N     leaders that failover kills (default: 60)
+  --only LIST   metadata: only these of alone, create, batched, stat, stale, list, rename, delete; without the peer
+  --profile DIR metadata: write CPU profiles of the client and of the masters there; without the peer
 `;
 
 function refuse(message: string): never {
@@ -38,6 +49,9 @@ function argumentsGiven() {
       options: {
         json: { type: "boolean", default: false },
         seconds: { type: "string" },
+        only: { type: "string" },
+        profile: { type: "string" },
+        kills: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
       },
     });
@@ -60,8 +74,17 @@ const seconds = Number(values.seconds ?? 10);
 if (!(seconds > 0 && seconds <= 3600)) {
   refuse(`Cannot run for "${values.seconds ?? ""}" seconds: wanted 1 to 3600`);
 }
+const kills = Number(values.kills ?? 60);
+if (!(Number.isInteger(kills) && kills >= 1 && kills <= 10_000)) {
+  refuse(`Cannot kill "${values.kills ?? ""}" leaders: wanted 1 to 10000`);
+}
 try {
-  const figures = await (await load()).run({ seconds });
+  const figures = await (await load()).run({
+    seconds,
+    kills,
+    only: values.only?.split(",") ?? [],
+    profile: values.profile,
+  });
   const lines = values.json ? figures.map((row) => JSON.stringify(row)) : [table(figures)];
   process.stdout.write(`${lines.join("\n")}\n`);
 } catch (error) {

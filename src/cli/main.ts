@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /** Composition root of the command `weir`: gives the program the real streams, environment, signals and network. */
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { WeirClient } from "../client/client.ts";
 import { WeirError } from "../lib/errors.ts";
 import { silentLogger } from "../lib/logger.ts";
+import { packageVersion } from "../lib/version.ts";
 import type { CliContext } from "./context.ts";
 import { runProgram } from "./program.ts";
 
@@ -44,8 +44,7 @@ const context: CliContext = {
   setExitCode: () => undefined,
 };
 
-const manifest = JSON.parse(readFileSync(packageFile(), "utf8")) as { version: string };
-const status = await runProgram(context, manifest.version, process.argv.slice(2));
+const status = await runProgram(context, packageVersion(), process.argv.slice(2));
 // A part that runs in this process decides about its own end; everything else is over now.
 if (!partRuns || status !== 0) {
   // What is still on its way into a pipe would be lost.
@@ -57,10 +56,4 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => {
     stream.write("", () => resolve());
   });
-}
-
-/** package.json lies above `src/` in the sources, and above `dist/` when compiled. */
-function packageFile(): URL {
-  const up = import.meta.url.endsWith(".js") ? "../../../package.json" : "../../package.json";
-  return new URL(up, import.meta.url);
 }

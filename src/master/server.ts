@@ -9,6 +9,7 @@ import { type Clock, systemClock, systemRandom } from "../lib/clock.ts";
 import type { Config, MasterAddress } from "../lib/config.ts";
 import { WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
+import { packageVersion } from "../lib/version.ts";
 import { openJournal } from "../journal/journal.ts";
 import { RaftNode } from "../raft/node.ts";
 import { RpcServer } from "../rpc/server.ts";
@@ -183,6 +184,8 @@ async function start(
   const server = await RpcServer.listen({ host: own.host, port: own.rpcPort, logger });
   opened.push(server);
   const parts: MasterParts = {
+    name: own.name,
+    version: packageVersion(),
     config,
     store,
     machine,

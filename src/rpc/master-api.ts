@@ -2,6 +2,7 @@
 import type { InodeId, LineageId, Position, SessionId, WorkerId } from "../lib/ids.ts";
 import {
   boolean,
+  type Infer,
   list,
   name,
   optional,
@@ -27,6 +28,23 @@ export const consistency = word("linearizable", "stale");
 const appliedIndex = unsigned();
 
 const nothing = struct({});
+
+/** A master of the configuration. `outgoing`: it decides until the change under way is done, and then no more. */
+export const clusterMember = struct({
+  nodeId: text,
+  name: text,
+  host: text,
+  raftPort: unsigned(),
+  rpcPort: unsigned(),
+  role: word("voter", "learner", "outgoing"),
+  promote: boolean,
+  isLeader: boolean,
+  /** How much of the leader's log it is known to hold; absent before it first answered. */
+  matchIndex: optional(unsigned()),
+  /** Whether the leader heard of it within an election timeout. */
+  isActive: optional(boolean),
+});
+export type ClusterMember = Infer<typeof clusterMember>;
 
 export const masterApi = {
   // Sessions and commands
@@ -149,7 +167,46 @@ export const masterApi = {
       inodes: unsigned(),
       masters: list(struct({ name: text, address: text })),
       natsUrl: text,
+      /** Of the software that this master runs. */
+      version: optional(text),
     }),
+  ),
+  /** The members as the leader knows them: its active configuration, and how far each has come. */
+  clusterMembers: method(
+    "clusterMembers",
+    nothing,
+    struct({
+      clusterId: text,
+      term: unsigned(),
+      lastIndex: unsigned(),
+      commitIndex: unsigned(),
+      members: list(clusterMember),
+    }),
+  ),
+  /**
+   * Admits the new, empty master that listens at that address, as a learner; with `promote` it becomes a voter by itself
+   * as soon as it has caught up. Answered when the change is committed.
+   */
+  addMember: method(
+    "addMember",
+    struct({ name: text, host: text, raftPort: unsigned(), rpcPort: unsigned(), promote: boolean }),
+    struct({ nodeId: text }),
+  ),
+  /** Answered when the cluster decides without the member. The leader itself can be removed: another one follows. */
+  removeMember: method("removeMember", struct({ name: text }), nothing),
+  /** Makes a learner a voter, when it has caught up. */
+  promoteMember: method("promoteMember", struct({ name: text }), nothing),
+  /** Puts a new, empty master in the place of one whose data is gone, under the same name. */
+  replaceMember: method(
+    "replaceMember",
+    struct({ name: text, host: text, raftPort: unsigned(), rpcPort: unsigned() }),
+    struct({ nodeId: text }),
+  ),
+  /** Hands the leadership to the member `to`, or to the one that is furthest; answered when this master leads no more. */
+  transferLeadership: method(
+    "transferLeadership",
+    struct({ to: optional(text) }),
+    struct({ from: text }),
   ),
   /** The change feed. */
   subscribe: streamMethod(

@@ -4,7 +4,6 @@
  */
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { systemClock } from "../../src/lib/clock.ts";
 import { type InodeId, rootInodeId, type SessionId, type WorkerId } from "../../src/lib/ids.ts";
@@ -19,23 +18,24 @@ import type { Task, TaskResult } from "../../src/rpc/tasks.ts";
 import { openUfs } from "../../src/ufs/open.ts";
 import { eventually } from "../lib/eventually.ts";
 import { freePorts } from "../lib/free-ports.ts";
-import { ControlledProcess } from "../lib/local-cluster.ts";
-
-const repository = fileURLToPath(new URL("../..", import.meta.url));
+import { ControlledProcess, programOf } from "../lib/local-cluster.ts";
 
 export type MasterStatus = Infer<typeof masterApi.status.response>;
 
 export class MasterCluster {
   readonly directory: string;
+  readonly configPath: string;
   readonly masters: readonly ControlledProcess[];
   readonly addresses: readonly { host: string; port: number }[];
 
   private constructor(
     directory: string,
+    configPath: string,
     masters: readonly ControlledProcess[],
     addresses: readonly { host: string; port: number }[],
   ) {
     this.directory = directory;
+    this.configPath = configPath;
     this.masters = masters;
     this.addresses = addresses;
   }
@@ -67,20 +67,12 @@ export class MasterCluster {
         new ControlledProcess({
           name,
           command: process.execPath,
-          args: [
-            "--import",
-            "tsx",
-            join(repository, "src/master/main.ts"),
-            "--config",
-            configPath,
-            "--name",
-            name,
-          ],
+          args: [...programOf("master"), "--config", configPath, "--name", name],
           logPath: join(directory, `${name}.log`),
           environment: { WEIR_MASTER_DATA_DIR: join(directory, name) },
         }),
     );
-    const cluster = new MasterCluster(directory, masters, addresses);
+    const cluster = new MasterCluster(directory, configPath, masters, addresses);
     try {
       await cluster.startAll();
     } catch (error) {

@@ -132,7 +132,7 @@ export class LocalCluster {
 }
 
 /** Built code where `WEIR_TEST_DIST` says that it is fresh (starts faster), else the sources. */
-function programOf(part: string): readonly string[] {
+export function programOf(part: string): readonly string[] {
   if (process.env["WEIR_TEST_DIST"] === "1") return [join(repository, "dist/src", part, "main.js")];
   return ["--import", "tsx", join(repository, "src", part, "main.ts")];
 }
@@ -195,6 +195,17 @@ export class ControlledProcess {
       },
       timeoutMs,
     );
+  }
+
+  /** Sends a signal and does not wait for what comes of it. */
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  /** Resolves with the exit status when the process has ended, whoever ended it. */
+  async gone(): Promise<number | null> {
+    if (this.#child !== undefined && this.running) await once(this.#child, "exit");
+    return this.#child?.exitCode ?? null;
   }
 
   pause(): void {

@@ -14,6 +14,10 @@ import type { WorkerRegistry } from "./worker-registry.ts";
 import { abortable } from "./signals.ts";
 
 export interface MasterParts {
+  /** Of this master in the configuration. */
+  readonly name: string;
+  /** Of the software. */
+  readonly version: string;
   readonly config: Config;
   readonly store: StateStore;
   readonly machine: MachineHost;

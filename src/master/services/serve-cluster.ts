@@ -27,7 +27,13 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
         address: `${host}:${String(rpcPort)}`,
       })),
       natsUrl: withoutCredentials(config.nats.urls[0]!),
+      version: parts.version,
     };
+  });
+
+  server.handle(masterApi.transferLeadership, async () => {
+    await raft.transferLeadership();
+    return { from: parts.name };
   });
 
   server.handleStream(masterApi.subscribe, ({ after }, { signal }) =>

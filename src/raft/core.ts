@@ -324,6 +324,9 @@ function receive(state: State, message: Message): void {
       return;
     case "snapshotDone":
       if (state.role === "leader") onSnapshotDone(state, message.from, message);
+      return;
+    case "readRequest":
+    case "readReply":
   }
 }
 
@@ -367,6 +370,8 @@ function answerOldTerm(state: State, message: Message): void {
     case "heartbeatReply":
     case "snapshotDone":
     case "timeoutNow":
+    case "readRequest":
+    case "readReply":
   }
 }
 

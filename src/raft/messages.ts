@@ -19,6 +19,8 @@ const kinds = [
   "heartbeatReply",
   "snapshotDone",
   "timeoutNow",
+  "readRequest",
+  "readReply",
 ] as const satisfies readonly MessageBody["kind"][];
 const codeOf = Object.fromEntries(kinds.map((kind, code) => [kind, code])) as Readonly<
   Record<MessageBody["kind"], number>
@@ -59,6 +61,10 @@ export function encodeMessage(message: Message): Buffer {
       return encode(message, message.ok ? first : 0, message.index);
     case "timeoutNow":
       return encode(message, 0);
+    case "readRequest":
+      return encode(message, 0, message.request);
+    case "readReply":
+      return encode(message, 0, message.request, message.index);
   }
 }
 
@@ -146,6 +152,12 @@ function decodeBody(kind: MessageBody["kind"], flags: number, reader: Reader): M
       return { kind, ok: hasFirst, index: reader.number() as Index };
     case "timeoutNow":
       return { kind };
+    case "readRequest":
+      return { kind, request: reader.number() };
+    case "readReply": {
+      const request = reader.number();
+      return { kind, request, index: reader.number() as Index };
+    }
   }
 }
 

@@ -100,6 +100,10 @@ export type MessageBody =
   | { readonly kind: "heartbeatReply"; readonly readToken: number }
   /** The snapshot itself travels on a connection of its own; this tells of its arrival or failure. */
   | { readonly kind: "snapshotDone"; readonly ok: boolean; readonly index: Index }
-  | { readonly kind: "timeoutNow" };
+  | { readonly kind: "timeoutNow" }
+  /** A follower has reads that need the leader's read index; the number is its own, and of no use to others. */
+  | { readonly kind: "readRequest"; readonly request: number }
+  /** Reads that were asked for with this request must be served from `index` or later. */
+  | { readonly kind: "readReply"; readonly request: number; readonly index: Index };
 
 export type Role = "follower" | "preCandidate" | "candidate" | "leader";

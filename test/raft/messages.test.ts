@@ -54,6 +54,8 @@ const message = fc.oneof(
   fc.record({ ...address, kind: fc.constant("heartbeatReply"), readToken: number }),
   fc.record({ ...address, kind: fc.constant("snapshotDone"), ok: fc.boolean(), index: number }),
   fc.record({ ...address, kind: fc.constant("timeoutNow") }),
+  fc.record({ ...address, kind: fc.constant("readRequest"), request: number }),
+  fc.record({ ...address, kind: fc.constant("readReply"), request: number, index: number }),
 ) as fc.Arbitrary<Message>;
 
 describe("raft messages", () => {

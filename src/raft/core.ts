@@ -18,6 +18,15 @@ import {
   onTimeoutNow,
   onVoteReply,
 } from "./election.ts";
+import type { MemberChange } from "./member-change.ts";
+import {
+  changeMembers,
+  finishJoint,
+  isChanging,
+  type MembersChanged,
+  resignIfRemoved,
+  tickMembership,
+} from "./membership.ts";
 import type { ReadResult } from "./read-index.ts";
 import {
   advanceCommit,
@@ -28,11 +37,11 @@ import {
   onHeartbeatReply,
   onSnapshotDone,
   sendAppends,
-  startTransfer,
 } from "./replication.ts";
 import { becomeFollower } from "./roles.ts";
 import { type CoreOptions, type Persist, State } from "./state.ts";
-import type { Entry, Index, Message, NodeId, Role, Term } from "./types.ts";
+import { startTransfer, type TransferStarted } from "./transfer.ts";
+import type { Configuration, Entry, Index, Message, NodeId, Role, Term } from "./types.ts";
 
 /** What may happen to a node. */
 export type Input =
@@ -54,16 +63,21 @@ export type Input =
       readonly ok: boolean;
       readonly index: Index;
     }
-  /** The state machine was replaced, durably, by a snapshot that `from` sent. */
+  /**
+   * The state machine was replaced, durably, by a snapshot that `from` sent. `configuration` is the one that was active at
+   * `index`, brought by the entry at `configurationIndex`; without it the last one known at that point stays.
+   */
   | {
       readonly kind: "installed";
       readonly index: Index;
       readonly term: Term;
       readonly from: NodeId | undefined;
+      readonly configuration?: Configuration | undefined;
+      readonly configurationIndex?: Index | undefined;
     }
   /** Forget the log up to here; at most what is applied. */
   | { readonly kind: "compact"; readonly index: Index }
-  /** Hand the leadership over, to the given voter or to the best one. */
+  /** Hand the leadership over, to the given voter or to the best one: `transfer`, when nobody asks what comes of it. */
   | { readonly kind: "transfer"; readonly to: NodeId | undefined }
   | { readonly kind: "stepDown" };
 
@@ -76,6 +90,16 @@ export interface Output {
   readonly reads: readonly ReadResult[];
   /** Followers that need what the log does not hold any more. */
   readonly snapshots: readonly NodeId[];
+}
+
+/** A follower or learner, as its leader sees it. */
+export interface FollowerProgress {
+  /** It holds the leader's log up to here, durably. */
+  readonly matchIndex: Index;
+  /** `probe`: looking for where its log parts; `replicate`: getting entries as they come; `snapshot`: getting the state. */
+  readonly state: "probe" | "replicate" | "snapshot";
+  /** Heard from within an election timeout, in this term. */
+  readonly isActive: boolean;
 }
 
 /** Where a proposal was put in the log, or why it was not. */
@@ -122,9 +146,28 @@ export class RaftCore {
   get appliedIndex(): Index {
     return this.#state.appliedIndex;
   }
+  /** The members as this node's log has them, active whether committed or not. */
+  get configuration(): Configuration {
+    return this.#state.configuration;
+  }
+  /** Index of the entry that brought `configuration`; 0 for the one that the cluster began with. */
+  get configurationIndex(): Index {
+    return this.#state.configurations.activeIndex;
+  }
+  /** True while the active configuration is not committed as far as known here, or is joint. */
+  get isChangingMembers(): boolean {
+    return isChanging(this.#state);
+  }
   /** True when no other node takes part in decisions. */
   get isAlone(): boolean {
     return isSoleVoter(this.#state.configuration, this.#state.id);
+  }
+  /** Where the leader knows another node to stand; undefined on other nodes, and for who gets nothing from the leader. */
+  progressOf(id: NodeId): FollowerProgress | undefined {
+    const progress = this.#state.progress.get(id);
+    if (progress === undefined) return undefined;
+    const isActive = progress.isActive(this.#state.electionTicks);
+    return { matchIndex: progress.match, state: progress.state, isActive };
   }
   /** Term of an entry of the log; undefined before its base and behind its end. */
   termAt(index: number): Term | undefined {
@@ -137,13 +180,14 @@ export class RaftCore {
 
   /**
    * Appends a command to the leader's log. `Busy`: too much is appended and not applied, or the leadership is being handed
-   * over; nothing is appended then. Empty entries of the protocol itself are never refused.
+   * over, or ends since this node is being removed; nothing is appended then. The protocol's own entries are never refused.
    */
   propose(payload: Uint8Array): Proposed {
     const state = this.#state;
     if (state.role !== "leader") return { ok: false, code: "NotLeader" };
     if (
       state.transferTarget !== undefined ||
+      !state.mayCampaign ||
       state.log.lastIndex - state.appliedIndex >= state.maxUnappliedEntries ||
       (state.unappliedBytes > 0 && state.unappliedBytes + payload.length > state.maxUnappliedBytes)
     ) {
@@ -153,6 +197,24 @@ export class RaftCore {
     state.unappliedBytes += payload.length;
     state.appendToLog({ index, term: state.term, kind: "command", payload });
     return { ok: true, index, term: state.term };
+  }
+
+  /**
+   * Begins a change of the members on the leader; returns the place of its first entry. Changes of voters go through joint
+   * consensus, which the leader leaves by itself: `isChangingMembers` tells when all is done.
+   * `Busy`, which passes by itself: another change or a transfer is under way, the leader is new, a learner to be promoted
+   * is behind, or too few of those who would decide answer. `InvalidArgument`: the change makes no sense.
+   */
+  changeMembers(change: MemberChange): MembersChanged {
+    return changeMembers(this.#state, change);
+  }
+
+  /**
+   * Hands the leadership to `target`, or to the voter that holds most of the log; commands are refused meanwhile. It is
+   * over when this node leads no more, or given up after an election timeout.
+   */
+  transfer(target: NodeId | undefined): TransferStarted {
+    return startTransfer(this.#state, target);
   }
 
   step(input: Input): void {
@@ -186,6 +248,7 @@ export class RaftCore {
       case "compact":
         assert(input.index <= state.appliedIndex, "a compaction passes what is applied");
         state.log.compact(input.index);
+        state.configurations.settle(input.index);
         return;
       case "transfer":
         startTransfer(state, input.to);
@@ -199,6 +262,7 @@ export class RaftCore {
   take(): Output {
     const state = this.#state;
     if (state.role === "leader") {
+      finishJoint(state);
       if (
         state.reads.isWaiting &&
         !state.reads.isUnderWay &&
@@ -207,6 +271,7 @@ export class RaftCore {
         broadcastHeartbeat(state);
       }
       sendAppends(state);
+      resignIfRemoved(state);
     }
     const output: Output = {
       persist: takePersist(state),
@@ -271,7 +336,7 @@ function tick(state: State, hold: boolean): void {
     state.transferTarget = undefined;
   }
   for (const progress of state.progress.values()) {
-    if (progress.retryTicks > 0) progress.retryTicks--;
+    progress.tick(state.log.lastIndex, state.electionTicks);
   }
   if (state.electionElapsed >= state.electionTicks) {
     state.electionElapsed = 0;
@@ -280,17 +345,16 @@ function tick(state: State, hold: boolean): void {
       return;
     }
   }
+  tickMembership(state);
   if (++state.heartbeatElapsed >= state.heartbeatTicks) broadcastHeartbeat(state);
 }
 
 /** A leader that a quorum has not answered for an election timeout steps down (section 6.2 of the dissertation). */
 function checkQuorum(state: State): boolean {
-  const isHeard = hasQuorum(
+  return hasQuorum(
     state.configuration,
-    (id) => id === state.id || (state.progress.get(id)?.active ?? false),
+    (id) => id === state.id || (state.progress.get(id)?.isActive(state.electionTicks) ?? false),
   );
-  for (const progress of state.progress.values()) progress.active = false;
-  return isHeard;
 }
 
 function receive(state: State, message: Message): void {
@@ -417,6 +481,11 @@ function installed(state: State, input: Extract<Input, { kind: "installed" }>): 
     if (state.log.termAt(index) !== term) {
       if (state.role !== "follower") becomeFollower(state, state.term, undefined);
       state.resetLog(index, term);
+      const { configuration, configurationIndex = index } = input;
+      state.configurations.reset(
+        index,
+        configuration && { configuration, index: configurationIndex },
+      );
     }
     state.commitTo(index);
   }

@@ -1,5 +1,5 @@
 /** Elections (section 5.2), with pre-vote and vote stickiness (sections 9.6 and 4.2.3 of the dissertation). */
-import { outcomeOf } from "./configuration.ts";
+import { isVoter, outcomeOf } from "./configuration.ts";
 import { becomeCandidate, becomeFollower, becomeLeader, becomePreCandidate } from "./roles.ts";
 import type { State } from "./state.ts";
 import type { Message, NodeId, Term } from "./types.ts";
@@ -28,6 +28,8 @@ function campaignForReal(state: State, transfer: boolean): void {
 function requestVotes(state: State, preVote: boolean, term: Term): void {
   const { lastIndex, lastTerm } = state.log;
   for (const to of state.others) {
+    // Learners that are asked do vote: a voter may not know yet that it is one. They are not asked, for they do not count.
+    if (!isVoter(state.configuration, to)) continue;
     const body = {
       kind: "requestVote",
       preVote,

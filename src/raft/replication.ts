@@ -9,6 +9,7 @@ import { quorumValue } from "./configuration.ts";
 import type { Progress } from "./progress.ts";
 import { becomeFollower } from "./roles.ts";
 import type { State } from "./state.ts";
+import { handOver } from "./transfer.ts";
 import type { Entry, Index, Message, NodeId } from "./types.ts";
 
 type Append = Extract<Message, { kind: "append" }>;
@@ -91,7 +92,7 @@ function followLeader(state: State, leader: NodeId): void {
 export function onAppendReply(state: State, message: AppendReply): void {
   const progress = state.progress.get(message.from);
   if (progress === undefined || message.index > state.log.lastIndex) return;
-  progress.active = true;
+  progress.heard();
   if (message.ok) acknowledged(state, progress, message.index);
   else refused(state, progress, message);
 }
@@ -122,7 +123,7 @@ function refused(state: State, progress: Progress, message: AppendReply): void {
 export function onHeartbeatReply(state: State, message: HeartbeatReply): void {
   const progress = state.progress.get(message.from);
   if (progress === undefined) return;
-  progress.active = true;
+  progress.heard();
   progress.probeSent = false;
   if (message.readToken > progress.readToken) {
     progress.readToken = message.readToken;
@@ -132,6 +133,7 @@ export function onHeartbeatReply(state: State, message: HeartbeatReply): void {
   if (progress.state === "replicate" && progress.match < state.log.lastIndex) {
     sendAppend(state, progress, []);
   }
+  if (state.transferTarget === progress.id) handOver(state, progress);
 }
 
 /** Answers the reads whose round a quorum has confirmed. */
@@ -167,7 +169,11 @@ export function sendAppends(state: State): void {
       progress.probeSent = true;
       continue;
     }
-    while (progress.next <= state.log.lastIndex && progress.inflight.length < state.maxInflight) {
+    while (
+      progress.next <= state.log.lastIndex &&
+      progress.inflight.length < state.maxInflight &&
+      progress.inflightBytes < state.maxInflightBytes
+    ) {
       if (!sendNext(state, progress)) break;
     }
     if (Math.min(progress.match, state.commitIndex) > progress.commitSent) {
@@ -179,8 +185,9 @@ export function sendAppends(state: State): void {
 /** Sends what comes next, or asks for a snapshot when that is not in the log any more. */
 function sendNext(state: State, progress: Progress): boolean {
   if (progress.next <= state.log.baseIndex) {
-    // Not to a follower that does not even answer heartbeats.
-    if (progress.active && progress.retryTicks === 0) {
+    // Not to a follower that does not even answer heartbeats, nor to one that is leaving.
+    const isWorthIt = progress.isActive(state.electionTicks) && progress.leavingTicks === undefined;
+    if (isWorthIt && progress.retryTicks === 0) {
       progress.becomeSnapshot();
       state.snapshotsWanted.push(progress.id);
     }
@@ -189,8 +196,9 @@ function sendNext(state: State, progress: Progress): boolean {
   const entries = state.log.slice(progress.next, state.log.lastIndex + 1, state.maxAppendBytes);
   sendAppend(state, progress, entries);
   if (progress.state === "replicate" && entries.length > 0) {
-    progress.next = (progress.next + entries.length) as Index;
-    progress.inflight.push((progress.next - 1) as Index);
+    let bytes = 0;
+    for (const entry of entries) bytes += entry.payload.length;
+    progress.sent((progress.next + entries.length - 1) as Index, bytes);
   }
   return true;
 }
@@ -220,28 +228,6 @@ export function advanceCommit(state: State): void {
   if (index > state.commitIndex && state.log.termAt(index) === state.term) state.commitTo(index);
 }
 
-// Leadership transfer (section 3.10 of the dissertation)
-
-/** Hands the leadership to the target once it holds the whole log. */
-export function handOver(state: State, progress: Progress): void {
-  if (progress.match === state.log.lastIndex) state.sendNow(progress.id, { kind: "timeoutNow" });
-}
-
-/** Begins a transfer to `target`, or to the voter that holds most of the log. */
-export function startTransfer(state: State, target: NodeId | undefined): void {
-  if (state.role !== "leader" || state.transferTarget !== undefined) return;
-  let best: Progress | undefined;
-  for (const progress of state.progress.values()) {
-    if (!state.configuration.voters.includes(progress.id)) continue;
-    if (target !== undefined && progress.id !== target) continue;
-    if (best === undefined || progress.match > best.match) best = progress;
-  }
-  if (best === undefined) return;
-  state.transferTarget = best.id;
-  state.transferElapsed = 0;
-  handOver(state, best);
-}
-
 // Snapshots
 
 /** What became of a snapshot to a follower. */
@@ -253,7 +239,7 @@ export function onSnapshotDone(
   const progress = state.progress.get(from);
   if (progress === undefined) return;
   if (result.ok) {
-    progress.active = true;
+    progress.heard();
     if (result.index > state.log.lastIndex) return;
     if (progress.acknowledge(result.index)) advanceCommit(state);
     if (progress.state === "snapshot") progress.becomeProbe();

@@ -10,6 +10,7 @@
  */
 import type { Random } from "../lib/clock.ts";
 import { isVoter, membersOf } from "./configuration.ts";
+import { ConfigurationHistory } from "./configuration-history.ts";
 import { Log } from "./log.ts";
 import type { Progress } from "./progress.ts";
 import { ReadQueue, type ReadResult } from "./read-index.ts";
@@ -28,7 +29,10 @@ import {
 
 export interface CoreOptions {
   readonly id: NodeId;
+  /** As of `appliedIndex`; where that is not known, as of `baseIndex`. Later ones are among `entries`. */
   readonly configuration: Configuration;
+  /** Index of the entry that brought `configuration`; 0, the default, where it is the one that the cluster began with. */
+  readonly configurationIndex?: Index | undefined;
   /** What the journal held. */
   readonly hardState: HardState;
   readonly entries: readonly Entry[];
@@ -42,8 +46,9 @@ export interface CoreOptions {
   readonly random: Random;
   /** Most payload bytes in one append. */
   readonly maxAppendBytes?: number;
-  /** Most appends to one follower that are not acknowledged. */
+  /** Most appends to one follower that are not acknowledged, and payload bytes in all of them but the last. */
   readonly maxInflight?: number;
+  readonly maxInflightBytes?: number;
   /** Proposals are refused while more than this is appended and not applied. */
   readonly maxUnappliedBytes?: number;
   readonly maxUnappliedEntries?: number;
@@ -76,10 +81,11 @@ export class State {
   readonly random: Random;
   readonly maxAppendBytes: number;
   readonly maxInflight: number;
+  readonly maxInflightBytes: number;
   readonly maxUnappliedBytes: number;
   readonly maxUnappliedEntries: number;
   readonly log: Log;
-  configuration: Configuration;
+  readonly configurations: ConfigurationHistory;
 
   // What is durable, once `durable…` has caught up.
   term: Term;
@@ -131,15 +137,22 @@ export class State {
 
   constructor(options: CoreOptions) {
     this.id = options.id;
-    this.configuration = options.configuration;
     this.electionTicks = options.electionTicks;
     this.heartbeatTicks = options.heartbeatTicks;
     this.random = options.random;
     this.maxAppendBytes = options.maxAppendBytes ?? 1024 * 1024;
     this.maxInflight = options.maxInflight ?? 2;
+    this.maxInflightBytes = options.maxInflightBytes ?? 4 * 1024 * 1024;
     this.maxUnappliedBytes = options.maxUnappliedBytes ?? 64 * 1024 * 1024;
     this.maxUnappliedEntries = options.maxUnappliedEntries ?? 65_536;
     this.log = new Log({ index: options.baseIndex, term: options.baseTerm }, options.entries);
+    this.configurations = new ConfigurationHistory(
+      options.configuration,
+      options.configurationIndex,
+    );
+    for (const entry of options.entries) {
+      if (entry.kind === "configuration") this.configurations.append(entry);
+    }
     this.term = options.hardState.term;
     this.vote = options.hardState.vote;
     this.durableHardState = options.hardState;
@@ -149,6 +162,11 @@ export class State {
     this.applyCursor = options.appliedIndex;
     this.appliedIndex = options.appliedIndex;
     this.drawElectionTimeout();
+  }
+
+  /** The active one: the last of the log, committed or not. */
+  get configuration(): Configuration {
+    return this.configurations.active;
   }
 
   /** Voters may campaign; learners and strangers never do. */
@@ -196,6 +214,7 @@ export class State {
 
   appendToLog(entry: Entry): void {
     this.log.append(entry);
+    if (entry.kind === "configuration") this.configurations.append(entry);
   }
 
   /**
@@ -204,6 +223,7 @@ export class State {
    */
   truncateLog(index: number): void {
     this.log.truncateFrom(index);
+    this.configurations.truncateFrom(index);
     this.persistNext = Math.min(this.persistNext, index);
     this.durableIndex = Math.min(this.durableIndex, index - 1);
     for (const pending of this.pendingPersists) {

@@ -20,6 +20,7 @@ import { Locations } from "./services/locations.ts";
 import { type AppliedEvent, MachineHost } from "./services/machine-host.ts";
 import type { MasterParts } from "./services/parts.ts";
 import { Proposer } from "./services/proposer.ts";
+import { serveBackup } from "./services/serve-backup.ts";
 import { serveCluster } from "./services/serve-cluster.ts";
 import { serveLineage } from "./services/serve-lineage.ts";
 import { serveNamespace } from "./services/serve-namespace.ts";
@@ -195,6 +196,7 @@ async function start(
     feed,
     locations,
     registry,
+    clock,
     logger,
     leader: async (signal) => {
       await leadership.whenReigning(signal);
@@ -209,6 +211,7 @@ async function start(
   serveWorkers(server, parts);
   serveLineage(server, parts);
   serveCluster(server, parts);
+  serveBackup(server, parts);
 
   return {
     rpcPort: server.port,

@@ -13,6 +13,7 @@ import {
   unsigned,
   word,
 } from "../lib/schema.ts";
+import { backupItem } from "./backup-items.ts";
 import { clientCommand, commandResult } from "./commands.ts";
 import { method, streamMethod } from "./method.ts";
 import { fileLayout, fileStatus, lineageInfo, medium, mountInfo, workerInfo } from "./namespace.ts";
@@ -208,6 +209,8 @@ export const masterApi = {
     struct({ to: optional(text) }),
     struct({ from: text }),
   ),
+  /** The metadata as of one index, from any master; how far that one is, the header says. */
+  backup: streamMethod("backup", nothing, backupItem),
   /** The change feed. */
   subscribe: streamMethod(
     "subscribe",

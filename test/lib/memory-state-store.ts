@@ -141,6 +141,7 @@ export class MemoryStateStore implements StateStore {
     return {
       index,
       term,
+      hash: this.hash(),
       async *chunks() {
         for (let i = 0; i < rows.length; i += chunkLength) yield rows.slice(i, i + chunkLength);
       },

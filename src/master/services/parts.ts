@@ -1,4 +1,5 @@
 /** The parts of a running master that its RPC handlers use, and the point in time that a read is served at. */
+import type { Clock } from "../../lib/clock.ts";
 import type { Config } from "../../lib/config.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { RaftNode } from "../../raft/node.ts";
@@ -27,6 +28,7 @@ export interface MasterParts {
   readonly feed: ChangeFeed;
   readonly locations: Locations;
   readonly registry: WorkerRegistry;
+  readonly clock: Clock;
   readonly logger: Logger;
   /**
    * The services of the leader, as soon as this master may act as it.

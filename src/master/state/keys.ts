@@ -57,6 +57,9 @@ export function counterKey(name: CounterName): string {
 export function inodeKey(inode: InodeId): string {
   return `inode/${id(inode)}`;
 }
+export function isInodeKey(key: string): boolean {
+  return key.startsWith("inode/");
+}
 
 const edgePrefixLength = "edge/".length + idLength + 1;
 export function edgeKey(parent: InodeId, name: string): string {

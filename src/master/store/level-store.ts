@@ -323,6 +323,7 @@ class LevelStore implements StateStore {
     return {
       index: snapshot.index,
       term: snapshot.term,
+      hash: snapshot.hash,
       chunks: () => chunksOf(snapshot.open(everything)),
       close: () => snapshot.close(),
     };

@@ -70,6 +70,8 @@ export interface StateStore extends StateReader, StateWriter {
 export interface StoreSnapshot {
   readonly index: number;
   readonly term: number;
+  /** `hash()` as of the index: what the rows must sum up to. */
+  readonly hash: string;
   chunks(): AsyncIterable<readonly KeyValue[]>;
   /** To be called exactly once; the store does not close before. */
   close(): Promise<void>;

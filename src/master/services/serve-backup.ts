@@ -1,0 +1,65 @@
+/**
+ * RPC: the whole metadata as of one index, as a stream. Any master gives it, from what it has applied, and goes on with its
+ * work meanwhile.
+ */
+import type { BackupItem } from "../../rpc/backup-items.ts";
+import { masterApi } from "../../rpc/master-api.ts";
+import type { RpcServer } from "../../rpc/server.ts";
+import { isInodeKey } from "../state/keys.ts";
+import { clusterOf } from "../state/queries.ts";
+import { encodeChunk } from "../store/chunk-codec.ts";
+import type { KeyValue } from "../store/types.ts";
+import type { MasterParts } from "./parts.ts";
+import { WeirError } from "../../lib/errors.ts";
+
+/** Rows of one item, in bytes: a whole window of items fits a connection's buffer many times over. */
+const itemBytes = 64 * 1024;
+
+export function serveBackup(server: RpcServer, parts: MasterParts): void {
+  server.handleStream(masterApi.backup, () => backupOf(parts));
+}
+
+async function* backupOf(parts: MasterParts): AsyncGenerator<BackupItem, void, undefined> {
+  const { store, clock, name, version } = parts;
+  const snapshot = await store.snapshot();
+  try {
+    const cluster = clusterOf(store);
+    if (cluster === undefined) {
+      throw new WeirError("Unavailable", `Cannot back up from "${name}": it has no state yet`);
+    }
+    const { index, term, hash: stateHash } = snapshot;
+    const { clusterId, clusterName } = cluster;
+    const takenMs = Math.floor(clock.wallMs());
+    const about = { index, term, stateHash, takenMs, master: name, version };
+    yield { kind: "header", clusterId, clusterName, ...about };
+    let chunks = 0;
+    let rows = 0;
+    let inodes = 0;
+    for await (const page of snapshot.chunks()) {
+      for (const piece of pieces(page)) {
+        for (const [key] of piece) if (isInodeKey(key)) inodes++;
+        rows += piece.length;
+        chunks++;
+        yield { kind: "rows", chunk: encodeChunk(piece) };
+      }
+    }
+    yield { kind: "end", chunks, rows, inodes, sha256: undefined };
+  } finally {
+    await snapshot.close();
+  }
+}
+
+/** The rows in pieces of about `itemBytes`. */
+function* pieces(rows: readonly KeyValue[]): Generator<readonly KeyValue[]> {
+  let piece: KeyValue[] = [];
+  let size = 0;
+  for (const row of rows) {
+    piece.push(row);
+    size += row[0].length + row[1].length;
+    if (size < itemBytes) continue;
+    yield piece;
+    piece = [];
+    size = 0;
+  }
+  if (piece.length > 0) yield piece;
+}

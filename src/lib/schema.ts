@@ -4,16 +4,26 @@
  * small, and decoding checks every field: hostile bytes end in a `ProtocolError` that names the place, never in a
  * value of the wrong type.
  *
- * Compatibility: fields are only ever appended, and an appended field is `optional`; a reader fills what an older
- * writer did not know with `undefined` and ignores what a newer one added.
+ * Invariants
+ * 1. Compatibility: fields are only ever appended, and an appended field is `optional`; a reader fills what an older
+ *    writer did not know with `undefined` and ignores what a newer one added.
+ * 2. `write` and `read` go straight between values and bytes and agree with `toWire` and `fromWire` in all that they do.
+ *    What they do not do they refuse with `unfit`; `encode` and `decode` then go the long way, which also finds the words
+ *    for what is wrong.
  */
+import { compileFunction } from "node:vm";
 import { Packr } from "msgpackr";
 import { WeirError } from "./errors.ts";
+import { Reader, unfit, Words, Writer } from "./msgpack.ts";
 
 /** Both directions between a value and its msgpack form. `at` names the place in error messages. */
 export interface Schema<T> {
   toWire(value: T): unknown;
   fromWire(wire: unknown, at: string): T;
+  write(writer: Writer, value: T): void;
+  read(reader: Reader): T;
+  /** Roughly what a value costs in the heap, in bytes. */
+  weigh(value: T): number;
 }
 
 /** The TypeScript type that a schema describes. */
@@ -50,22 +60,34 @@ function below(at: string, error: unknown): unknown {
   return new Misfit(`${at}${separator}${place}`, wanted, got).error;
 }
 
+const wordBytes = 8;
+/** Of an object or an array, beyond its fields. */
+const objectBytes = 24;
+
 /** An unsigned integer below 2^53, as a branded or a plain number. */
 export function unsigned<T extends number = number>(): Schema<T> {
-  return {
-    toWire: (value) => value,
-    fromWire: (wire, at) =>
-      typeof wire === "number" && Number.isSafeInteger(wire) && wire >= 0
-        ? (wire as T)
-        : fail(at, "an integer from 0 to 2^53 - 1", wire),
-  };
+  return anyUnsigned as Schema<number> as Schema<T>;
 }
+
+const anyUnsigned: Schema<number> = {
+  toWire: (value) => value,
+  fromWire: (wire, at) =>
+    typeof wire === "number" && Number.isSafeInteger(wire) && wire >= 0
+      ? wire
+      : fail(at, "an integer from 0 to 2^53 - 1", wire),
+  write: (writer, value) => writer.number(value),
+  read: (reader) => reader.unsigned(),
+  weigh: () => wordBytes,
+};
 
 /** A signed integer of at most 53 bits. */
 export const signed: Schema<number> = {
   toWire: (value) => value,
   fromWire: (wire, at) =>
     typeof wire === "number" && Number.isSafeInteger(wire) ? wire : fail(at, "an integer", wire),
+  write: (writer, value) => writer.number(value),
+  read: (reader) => reader.signed(),
+  weigh: () => wordBytes,
 };
 
 /** Any finite number (statistics only: nothing of the replicated state is a float). */
@@ -73,23 +95,35 @@ export const float: Schema<number> = {
   toWire: (value) => value,
   fromWire: (wire, at) =>
     typeof wire === "number" && Number.isFinite(wire) ? wire : fail(at, "a number", wire),
+  write: (writer, value) => writer.number(value),
+  read: (reader) => reader.float(),
+  weigh: () => wordBytes,
 };
 
 export const boolean: Schema<boolean> = {
   toWire: (value) => value,
   fromWire: (wire, at) => (typeof wire === "boolean" ? wire : fail(at, "true or false", wire)),
+  write: (writer, value) => writer.boolean(value),
+  read: (reader) => reader.boolean(),
+  weigh: () => wordBytes,
 };
 
 /** Text for people, as UTF-8. For file names see `name`. */
 export const text: Schema<string> = {
   toWire: (value) => value,
   fromWire: (wire, at) => (typeof wire === "string" ? wire : fail(at, "a string", wire)),
+  write: (writer, value) => writer.text(value),
+  read: (reader) => reader.text(),
+  weigh: (value) => objectBytes + value.length,
 };
 
 /** Raw bytes; the decoded array is a view of the message: copy it to keep it beyond the message. */
 export const bytes: Schema<Uint8Array> = {
   toWire: (value) => value,
   fromWire: (wire, at) => (wire instanceof Uint8Array ? wire : fail(at, "bytes", wire)),
+  write: (writer, value) => writer.bytes(value),
+  read: (reader) => reader.bytes(),
+  weigh: (value) => 100 + value.length,
 };
 
 /** A name or path of the namespace: bytes on the wire, a latin1 string (one character per byte) in the heap. */
@@ -99,27 +133,45 @@ export const name: Schema<string> = {
     wire instanceof Uint8Array
       ? Buffer.from(wire.buffer, wire.byteOffset, wire.byteLength).toString("latin1")
       : fail(at, "the bytes of a name", wire),
+  write: (writer, value) => writer.name(value),
+  read: (reader) => reader.name(),
+  weigh: (value) => objectBytes + value.length,
 };
 
 /** One of a closed list of words, sent as its text. */
 export function word<const W extends readonly string[]>(...words: W): Schema<W[number]> {
   const known = new Set<string>(words);
+  const places = new Words(words);
   return {
     toWire: (value) => value,
     fromWire: (wire, at) =>
       typeof wire === "string" && known.has(wire)
         ? wire
         : fail(at, `one of ${words.join(", ")}`, wire),
+    write: (writer, value) => writer.text(value),
+    read: (reader) => words[reader.word(places)]!,
+    weigh: () => wordBytes,
   };
 }
 
+/** Schemas made by `optional`, with what they make optional. */
+const optionals = new WeakMap<Schema<never>, Schema<unknown>>();
+
 /** A value that may be absent: `undefined` in the heap, nil (or a missing last field) on the wire. */
 export function optional<T>(schema: Schema<T>): Schema<T | undefined> {
-  return {
+  const made: Schema<T | undefined> = {
     toWire: (value) => (value === undefined ? null : schema.toWire(value)),
     fromWire: (wire, at) =>
       wire === null || wire === undefined ? undefined : schema.fromWire(wire, at),
+    write: (writer, value) => {
+      if (value === undefined) writer.nil();
+      else schema.write(writer, value);
+    },
+    read: (reader) => (reader.nil() ? undefined : schema.read(reader)),
+    weigh: (value) => (value === undefined ? wordBytes : schema.weigh(value)),
   };
+  optionals.set(made as Schema<never>, schema as Schema<unknown>);
+  return made;
 }
 
 export function list<T>(schema: Schema<T>): Schema<readonly T[]> {
@@ -136,13 +188,32 @@ export function list<T>(schema: Schema<T>): Schema<readonly T[]> {
       }
       return values;
     },
+    write: (writer, values) => {
+      const { length } = values;
+      writer.list(length);
+      for (let i = 0; i < length; i++) schema.write(writer, values[i]!);
+    },
+    read: (reader) => {
+      const length = reader.list();
+      const values: T[] = [];
+      for (let i = 0; i < length; i++) values.push(schema.read(reader));
+      return values;
+    },
+    weigh: (values) => {
+      let weight = objectBytes;
+      for (let i = 0; i < values.length; i++) weight += schema.weigh(values[i]!);
+      return weight;
+    },
   };
 }
 
 /** A small dictionary of texts (mount options, environment). */
 export const textMap: Schema<Readonly<Record<string, string>>> = {
   toWire: (value) => Object.entries(value),
-  fromWire: (wire, at) => Object.fromEntries(list(pair(text, text)).fromWire(wire, at)),
+  fromWire: (wire, at) => Object.fromEntries(textPairs.fromWire(wire, at)),
+  write: (writer, value) => textPairs.write(writer, Object.entries(value)),
+  read: (reader) => Object.fromEntries(textPairs.read(reader)),
+  weigh: (value) => textPairs.weigh(Object.entries(value)),
 };
 
 export function pair<A, B>(first: Schema<A>, second: Schema<B>): Schema<readonly [A, B]> {
@@ -152,8 +223,20 @@ export function pair<A, B>(first: Schema<A>, second: Schema<B>): Schema<readonly
       Array.isArray(wire) && wire.length === 2
         ? [first.fromWire(wire[0], `${at}[0]`), second.fromWire(wire[1], `${at}[1]`)]
         : fail(at, "a pair", wire),
+    write: (writer, [a, b]) => {
+      writer.list(2);
+      first.write(writer, a);
+      second.write(writer, b);
+    },
+    read: (reader) => {
+      if (reader.list() !== 2) throw unfit;
+      return [first.read(reader), second.read(reader)];
+    },
+    weigh: ([a, b]) => objectBytes + first.weigh(a) + second.weigh(b),
   };
 }
+
+const textPairs = list(pair(text, text));
 
 type Fields = Readonly<Record<string, Schema<unknown>>>;
 type StructOf<F extends Fields> = { readonly [K in keyof F]: Infer<F[K]> };
@@ -183,7 +266,74 @@ export function struct<F extends Fields>(fields: F): Schema<StructOf<F>> {
       }
       return value as StructOf<F>;
     },
+    ...(compiled(entries, undefined) as Pick<Schema<StructOf<F>>, "write" | "read" | "weigh">),
   };
+}
+
+/** How generated code writes and reads the plainest fields; all others ask their schema. */
+const plainFields = new Map<Schema<never>, { write: string; read: string }>([
+  [anyUnsigned as Schema<never>, { write: "number", read: "unsigned" }],
+  [signed as Schema<never>, { write: "number", read: "signed" }],
+  [boolean as Schema<never>, { write: "boolean", read: "boolean" }],
+  [text as Schema<never>, { write: "text", read: "text" }],
+  [name as Schema<never>, { write: "name", read: "name" }],
+]);
+
+/**
+ * `write`, `read` and `weigh` of a struct as straight-line code, made once: objects of one shape, each field's code
+ * seeing values of one type. `kind` is added to what is read, where it is given.
+ */
+function compiled(
+  entries: readonly (readonly [string, Schema<unknown>])[],
+  kind: string | undefined,
+): unknown {
+  const schemas: Schema<unknown>[] = [];
+  const [writes, reads, weighs, made]: [string[], string[], string[], string[]] = [[], [], [], []];
+  if (kind !== undefined) made.push(`kind: ${JSON.stringify(kind)}`);
+  let needed = entries.length;
+  while (needed > 0 && optionals.has(entries[needed - 1]![1] as Schema<never>)) needed--;
+  for (const [i, [key, schema]] of entries.entries()) {
+    const inner = optionals.get(schema as Schema<never>);
+    const of = inner ?? schema;
+    const plain = plainFields.get(of as Schema<never>);
+    const at = String(i);
+    schemas.push(of);
+    const value = `value[${JSON.stringify(key)}]`;
+    const write =
+      plain === undefined
+        ? `schema${at}.write(writer, ${value});`
+        : `writer.${plain.write}(${value});`;
+    const read = plain === undefined ? `schema${at}.read(reader)` : `reader.${plain.read}()`;
+    const orNil = i >= needed ? `length <= ${at} || reader.nil()` : "reader.nil()";
+    writes.push(
+      inner === undefined ? write : `if (${value} === undefined) writer.nil(); else ${write}`,
+    );
+    reads.push(
+      `const field${at} = ${inner === undefined ? read : `${orNil} ? undefined : ${read}`};`,
+    );
+    made.push(`[${JSON.stringify(key)}]: field${at}`);
+    if (plain === undefined || plain.write === "text" || plain.write === "name") {
+      weighs.push(
+        inner === undefined
+          ? ` + schema${at}.weigh(${value})`
+          : ` + (${value} === undefined ? 0 : schema${at}.weigh(${value}))`,
+      );
+    }
+  }
+  const base = String(objectBytes + wordBytes * (entries.length + (kind === undefined ? 0 : 1)));
+  const code = `return {
+    write(writer, value) { writer.list(${String(entries.length)}); ${writes.join("\n")} },
+    read(reader) {
+      const length = reader.list();
+      if (length < ${String(needed)} || length > ${String(entries.length)}) throw unfit;
+      ${reads.join("\n")}
+      return { ${made.join(", ")} };
+    },
+    weigh(value) { return ${base}${weighs.join("")}; },
+  };`;
+  const names = schemas.map((_, i) => `schema${String(i)}`);
+  const make = compileFunction(code, ["unfit", ...names]) as (...of: unknown[]) => unknown;
+  return make(unfit, ...schemas);
 }
 
 type UnionOf<V extends Readonly<Record<string, Fields>>> = {
@@ -192,9 +342,14 @@ type UnionOf<V extends Readonly<Record<string, Fields>>> = {
 
 /** A discriminated union on `kind`: the word first, the fields of that kind after it. */
 export function union<V extends Readonly<Record<string, Fields>>>(variants: V): Schema<UnionOf<V>> {
+  const kinds = Object.keys(variants);
   const schemas = new Map<string, Schema<unknown>>(
     Object.entries(variants).map(([kind, fields]) => [kind, struct(fields)]),
   );
+  type Direct = Pick<Schema<UnionOf<V>>, "write" | "read" | "weigh">;
+  const direct = kinds.map((kind) => compiled(Object.entries(variants[kind]!), kind) as Direct);
+  const byKind = new Map(kinds.map((kind, i) => [kind, direct[i]!]));
+  const words = new Words(kinds);
   return {
     toWire: (value) => [value.kind, schemas.get(value.kind as string)!.toWire(value)],
     fromWire: (wire, at) => {
@@ -208,14 +363,36 @@ export function union<V extends Readonly<Record<string, Fields>>>(variants: V): 
         throw below(at, error);
       }
     },
+    write: (writer, value) => {
+      writer.list(2);
+      writer.text(value.kind as string);
+      byKind.get(value.kind as string)!.write(writer, value);
+    },
+    read: (reader) => {
+      if (reader.list() !== 2) throw unfit;
+      return direct[reader.word(words)]!.read(reader);
+    },
+    weigh: (value) => byKind.get(value.kind as string)!.weigh(value),
   };
 }
 
 const packr = new Packr({ useRecords: false, int64AsType: "number", variableMapSize: true });
 
+const writer = new Writer();
+const reader = new Reader();
+
 /** The bytes of `value`, preceded by the version of its format. */
 export function encode<T>(schema: Schema<T>, value: T, version = 1): Buffer {
-  return packr.pack([version, schema.toWire(value)]);
+  writer.begin();
+  try {
+    writer.list(2);
+    writer.number(version);
+    schema.write(writer, value);
+    return writer.take();
+  } catch (thrown) {
+    if (thrown !== unfit) throw thrown;
+    return packr.pack([version, schema.toWire(value)]);
+  }
 }
 
 /**
@@ -227,6 +404,27 @@ export function decode<T>(
   encoded: Uint8Array,
   at: string,
   newestVersion = 1,
+): T {
+  reader.begin(encoded);
+  try {
+    if (reader.list() === 2 && reader.unsigned() <= newestVersion) {
+      const value = schema.read(reader);
+      if (reader.isAtEnd) return value;
+    }
+  } catch (thrown) {
+    if (thrown !== unfit) throw thrown;
+  } finally {
+    reader.end();
+  }
+  return decodeAny(schema, encoded, at, newestVersion);
+}
+
+/** The long way, which knows all forms of msgpack and says what is wrong. */
+function decodeAny<T>(
+  schema: Schema<T>,
+  encoded: Uint8Array,
+  at: string,
+  newestVersion: number,
 ): T {
   let wire: unknown;
   try {

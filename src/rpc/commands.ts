@@ -6,6 +6,7 @@
 import type { ErrorCode } from "../lib/errors.ts";
 import { errorCodes, WeirError } from "../lib/errors.ts";
 import type { InodeId, LineageId, SessionId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
+import { unfit } from "../lib/msgpack.ts";
 import {
   boolean,
   type Infer,
@@ -235,10 +236,12 @@ export type CommandResult =
     }
   | { readonly ok: false; readonly code: ErrorCode; readonly detail: string };
 
+const optionalStatus = optional(fileStatus);
+const optionalCount = optional(unsigned());
 const doneFields = struct({
-  status: optional(fileStatus),
+  status: optionalStatus,
   writeId: optional(writeId),
-  id: optional(unsigned()),
+  id: optionalCount,
 });
 
 export const commandResult: Schema<CommandResult> = {
@@ -251,6 +254,37 @@ export const commandResult: Schema<CommandResult> = {
     }
     return { ok: true, ...doneFields.fromWire(wire, at) };
   },
+  write: (writer, result) => {
+    if (result.ok) {
+      writer.list(3);
+      optionalStatus.write(writer, result.status);
+      optionalCount.write(writer, result.writeId);
+      optionalCount.write(writer, result.id);
+    } else {
+      writer.list(2);
+      writer.text(result.code);
+      writer.text(result.detail);
+    }
+  },
+  read: (reader) => {
+    const length = reader.list();
+    if (length === 2 && reader.isText) {
+      const code = reader.text();
+      const detail = reader.text();
+      return { ok: false, code: errorCodes.has(code) ? (code as ErrorCode) : "Internal", detail };
+    }
+    if (length !== 3) throw unfit;
+    const status = optionalStatus.read(reader);
+    const id = optionalCount.read(reader);
+    return {
+      ok: true,
+      status,
+      writeId: id as WriteId | undefined,
+      id: optionalCount.read(reader),
+    };
+  },
+  weigh: (result) =>
+    result.ok ? 100 + optionalStatus.weigh(result.status) : 100 + result.detail.length,
 };
 
 const noFields = { status: undefined, writeId: undefined, id: undefined };

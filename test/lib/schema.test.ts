@@ -1,15 +1,22 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { hasCode } from "../../src/lib/errors.ts";
-import type { InodeId } from "../../src/lib/ids.ts";
+import { hasCode, WeirError } from "../../src/lib/errors.ts";
+import type { InodeId, WriteId } from "../../src/lib/ids.ts";
+import { Packr } from "msgpackr";
+import { unfit } from "../../src/lib/msgpack.ts";
 import {
+  boolean,
   bytes,
   decode,
   encode,
+  float,
   type Infer,
   list,
   name,
   optional,
+  pair,
+  type Schema,
+  signed,
   struct,
   text,
   textMap,
@@ -17,7 +24,7 @@ import {
   unsigned,
   word,
 } from "../../src/lib/schema.ts";
-import { command, type Command, request } from "../../src/rpc/commands.ts";
+import { command, type Command, commandResult, request } from "../../src/rpc/commands.ts";
 
 const sample = struct({
   count: unsigned(),
@@ -50,7 +57,140 @@ const sampleValue: fc.Arbitrary<Infer<typeof sample>> = fc.record(
   { noNullPrototype: true },
 );
 
+/** What the general codec makes of bytes: the value, or what is wrong with them. */
+function outcomeOf(read: () => unknown): unknown {
+  try {
+    return { value: read() };
+  } catch (error) {
+    assert.ok(error instanceof WeirError, String(error));
+    return { error: error.message };
+  }
+}
+
+/** `decode` over plain values alone. */
+function decodeInGeneral<T>(schema: Schema<T>, encoded: Uint8Array): T {
+  const { toWire, fromWire } = schema;
+  const refuse = (): never => {
+    throw unfit;
+  };
+  return decode({ toWire, fromWire, write: refuse, read: refuse, weigh: () => 0 }, encoded, "it");
+}
+
+const packr = new Packr({ useRecords: false, int64AsType: "number", variableMapSize: true });
+
+const text40 = fc.oneof(fc.string({ unit: "grapheme", maxLength: 40 }), fc.string());
+const number = fc.oneof(
+  fc.maxSafeNat(),
+  fc.nat(300),
+  fc.constantFrom(0x7f, 0x80, 0xff, 0x100, 0xffff, 0x10000, 2 ** 31, 2 ** 32 - 1, 2 ** 32),
+);
+/** Of all forms of fields, present and absent, short and long. */
+const broad = struct({
+  count: unsigned(),
+  shift: signed,
+  share: float,
+  yes: boolean,
+  label: text,
+  path: name,
+  raw: bytes,
+  color: word("red", "green", "blue"),
+  extra: optional(unsigned()),
+  inner: struct({ a: optional(text), b: optional(struct({ c: name })) }),
+  many: list(pair(text, unsigned())),
+  shape: union({ circle: { radius: unsigned() }, point: {}, text: { text, more: optional(name) } }),
+  options: textMap,
+  result: commandResult,
+  late: optional(name),
+});
+const broadValue = fc.record({
+  count: number,
+  shift: fc.oneof(fc.maxSafeInteger(), fc.integer({ min: -40_000, max: 40_000 })),
+  share: fc.oneof(fc.double({ noNaN: true, noDefaultInfinity: true }), fc.integer()),
+  yes: fc.boolean(),
+  label: text40,
+  path: fc.uint8Array({ maxLength: 300 }).map((octets) => Buffer.from(octets).toString("latin1")),
+  raw: fc.uint8Array({ maxLength: 300 }).map((octets) => Buffer.from(octets)),
+  color: fc.constantFrom("red" as const, "green" as const, "blue" as const),
+  extra: fc.option(number, { nil: undefined }),
+  inner: fc.record({
+    a: fc.option(text40, { nil: undefined }),
+    b: fc.option(fc.record({ c: fc.constantFrom("", "x") }), { nil: undefined }),
+  }),
+  many: fc.array(fc.tuple(text40, number), { maxLength: 20 }),
+  shape: fc.oneof(
+    fc.record({ kind: fc.constant("circle" as const), radius: number }),
+    fc.record({ kind: fc.constant("point" as const) }),
+    fc.record({ kind: fc.constant("text" as const), text: text40, more: fc.constant(undefined) }),
+  ),
+  options: fc.constantFrom({}, { a: "b" }),
+  result: fc.oneof(
+    fc.record({
+      ok: fc.constant(true as const),
+      status: fc.constant(undefined),
+      writeId: fc.option(
+        number.map((id) => id as WriteId),
+        { nil: undefined },
+      ),
+      id: fc.option(number, { nil: undefined }),
+    }),
+    fc.record({
+      ok: fc.constant(false as const),
+      code: fc.constantFrom("NotFound" as const, "Busy" as const),
+      detail: text40,
+    }),
+  ),
+  late: fc.option(fc.constant("late"), { nil: undefined }),
+});
+
 describe("schema", () => {
+  it("writes the bytes of the general codec, and reads them as it does", () => {
+    fc.assert(
+      fc.property(broadValue, (value) => {
+        const encoded = encode(broad, value);
+        assert.deepEqual(encoded, packr.pack([1, broad.toWire(value)]));
+        assert.deepEqual(decode(broad, encoded, "it"), decodeInGeneral(broad, encoded));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("makes of any damage to a message what the general codec makes of it", () => {
+    const damage = fc.tuple(fc.nat(), fc.nat(255), fc.nat(3));
+    fc.assert(
+      fc.property(broadValue, damage, (value, [place, octet, cut]) => {
+        const encoded = Buffer.from(encode(broad, value));
+        encoded[place % encoded.length] = octet;
+        const left = encoded.subarray(0, encoded.length - cut);
+        assert.deepEqual(
+          outcomeOf(() => decode(broad, left, "it")),
+          outcomeOf(() => decodeInGeneral(broad, left)),
+        );
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
+  it("hands out bytes that later messages do not touch, however long they are", () => {
+    const kept: [Buffer, string][] = [];
+    for (let i = 0; i < 400; i++) {
+      const of = String(i).repeat(1 + ((i * i) % 3000));
+      kept.push([encode(list(text), [of, of]), of]);
+    }
+    const long = "x".repeat(300_000);
+    kept.push([encode(list(text), [long, long]), long]);
+    for (const [encoded, of] of kept) {
+      assert.deepEqual(decode(list(text), encoded, "it"), [of, of]);
+    }
+  });
+
+  it("weighs a value by what it holds", () => {
+    const short = broad.weigh({ ...fc.sample(broadValue, 1)[0]!, path: "" });
+    assert.ok(short > 0);
+    const names = list(name);
+    assert.ok(names.weigh(["a".repeat(1000)]) >= 1000);
+    assert.ok(names.weigh(Array.from({ length: 1000 }, () => "a")) >= 8000);
+  });
+
   it("returns every value that it encoded", () => {
     fc.assert(
       fc.property(sampleValue, (value) => {

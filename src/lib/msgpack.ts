@@ -45,7 +45,8 @@ export class Writer {
     this.#chunk[this.#at++] = 0xc0;
   }
 
-  boolean(value: boolean): void {
+  /** Types may lie here: what is neither is not for this codec. */
+  boolean(value: unknown): void {
     if (this.#at > this.#limit) this.#grow(0);
     if (value === true) this.#chunk[this.#at++] = 0xc3;
     else if (value === false) this.#chunk[this.#at++] = 0xc2;

@@ -66,7 +66,7 @@ const objectBytes = 24;
 
 /** An unsigned integer below 2^53, as a branded or a plain number. */
 export function unsigned<T extends number = number>(): Schema<T> {
-  return anyUnsigned as Schema<number> as Schema<T>;
+  return anyUnsigned as Schema<T>;
 }
 
 const anyUnsigned: Schema<number> = {
@@ -170,7 +170,7 @@ export function optional<T>(schema: Schema<T>): Schema<T | undefined> {
     read: (reader) => (reader.nil() ? undefined : schema.read(reader)),
     weigh: (value) => (value === undefined ? wordBytes : schema.weigh(value)),
   };
-  optionals.set(made as Schema<never>, schema as Schema<unknown>);
+  optionals.set(made as Schema<never>, schema);
   return made;
 }
 

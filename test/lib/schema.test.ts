@@ -69,11 +69,10 @@ function outcomeOf(read: () => unknown): unknown {
 
 /** `decode` over plain values alone. */
 function decodeInGeneral<T>(schema: Schema<T>, encoded: Uint8Array): T {
-  const { toWire, fromWire } = schema;
   const refuse = (): never => {
     throw unfit;
   };
-  return decode({ toWire, fromWire, write: refuse, read: refuse, weigh: () => 0 }, encoded, "it");
+  return decode({ ...schema, write: refuse, read: refuse }, encoded, "it");
 }
 
 const packr = new Packr({ useRecords: false, int64AsType: "number", variableMapSize: true });

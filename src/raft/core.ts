@@ -48,7 +48,7 @@ export type Input =
   /** `hold`: the own disk stalls; do not campaign. */
   | { readonly kind: "tick"; readonly hold?: boolean }
   | { readonly kind: "receive"; readonly message: Message }
-  /** Asks for a point of the log that a linearizable read must reach; `id` comes back in `reads`. */
+  /** Asks for a point of the log that a linearizable read must reach, of the leader if need be; `id` comes back in `reads`. */
   | { readonly kind: "read"; readonly id: number }
   /** All writes up to this sequence are durable. */
   | { readonly kind: "persisted"; readonly sequence: number }
@@ -227,8 +227,7 @@ export class RaftCore {
         receive(state, input.message);
         return;
       case "read":
-        if (state.role === "leader") state.reads.add(input.id);
-        else state.readResults.push({ id: input.id, index: undefined });
+        read(state, input.id);
         return;
       case "persisted":
         persisted(state, input.sequence);
@@ -272,6 +271,10 @@ export class RaftCore {
       }
       sendAppends(state);
       resignIfRemoved(state);
+    } else if (state.leader !== undefined) {
+      for (const request of state.forwardedReads.takeRequests(state.leader)) {
+        state.sendNow(state.leader, { kind: "readRequest", request });
+      }
     }
     const output: Output = {
       persist: takePersist(state),
@@ -320,8 +323,19 @@ function takeApply(state: State): readonly Entry[] {
   return entries;
 }
 
+/** A leader confirms that it still leads; others ask it, as far as there is one. */
+function read(state: State, id: number): void {
+  if (state.role === "leader") state.reads.add({ from: undefined, id });
+  else if (state.leader === undefined) state.readResults.push({ id, index: undefined });
+  else state.forwardedReads.add(id);
+}
+
 function tick(state: State, hold: boolean): void {
   state.electionElapsed++;
+  const { heartbeatTicks, electionTicks } = state;
+  for (const id of state.forwardedReads.tick(heartbeatTicks, electionTicks)) {
+    state.readResults.push({ id, index: undefined });
+  }
   if (state.role !== "leader") {
     const isAlone = isSoleVoter(state.configuration, state.id);
     // Nobody else could lead: no need to listen for one first.
@@ -390,7 +404,12 @@ function receive(state: State, message: Message): void {
       if (state.role === "leader") onSnapshotDone(state, message.from, message);
       return;
     case "readRequest":
+      if (state.role === "leader") state.reads.add({ from: message.from, id: message.request });
+      return;
     case "readReply":
+      for (const id of state.forwardedReads.takeAnswered(message.request)) {
+        state.readResults.push({ id, index: message.index });
+      }
   }
 }
 

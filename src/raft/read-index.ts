@@ -9,22 +9,34 @@
  *    behind what an earlier leader acknowledged.
  * 3. Reads that arrive while a round is under way share the next one.
  */
-import type { Index } from "./types.ts";
+import type { Index, NodeId } from "./types.ts";
 
-/** The answer to a read: everything up to `index` must be applied first; undefined when this node does not lead. */
+/** The answer to a read: everything up to `index` must be applied first; undefined when no leader could be asked. */
 export interface ReadResult {
   readonly id: number;
   readonly index: Index | undefined;
 }
 
+/** Who reads: this node itself, under an id of its own, or another one with a request. */
+export interface Reader {
+  readonly from: NodeId | undefined;
+  readonly id: number;
+}
+
+/** A reader, and the answer to it. */
+export interface Confirmed {
+  readonly reader: Reader;
+  readonly index: Index;
+}
+
 interface Round {
   readonly token: number;
   readonly index: Index;
-  readonly ids: readonly number[];
+  readonly readers: readonly Reader[];
 }
 
 export class ReadQueue {
-  #waiting: number[] = [];
+  #waiting: Reader[] = [];
   #rounds: Round[] = [];
   #token = 0;
 
@@ -39,33 +51,33 @@ export class ReadQueue {
     return this.#rounds.length > 0;
   }
 
-  add(id: number): void {
-    this.#waiting.push(id);
+  add(reader: Reader): void {
+    this.#waiting.push(reader);
   }
 
   /** Starts a round for all that wait; to be called right before heartbeats with the new token leave. */
   startRound(commitIndex: Index): void {
     if (this.#waiting.length === 0) return;
     this.#token++;
-    this.#rounds.push({ token: this.#token, index: commitIndex, ids: this.#waiting });
+    this.#rounds.push({ token: this.#token, index: commitIndex, readers: this.#waiting });
     this.#waiting = [];
   }
 
   /** Reads that are confirmed, given the highest token that a quorum has answered. */
-  confirm(token: number): ReadResult[] {
-    const results: ReadResult[] = [];
+  confirm(token: number): readonly Confirmed[] {
+    const confirmed: Confirmed[] = [];
     while (this.#rounds.length > 0 && this.#rounds[0]!.token <= token) {
       const round = this.#rounds.shift()!;
-      for (const id of round.ids) results.push({ id, index: round.index });
+      for (const reader of round.readers) confirmed.push({ reader, index: round.index });
     }
-    return results;
+    return confirmed;
   }
 
   /** All reads not answered yet, which fail because the leader is one no more. */
-  refuseAll(): ReadResult[] {
-    const ids = [...this.#rounds.flatMap((round) => round.ids), ...this.#waiting];
+  takeAll(): readonly Reader[] {
+    const readers = [...this.#rounds.flatMap((round) => round.readers), ...this.#waiting];
     this.#rounds = [];
     this.#waiting = [];
-    return ids.map((id) => ({ id, index: undefined }));
+    return readers;
   }
 }

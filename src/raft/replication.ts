@@ -142,7 +142,11 @@ export function confirmReads(state: State): void {
   const token = quorumValue(state.configuration, (id) =>
     id === state.id ? state.reads.token : (state.progress.get(id)?.readToken ?? 0),
   );
-  state.readResults.push(...state.reads.confirm(token));
+  for (const { reader, index } of state.reads.confirm(token)) {
+    const { from, id } = reader;
+    if (from === undefined) state.readResults.push({ id, index });
+    else state.sendNow(from, { kind: "readReply", request: id, index });
+  }
 }
 
 /** One round of heartbeats; reads that wait go with it when they may. */

@@ -42,6 +42,7 @@ export function becomeLeader(state: State): void {
   const next = (state.log.lastIndex + 1) as Index;
   for (const id of state.others) state.progress.set(id, new Progress(id, next));
   state.termStart = next;
+  for (const id of state.forwardedReads.takeAll()) state.reads.add({ from: undefined, id });
   state.unappliedBytes = 0;
   if (state.appliedIndex < state.log.lastIndex) {
     for (const entry of state.log.slice(state.appliedIndex + 1, next)) {
@@ -62,5 +63,9 @@ function leaveRole(state: State): void {
   state.campaignsForTransfer = false;
   state.progress.clear();
   state.transferTarget = undefined;
-  if (state.role === "leader") state.readResults.push(...state.reads.refuseAll());
+  if (state.role !== "leader") return;
+  for (const { from, id } of state.reads.takeAll()) {
+    // Others ask the next leader by themselves.
+    if (from === undefined) state.readResults.push({ id, index: undefined });
+  }
 }

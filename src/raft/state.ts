@@ -11,6 +11,7 @@
 import type { Random } from "../lib/clock.ts";
 import { isVoter, membersOf } from "./configuration.ts";
 import { ConfigurationHistory } from "./configuration-history.ts";
+import { ForwardedReads } from "./forwarded-reads.ts";
 import { Log } from "./log.ts";
 import type { Progress } from "./progress.ts";
 import { ReadQueue, type ReadResult } from "./read-index.ts";
@@ -113,6 +114,9 @@ export class State {
   votes = new Map<NodeId, boolean>();
   campaignsForTransfer = false;
 
+  // Follower.
+  readonly forwardedReads: ForwardedReads;
+
   // Leader.
   progress = new Map<NodeId, Progress>();
   heartbeatElapsed = 0;
@@ -153,6 +157,7 @@ export class State {
     for (const entry of options.entries) {
       if (entry.kind === "configuration") this.configurations.append(entry);
     }
+    this.forwardedReads = new ForwardedReads(options.random);
     this.term = options.hardState.term;
     this.vote = options.hardState.vote;
     this.durableHardState = options.hardState;

@@ -82,7 +82,7 @@ describe("raft node", function () {
     const indexes = await Promise.all(Array.from({ length: 100 }, () => node!.readIndex()));
     for (const index of indexes) assert.ok(index >= acknowledged);
     const follower = cluster.members[(place + 1) % 3]!.node!;
-    await assert.rejects(follower.readIndex(), (error) => hasCode(error, "NotLeader"));
+    assert.ok((await follower.readIndex()) >= acknowledged, "a follower asks its leader");
     assert.throws(
       () => follower.propose(Buffer.from("b")),
       (error) => hasCode(error, "NotLeader"),

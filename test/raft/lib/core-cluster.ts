@@ -1,6 +1,7 @@
 /** Cores that talk to each other in this process, each message and each write under the test's control. */
 import { seededRandom } from "../../../src/lib/clock.ts";
 import { type Output, RaftCore } from "../../../src/raft/core.ts";
+import type { ReadResult } from "../../../src/raft/read-index.ts";
 import type { CoreOptions } from "../../../src/raft/state.ts";
 import type { Entry, Index, Message, NodeId, Term } from "../../../src/raft/types.ts";
 
@@ -79,6 +80,7 @@ export class CoreCluster {
   readonly ids: readonly NodeId[];
   readonly cores = new Map<NodeId, RaftCore>();
   readonly applied = new Map<NodeId, Entry[]>();
+  readonly reads = new Map<NodeId, ReadResult[]>();
   /** Messages for which this returns true are lost. */
   drop: (message: Message) => boolean = () => false;
   /** What was delivered or lost since the test cleared it. */
@@ -90,6 +92,7 @@ export class CoreCluster {
       const random = seededRandom(place + 7);
       this.cores.set(id, makeCore({ voters: this.ids, id, random, ...options }));
       this.applied.set(id, []);
+      this.reads.set(id, []);
     });
   }
 
@@ -105,6 +108,7 @@ export class CoreCluster {
         const output = core.take();
         persistAll(core, output);
         this.applied.get(id)!.push(...output.apply);
+        this.reads.get(id)!.push(...output.reads);
         const last = output.apply.at(-1);
         if (last !== undefined) core.step({ kind: "applied", index: last.index });
         const messages = [...output.send, ...output.sendAfterPersist];

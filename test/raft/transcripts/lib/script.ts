@@ -20,11 +20,12 @@
  *     > compact 1 5           the state machine flushes; the log up to 5 goes
  *     > snapshot 1->3 start | install | end
  *     > show [1 …]            role and log, `|` behind what is committed
+ *     > progress 1            what a leader knows of the others
  *     > quietly COMMAND       tells only what changed, not the messages and writes
  */
 import assert from "node:assert/strict";
 import type { MemberChange } from "../../../../src/raft/member-change.ts";
-import type { Index, Member, NodeId } from "../../../../src/raft/types.ts";
+import type { Member, NodeId } from "../../../../src/raft/types.ts";
 import { Stage } from "./stage.ts";
 
 /** The transcript with the output that the core gives now. */
@@ -158,10 +159,13 @@ function runOn(stage: Stage, verb: string, words: readonly string[]): void {
       stage.releaseDisk(first);
       return;
     case "compact":
-      stage.compact(first, wholeNumber(second ?? "") as Index);
+      stage.compact(first, wholeNumber(second ?? ""));
       return;
     case "snapshot":
       snapshot(stage, first, second);
+      return;
+    case "progress":
+      stage.showProgress(first);
       return;
     case "show":
       stage.show(words.length === 0 ? stage.ids : words);

@@ -339,6 +339,18 @@ export class Stage {
     }
   }
 
+  /** What a leader knows of the others. */
+  showProgress(id: NodeId): void {
+    const core = this.#running(id);
+    for (const other of this.ids) {
+      const progress = core.progressOf(other);
+      if (progress === undefined) continue;
+      const { state, matchIndex, isActive } = progress;
+      const silent = isActive ? "" : ", silent";
+      this.#lines.push(`  to ${other}: ${state}, has up to ${matchIndex}${silent}`);
+    }
+  }
+
   #tell(text: string): void {
     if (!this.isQuiet) this.#lines.push(`  ${text}`);
   }
@@ -518,7 +530,7 @@ function roleWords({ id, role, term, leader }: RaftCore): string {
   }
 }
 
-/** Role, and the log with a bar behind what is committed. */
+/** Role, the log with a bar behind what is committed, and the members when they are not the first ones any more. */
 function stateWords(core: RaftCore): string {
   const places: string[] = [];
   if (core.baseIndex > 0) places.push(`(${core.baseIndex}@${core.termAt(core.baseIndex)!})`);
@@ -528,5 +540,7 @@ function stateWords(core: RaftCore): string {
     if (index === core.commitIndex) places.push("|");
   }
   const vote = core.vote === undefined || core.role === "leader" ? "" : `, voted for ${core.vote}`;
-  return `${roleWords(core)}${vote}; log ${places.join(" ")}`;
+  const members =
+    core.configurationIndex === 0 ? "" : `, members ${configurationWords(core.configuration)}`;
+  return `${roleWords(core)}${vote}${members}; log ${places.join(" ")}`;
 }

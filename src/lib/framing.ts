@@ -9,6 +9,11 @@ export const frameHeaderBytes = 8;
 /** Largest payload of one frame, in bytes. */
 export const maxFrameBytes = 64 * 1024 * 1024;
 
+/** Small frames are gathered in blocks of this size. */
+const blockBytes = 64 * 1024;
+/** A larger payload goes its own way: copying it costs more than another piece of the write. */
+const copiedBytes = 16 * 1024;
+
 /** The 8 header bytes that go before `payload`. */
 export function frameHeader(payload: Uint8Array): Buffer {
   const header = Buffer.allocUnsafe(frameHeaderBytes);
@@ -18,15 +23,79 @@ export function frameHeader(payload: Uint8Array): Buffer {
 }
 
 /**
+ * Gathers frames, so that all of one turn of the event loop leave in one write of few pieces. A block is never written
+ * again once it was handed out: the kernel may not have taken it yet.
+ */
+export class FrameGatherer {
+  #block = Buffer.allocUnsafeSlow(blockBytes);
+  /** What is gathered lies in `#pieces` and behind them in [#from, #to) of the block. */
+  #pieces: Uint8Array[] = [];
+  #from = 0;
+  #to = 0;
+  #bytes = 0;
+
+  /** Bytes that were added since the last `take`. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Adds the frame whose payload is `head` and `body`, one after the other. A large body must not change any more. */
+  add(head: Uint8Array, headBytes: number, body: Uint8Array): void {
+    const length = headBytes + body.length;
+    const isCopied = body.length <= copiedBytes;
+    const inBlock = frameHeaderBytes + headBytes + (isCopied ? body.length : 0);
+    if (this.#to + inBlock > this.#block.length) this.#startBlock(inBlock);
+    const block = this.#block;
+    const start = this.#to + frameHeaderBytes;
+    const bodyAt = start + headBytes;
+    for (let i = 0; i < headBytes; i++) block[start + i] = head[i]!;
+    if (isCopied) block.set(body, bodyAt);
+    let crc = crc32(block.subarray(start, this.#to + inBlock));
+    if (!isCopied) crc = crc32(body, crc);
+    writeUInt32(block, length, this.#to);
+    writeUInt32(block, crc, this.#to + 4);
+    this.#to += inBlock;
+    this.#bytes += frameHeaderBytes + length;
+    if (!isCopied) {
+      this.#closePiece();
+      this.#pieces.push(body);
+    }
+  }
+
+  /** The pieces to write, in order. */
+  take(): readonly Uint8Array[] {
+    this.#closePiece();
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    this.#bytes = 0;
+    return pieces;
+  }
+
+  #startBlock(atLeast: number): void {
+    this.#closePiece();
+    this.#block = Buffer.allocUnsafeSlow(Math.max(blockBytes, atLeast));
+    this.#from = 0;
+    this.#to = 0;
+  }
+
+  #closePiece(): void {
+    if (this.#from === this.#to) return;
+    this.#pieces.push(this.#block.subarray(this.#from, this.#to));
+    this.#from = this.#to;
+  }
+}
+
+/**
  * Cuts a byte stream into payloads. The payloads are views of what was pushed where they lie in one chunk.
  * @throws WeirError `ProtocolError` from `push` for a frame that is too long or damaged
  */
 export class FrameReader {
   readonly #maxBytes: number;
-  readonly #chunks: Buffer[] = [];
+  /** The beginning of a frame that is not complete. */
+  #chunks: Buffer[] = [];
   #buffered = 0;
+  /** Bytes, its header included, of the frame that is not complete; the header's own as long as that is not there. */
   #wanted = frameHeaderBytes;
-  #header: Buffer | undefined;
 
   constructor(maxBytes = maxFrameBytes) {
     this.#maxBytes = maxBytes;
@@ -34,50 +103,72 @@ export class FrameReader {
 
   /** Takes the next bytes of the stream and returns the payloads that they complete, in order. */
   push(chunk: Buffer): Buffer[] {
-    this.#chunks.push(chunk);
-    this.#buffered += chunk.length;
     const payloads: Buffer[] = [];
-    while (this.#buffered >= this.#wanted) {
-      const piece = this.#take(this.#wanted);
-      if (this.#header === undefined) {
-        const length = piece.readUInt32BE(0);
-        if (length > this.#maxBytes) {
-          throw new WeirError(
-            "ProtocolError",
-            `Cannot read a frame: it announces ${String(length)} bytes, wanted at most ${String(this.#maxBytes)}`,
-          );
-        }
-        this.#header = piece;
-        this.#wanted = length;
-      } else {
-        if (crc32(piece) !== this.#header.readUInt32BE(4)) {
-          throw new WeirError("ProtocolError", "Cannot read a frame: its crc is wrong");
-        }
-        this.#header = undefined;
-        this.#wanted = frameHeaderBytes;
-        payloads.push(piece);
+    let at = 0;
+    while (this.#buffered > 0) {
+      // Only what the frame that was begun still needs: what follows it stays in the chunk, and is not copied.
+      const taken = chunk.subarray(at, at + this.#wanted - this.#buffered);
+      this.#chunks.push(taken);
+      this.#buffered += taken.length;
+      at += taken.length;
+      if (this.#buffered < this.#wanted) return payloads;
+      const begun = this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
+      const wanted = frameHeaderBytes + this.#lengthAt(begun, 0);
+      if (begun.length < wanted) {
+        this.#chunks = [begun];
+        this.#wanted = wanted;
+        if (at === chunk.length) return payloads;
+        continue;
       }
+      payloads.push(payloadAt(begun, 0, wanted));
+      this.#chunks = [];
+      this.#buffered = 0;
+      this.#wanted = frameHeaderBytes;
+    }
+    while (at + frameHeaderBytes <= chunk.length) {
+      const end = at + frameHeaderBytes + this.#lengthAt(chunk, at);
+      if (end > chunk.length) {
+        this.#wanted = end - at;
+        break;
+      }
+      payloads.push(payloadAt(chunk, at, end));
+      at = end;
+    }
+    if (at < chunk.length) {
+      this.#chunks.push(chunk.subarray(at));
+      this.#buffered = chunk.length - at;
     }
     return payloads;
   }
 
-  #take(length: number): Buffer {
-    this.#buffered -= length;
-    const first = this.#chunks[0];
-    if (first !== undefined && first.length >= length) {
-      if (first.length === length) this.#chunks.shift();
-      else this.#chunks[0] = first.subarray(length);
-      return first.subarray(0, length);
+  #lengthAt(bytes: Buffer, at: number): number {
+    const length = readUInt32(bytes, at);
+    if (length > this.#maxBytes) {
+      throw new WeirError(
+        "ProtocolError",
+        `Cannot read a frame: it announces ${String(length)} bytes, wanted at most ${String(this.#maxBytes)}`,
+      );
     }
-    const whole = Buffer.allocUnsafe(length);
-    let filled = 0;
-    while (filled < length) {
-      const next = this.#chunks[0]!;
-      const taken = next.copy(whole, filled, 0, length - filled);
-      filled += taken;
-      if (taken === next.length) this.#chunks.shift();
-      else this.#chunks[0] = next.subarray(taken);
-    }
-    return whole;
+    return length;
   }
+}
+
+/** The payload of the frame at [at, end). */
+function payloadAt(bytes: Buffer, at: number, end: number): Buffer {
+  const payload = bytes.subarray(at + frameHeaderBytes, end);
+  if (crc32(payload) !== readUInt32(bytes, at + 4)) {
+    throw new WeirError("ProtocolError", "Cannot read a frame: its crc is wrong");
+  }
+  return payload;
+}
+
+function readUInt32(bytes: Uint8Array, at: number): number {
+  return bytes[at]! * 0x1000000 + ((bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!);
+}
+
+function writeUInt32(bytes: Uint8Array, value: number, at: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
 }

@@ -8,11 +8,19 @@
  * 3. While anything is outstanding the peer is probed; one that has been silent for `silenceProbes` probes is given up.
  */
 import { connect } from "node:net";
-import { WeirError } from "../lib/errors.ts";
+import { DeadlineSweep } from "../lib/deadline-sweep.ts";
+import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { FrameConnection } from "./connection.ts";
 import type { Method, StreamMethod } from "./method.ts";
-import { type Frame, maxDeadlineMs, streamWindow } from "./wire.ts";
+import {
+  type Body,
+  decodeBody,
+  encodeBody,
+  type Frame,
+  maxDeadlineMs,
+  streamWindow,
+} from "./wire.ts";
 
 const connectTimeoutMs = 3000;
 const probeEveryMs = 500;
@@ -20,10 +28,79 @@ const probeEveryMs = 500;
 const silenceProbes = 5;
 
 interface Pending {
-  reply(body: unknown): void;
+  /** On the clock of `performance.now`; infinite for streams. */
+  endMs: number;
+  reply(body: Body | undefined): void;
   /** Only for streams. */
-  item?(body: unknown): void;
+  item?(body: Body): void;
   fail(error: WeirError): void;
+  late(): void;
+}
+
+/** A call that waits for its answer. */
+class PendingCall<S> implements Pending {
+  endMs = Number.POSITIVE_INFINITY;
+  readonly #link: Link;
+  readonly #method: Method<unknown, S>;
+  readonly #deadlineMs: number;
+  readonly #resolve: (answer: S) => void;
+  readonly #reject: (error: WeirError) => void;
+  #id = 0;
+  #signal: AbortSignal | undefined;
+  #onAbort: (() => void) | undefined;
+
+  constructor(
+    link: Link,
+    method: Method<unknown, S>,
+    deadlineMs: number,
+    resolve: (answer: S) => void,
+    reject: (error: WeirError) => void,
+  ) {
+    this.#link = link;
+    this.#method = method;
+    this.#deadlineMs = deadlineMs;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  start(request: unknown, signal: AbortSignal | undefined): void {
+    const link = this.#link;
+    const { name } = this.#method;
+    const deadlineMs = this.#deadlineMs;
+    const body = encodeBody(this.#method.request, request);
+    this.#id = link.start({ method: name, deadlineMs, body }, this);
+    if (signal === undefined) return;
+    this.#signal = signal;
+    this.#onAbort = () => link.cancel(this.#id, cancelled(name, link.outcome));
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  reply(body: Body | undefined): void {
+    this.#over();
+    const { name, response } = this.#method;
+    try {
+      if (body === undefined) throw new WeirError("ProtocolError", `Cannot take a stream's end`);
+      this.#resolve(decodeBody(response, body, name));
+    } catch (thrown) {
+      this.#reject(toWeirError(thrown, `Cannot read the answer to "${name}"`));
+    }
+  }
+
+  fail(error: WeirError): void {
+    this.#over();
+    this.#reject(error);
+  }
+
+  late(): void {
+    const { name } = this.#method;
+    const link = this.#link;
+    const why = `Cannot call "${name}" at ${link.address}: no answer within ${String(this.#deadlineMs)} ms`;
+    link.cancel(this.#id, new WeirError("DeadlineExceeded", why, { outcome: link.outcome }));
+  }
+
+  #over(): void {
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener("abort", this.#onAbort);
+  }
 }
 
 export class RpcClient {
@@ -47,41 +124,20 @@ export class RpcClient {
    * @throws WeirError what the server answered; `Unavailable` when there is no connection or it was lost;
    *   `DeadlineExceeded`; `Cancelled` when `signal` is aborted; `ProtocolError` for a malformed answer
    */
-  async call<Q, S>(
+  call<Q, S>(
     method: Method<Q, S>,
     request: Q,
     options: { deadlineMs: number; signal?: AbortSignal | undefined },
   ): Promise<S> {
     const deadlineMs = Math.max(1, Math.min(Math.ceil(options.deadlineMs), maxDeadlineMs));
     const { signal } = options;
-    if (signal?.aborted === true) throw cancelled(method.name, "notApplied");
-    const link = this.#connected();
-    let id = 0;
-    let timer: NodeJS.Timeout | undefined;
-    const onAbort = () => link.cancel(id, cancelled(method.name, link.outcome));
-    try {
-      const body = await new Promise<unknown>((resolve, reject) => {
-        timer = setTimeout(() => {
-          link.cancel(
-            id,
-            new WeirError(
-              "DeadlineExceeded",
-              `Cannot call "${method.name}" at ${this.address}: no answer within ${String(deadlineMs)} ms`,
-              { outcome: link.outcome },
-            ),
-          );
-        }, deadlineMs);
-        signal?.addEventListener("abort", onAbort, { once: true });
-        id = link.start(
-          { method: method.name, deadlineMs, body: method.request.toWire(request) },
-          { reply: resolve, fail: reject },
-        );
-      });
-      return method.response.fromWire(body, method.name);
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-    }
+    // A promise's executor that throws rejects it.
+    return new Promise<S>((resolve, reject) => {
+      if (signal?.aborted === true) throw cancelled(method.name, "notApplied");
+      const link = this.#connected();
+      const known = method as Method<unknown, S>;
+      new PendingCall(link, known, deadlineMs, resolve, reject).start(request, signal);
+    });
   }
 
   /**
@@ -96,7 +152,7 @@ export class RpcClient {
     const { signal } = options;
     if (signal.aborted) throw cancelled(method.name, "notApplied");
     const link = this.#connected();
-    const items: unknown[] = [];
+    const items: Body[] = [];
     let ended: { error: WeirError | undefined } | undefined;
     let wake: (() => void) | undefined;
     const end = (error: WeirError | undefined) => {
@@ -104,8 +160,10 @@ export class RpcClient {
       wake?.();
     };
     const id = link.start(
-      { method: method.name, deadlineMs: 0, body: method.request.toWire(request) },
+      { method: method.name, deadlineMs: 0, body: encodeBody(method.request, request) },
       {
+        endMs: Number.POSITIVE_INFINITY,
+        late: () => undefined,
         item: (item) => {
           items.push(item);
           wake?.();
@@ -121,7 +179,7 @@ export class RpcClient {
       for (;;) {
         const item = items.shift();
         if (item !== undefined) {
-          yield method.item.fromWire(item, method.name);
+          yield decodeBody(method.item, item, method.name);
           if (++consumed >= streamWindow / 2) {
             link.send({ kind: "credit", id, count: consumed });
             consumed = 0;
@@ -170,8 +228,14 @@ function cancelled(method: string, outcome: "notApplied" | "unknown"): WeirError
 
 /** One connection of a client, from the attempt to connect to its end. */
 class Link {
+  readonly address: string;
   readonly #connection: FrameConnection;
   readonly #pending = new Map<number, Pending>();
+  readonly #deadlines = new DeadlineSweep<Pending>({
+    open: () => this.#pending.values(),
+    deadlineMs: (pending) => pending.endMs,
+    onLate: (pending) => pending.late(),
+  });
   #nextId = 1;
   #connected = false;
   #silentProbes = 0;
@@ -179,6 +243,7 @@ class Link {
 
   constructor(host: string, port: number, onClose: (error: WeirError) => void) {
     const address = `${host}:${String(port)}`;
+    this.address = address;
     const socket = connect({ host, port });
     const connecting = setTimeout(() => {
       this.close(
@@ -198,6 +263,7 @@ class Link {
       onClose: (error) => {
         clearTimeout(connecting);
         clearInterval(this.#prober);
+        this.#deadlines.stop();
         onClose(error);
         const { message, code } = error;
         const lost = new WeirError(code, message, { cause: error.cause, outcome: this.outcome });
@@ -213,14 +279,20 @@ class Link {
     return this.#connected ? "unknown" : "notApplied";
   }
 
-  start(request: { method: string; deadlineMs: number; body: unknown }, pending: Pending): number {
+  /** Sends a request; `deadlineMs` is 0 for streams, which have none. */
+  start(request: { method: string; deadlineMs: number; body: Body }, pending: Pending): number {
     const id = this.#nextId++;
+    const { method, deadlineMs, body } = request;
     this.#pending.set(id, pending);
     try {
-      this.#connection.send({ kind: "request", id, ...request });
+      this.#connection.send({ kind: "request", id, method, deadlineMs, body });
     } catch (error) {
       this.#pending.delete(id);
       throw error;
+    }
+    if (deadlineMs > 0) {
+      pending.endMs = this.#connection.sentMs + deadlineMs;
+      this.#deadlines.watch(pending.endMs);
     }
     this.#prober ??= setInterval(() => this.#probe(), probeEveryMs);
     return id;

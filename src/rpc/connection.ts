@@ -8,20 +8,34 @@
  */
 import type { Socket } from "node:net";
 import { toWeirError, WeirError } from "../lib/errors.ts";
-import { FrameReader, frameHeader, frameHeaderBytes } from "../lib/framing.ts";
-import { decodeFrame, encodeFrame, type Frame, maxMessageBytes } from "./wire.ts";
+import { FrameGatherer, FrameReader } from "../lib/framing.ts";
+import {
+  decodeFrame,
+  encodeInParts,
+  type Frame,
+  longestHeadBytes,
+  maxMessageBytes,
+} from "./wire.ts";
 
 /** A peer that leaves so many bytes of answers unread is cut off. */
 const maxUnsentBytes = 64 * 1024 * 1024;
-/** Payloads up to this size are copied behind their header, so that the kernel gets fewer pieces. */
-const copiedBytes = 16 * 1024;
+/** So much is handed to the kernel before the turn is over: the peer may begin with it. */
+const gatheredBytes = 64 * 1024;
 
 export class FrameConnection {
   readonly peer: string;
   readonly #socket: Socket;
   readonly #onClose: (error: WeirError) => void;
-  #corked = false;
+  readonly #gatherer = new FrameGatherer();
+  readonly #head = new Uint8Array(longestHeadBytes);
+  readonly #flush = () => {
+    this.#isFlushDue = false;
+    if (!this.#closed) this.#write();
+  };
+  #isFlushDue = false;
   #closed = false;
+  #receivedMs = performance.now();
+  #sentMs = this.#receivedMs;
 
   /** Takes over `socket`, connected or about to be; frames sent before it is connected wait. */
   constructor(
@@ -40,6 +54,7 @@ export class FrameConnection {
     socket.setKeepAlive(true, 10_000);
     const reader = new FrameReader(maxMessageBytes);
     socket.on("data", (chunk: Buffer) => {
+      this.#receivedMs = performance.now();
       try {
         for (const payload of reader.push(chunk)) {
           if (this.#closed) return;
@@ -61,17 +76,27 @@ export class FrameConnection {
     });
   }
 
+  /** When the frame that is handed to `onFrame` was read, on the clock of `performance.now`. */
+  get receivedMs(): number {
+    return this.#receivedMs;
+  }
+
+  /** When the first frame of the present turn was sent. */
+  get sentMs(): number {
+    return this.#sentMs;
+  }
+
   /**
    * Sends a frame; without effect once closed.
    * @throws WeirError `InvalidArgument` when the message is larger than a frame may be
    */
   send(frame: Frame): void {
     if (this.#closed) return;
-    const payload = encodeFrame(frame);
-    if (payload.length > maxMessageBytes) {
+    const { bytes, body } = encodeInParts(frame, this.#head);
+    if (bytes + body.length > maxMessageBytes) {
       throw new WeirError(
         "InvalidArgument",
-        `Cannot send a message of ${String(payload.length)} bytes: wanted at most ${String(maxMessageBytes)}`,
+        `Cannot send a message of ${String(bytes + body.length)} bytes: wanted at most ${String(maxMessageBytes)}`,
       );
     }
     if (this.#socket.writableLength > maxUnsentBytes) {
@@ -80,24 +105,24 @@ export class FrameConnection {
       );
       return;
     }
-    if (!this.#corked) {
-      this.#corked = true;
+    this.#gatherer.add(this.#head, bytes, body);
+    if (this.#gatherer.bytes >= gatheredBytes) this.#write();
+    if (this.#isFlushDue) return;
+    this.#isFlushDue = true;
+    this.#sentMs = performance.now();
+    process.nextTick(this.#flush);
+  }
+
+  /** Hands what is gathered to the kernel. */
+  #write(): void {
+    const pieces = this.#gatherer.take();
+    if (pieces.length === 1) {
+      this.#socket.write(pieces[0]!);
+    } else if (pieces.length > 1) {
       this.#socket.cork();
-      process.nextTick(() => {
-        this.#corked = false;
-        this.#socket.uncork();
-      });
+      for (const piece of pieces) this.#socket.write(piece);
+      this.#socket.uncork();
     }
-    const header = frameHeader(payload);
-    if (payload.length > copiedBytes) {
-      this.#socket.write(header);
-      this.#socket.write(payload);
-      return;
-    }
-    const whole = Buffer.allocUnsafe(frameHeaderBytes + payload.length);
-    header.copy(whole);
-    whole.set(payload, frameHeaderBytes);
-    this.#socket.write(whole);
   }
 
   /** Ends the connection at once. */
@@ -111,6 +136,7 @@ export class FrameConnection {
   /** Ends the connection after what was sent has left. */
   end(error: WeirError): void {
     if (this.#closed) return;
+    this.#write();
     this.#closed = true;
     this.#socket.end(() => this.#socket.destroy());
     this.#onClose(error);

@@ -9,15 +9,28 @@
  * 3. Handlers under way are bounded per connection; a call beyond that is answered `Busy`.
  */
 import { createServer, type Server } from "node:net";
+import { DeadlineSweep } from "../lib/deadline-sweep.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { FrameConnection } from "./connection.ts";
 import type { Method, StreamMethod } from "./method.ts";
-import { type Frame, maxDeadlineMs, streamWindow } from "./wire.ts";
+import {
+  type Body,
+  decodeBody,
+  encodeBody,
+  type Frame,
+  maxDeadlineMs,
+  streamWindow,
+} from "./wire.ts";
 
 export interface CallContext {
-  /** Aborted when the client is gone, cancels, or the deadline passes. */
+  /**
+   * Aborted when the client is gone, cancels, or the deadline passes. It is made when it is first asked for: a handler
+   * that has nothing to stop should not.
+   */
   readonly signal: AbortSignal;
+  /** What `signal.aborted` would say: nobody waits for the answer any more. */
+  readonly aborted: boolean;
   /** What was left of the caller's time when the call arrived. */
   readonly deadlineMs: number;
   /** `host:port` of the client. */
@@ -30,8 +43,12 @@ export interface CallContext {
 const maxInFlight = 1024;
 
 type Handler =
-  | { readonly kind: "call"; run(body: unknown, context: CallContext): Promise<unknown> }
-  | { readonly kind: "stream"; run(body: unknown, context: CallContext): AsyncIterable<unknown> };
+  | {
+      readonly kind: "call";
+      run(body: Body, context: CallContext): unknown;
+      encode(answer: unknown): Body;
+    }
+  | { readonly kind: "stream"; run(body: Body, context: CallContext): AsyncIterable<Body> };
 
 export class RpcServer {
   readonly port: number;
@@ -77,14 +94,15 @@ export class RpcServer {
     });
   }
 
-  handle<Q, S>(
+  /** An answer that is no promise leaves at once: what needs not wait should not. */
+  handle<Q, S extends object>(
     method: Method<Q, S>,
-    handler: (request: Q, context: CallContext) => Promise<S>,
+    handler: (request: Q, context: CallContext) => S | Promise<S>,
   ): void {
     this.#handlers.set(method.name, {
       kind: "call",
-      run: async (body, context) =>
-        method.response.toWire(await handler(method.request.fromWire(body, method.name), context)),
+      run: (body, context) => handler(decodeBody(method.request, body, method.name), context),
+      encode: (answer) => encodeBody(method.response, answer as S),
     });
   }
 
@@ -95,9 +113,8 @@ export class RpcServer {
     this.#handlers.set(method.name, {
       kind: "stream",
       run: async function* (body, context) {
-        for await (const item of handler(method.request.fromWire(body, method.name), context)) {
-          yield method.item.toWire(item);
-        }
+        const request = decodeBody(method.request, body, method.name);
+        for await (const item of handler(request, context)) yield encodeBody(method.item, item);
       },
     });
   }
@@ -110,28 +127,77 @@ export class RpcServer {
   }
 }
 
-interface ServedCall {
-  readonly controller: AbortController;
-  readonly timer: NodeJS.Timeout | undefined;
+/** One call, as its handler sees it. */
+class ServedCall implements CallContext {
+  readonly id: number;
+  readonly method: string;
+  readonly deadlineMs: number;
+  readonly connection: ServedConnection;
+  /** When it is late, on the clock of `performance.now`; infinite for streams without a deadline. */
+  readonly endMs: number;
   /** Streams: how many more items may be sent, and who waits for more. */
-  credit: number;
+  credit = streamWindow;
   wake: (() => void) | undefined;
+  #controller: AbortController | undefined;
+  #reason: WeirError | undefined;
+
+  constructor(
+    frame: { id: number; method: string },
+    connection: ServedConnection,
+    limits: { deadlineMs: number; endMs: number },
+  ) {
+    this.id = frame.id;
+    this.method = frame.method;
+    this.connection = connection;
+    this.deadlineMs = limits.deadlineMs;
+    this.endMs = limits.endMs;
+  }
+
+  get peer(): string {
+    return this.connection.peer;
+  }
+
+  get aborted(): boolean {
+    return this.#reason !== undefined;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  abort(reason: WeirError): void {
+    this.#reason = reason;
+    this.#controller?.abort(reason);
+  }
 }
 
 class ServedConnection {
-  readonly #id: number;
+  readonly id: number;
   readonly #handlers: ReadonlyMap<string, Handler>;
   readonly #logger: Logger;
   readonly #calls = new Map<number, ServedCall>();
+  readonly #deadlines = new DeadlineSweep<ServedCall>({
+    open: () => this.#calls.values(),
+    deadlineMs: (call) => call.endMs,
+    onLate: (call) => this.#late(call),
+  });
   readonly #closeCallbacks: (() => void)[] = [];
   #running = 0;
   #closed = false;
   #connection!: FrameConnection;
 
   constructor(id: number, handlers: ReadonlyMap<string, Handler>, logger: Logger) {
-    this.#id = id;
+    this.id = id;
     this.#handlers = handlers;
     this.#logger = logger;
+  }
+
+  get peer(): string {
+    return this.#connection.peer;
   }
 
   start(socket: ConstructorParameters<typeof FrameConnection>[0], peer: string, done: () => void) {
@@ -140,11 +206,12 @@ class ServedConnection {
       onFrame: (frame) => this.#receive(frame),
       onClose: (error) => {
         this.#closed = true;
+        this.#deadlines.stop();
         if (error.code === "ProtocolError") {
           this.#logger.warn({ peer, error: error.message }, "closed a connection");
         }
         const gone = new WeirError("Cancelled", "the client is gone", { outcome: "unknown" });
-        for (const id of [...this.#calls.keys()]) this.#finish(id, gone);
+        for (const call of [...this.#calls.values()]) this.#finish(call, gone);
         for (const callback of this.#closeCallbacks.splice(0)) callback();
         done();
       },
@@ -155,17 +222,25 @@ class ServedConnection {
     this.#connection.end(new WeirError("Cancelled", "the server stops"));
   }
 
+  onClose(callback: () => void): void {
+    if (this.#closed) callback();
+    else this.#closeCallbacks.push(callback);
+  }
+
   #receive(frame: Frame): void {
     switch (frame.kind) {
       case "request":
         this.#accept(frame);
         return;
-      case "cancel":
+      case "cancel": {
+        const call = this.#calls.get(frame.id);
+        if (call === undefined) return;
         this.#finish(
-          frame.id,
+          call,
           new WeirError("Cancelled", "the client cancelled the call", { outcome: "unknown" }),
         );
         return;
+      }
       case "credit": {
         const call = this.#calls.get(frame.id);
         if (call === undefined) return;
@@ -187,20 +262,17 @@ class ServedConnection {
     }
   }
 
-  #accept({ id, method, deadlineMs, body }: Extract<Frame, { kind: "request" }>): void {
-    const refuse = (error: WeirError) => this.#connection.send({ kind: "error", id, error });
+  #accept(frame: Extract<Frame, { kind: "request" }>): void {
+    const { id, method } = frame;
     const handler = this.#handlers.get(method);
     if (handler === undefined) {
-      refuse(new WeirError("NotSupported", `Cannot call "${method}": there is no such method`));
+      const why = `Cannot call "${method}": there is no such method`;
+      this.#refuse(id, new WeirError("NotSupported", why));
       return;
     }
     if (this.#running >= maxInFlight) {
-      refuse(
-        new WeirError(
-          "Busy",
-          `Cannot call "${method}": ${String(maxInFlight)} calls of this connection are under way`,
-        ),
-      );
+      const why = `Cannot call "${method}": ${String(maxInFlight)} calls of this connection are under way`;
+      this.#refuse(id, new WeirError("Busy", why));
       return;
     }
     if (this.#calls.has(id)) {
@@ -209,82 +281,111 @@ class ServedConnection {
       );
       return;
     }
-    const controller = new AbortController();
-    const limitMs = deadlineMs === 0 ? maxDeadlineMs : Math.min(deadlineMs, maxDeadlineMs);
-    const timer =
-      handler.kind === "stream" && deadlineMs === 0
-        ? undefined
-        : setTimeout(() => {
-            const error = new WeirError(
-              "DeadlineExceeded",
-              `Cannot answer "${method}" within ${String(limitMs)} ms`,
-              { outcome: "unknown" },
-            );
-            if (this.#finish(id, error)) refuse(error);
-          }, limitMs);
-    this.#calls.set(id, { controller, timer, credit: streamWindow, wake: undefined });
-    const context: CallContext = {
-      signal: controller.signal,
-      deadlineMs: limitMs,
-      peer: this.#connection.peer,
-      connection: {
-        id: this.#id,
-        onClose: (callback) => {
-          if (this.#closed) callback();
-          else this.#closeCallbacks.push(callback);
-        },
-      },
-    };
+    const deadlineMs = frame.deadlineMs === 0 ? maxDeadlineMs : frame.deadlineMs;
+    const limitMs = Math.min(deadlineMs, maxDeadlineMs);
+    const endMs =
+      handler.kind === "stream" && frame.deadlineMs === 0
+        ? Number.POSITIVE_INFINITY
+        : this.#connection.receivedMs + limitMs;
+    const call = new ServedCall(frame, this, { deadlineMs: limitMs, endMs });
+    this.#calls.set(id, call);
+    this.#deadlines.watch(endMs);
     this.#running++;
-    void this.#run(id, method, handler, body, context).finally(() => this.#running--);
-  }
-
-  async #run(
-    id: number,
-    method: string,
-    handler: Handler,
-    body: unknown,
-    context: CallContext,
-  ): Promise<void> {
+    if (handler.kind === "stream") {
+      void this.#stream(handler, frame.body, call);
+      return;
+    }
     try {
-      if (handler.kind === "call") {
-        const answer = await handler.run(body, context);
-        if (this.#calls.has(id)) this.#connection.send({ kind: "reply", id, body: answer });
-      } else {
-        for await (const item of handler.run(body, context)) {
-          const call = this.#calls.get(id);
-          if (call === undefined) return;
-          this.#connection.send({ kind: "item", id, body: item });
-          call.credit--;
-          while (call.credit <= 0 && !context.signal.aborted) {
-            await new Promise<void>((resolve) => {
-              call.wake = resolve;
-            });
-          }
-          if (context.signal.aborted) return;
-        }
-        if (this.#calls.has(id)) this.#connection.send({ kind: "end", id });
-      }
-      this.#finish(id, undefined);
-    } catch (thrown) {
-      const error = toWeirError(thrown, `Cannot answer "${method}"`);
-      if (error.code === "Internal") {
-        this.#logger.error(
-          { method, error: error.message, stack: thrown instanceof Error ? thrown.stack : "" },
-          "a call failed",
+      const answer = handler.run(frame.body, call);
+      if (answer instanceof Promise) {
+        answer.then(
+          (value) => this.#answer(call, handler, value),
+          (thrown: unknown) => this.#fail(call, thrown),
         );
+      } else {
+        this.#answer(call, handler, answer);
       }
-      if (this.#finish(id, undefined)) this.#connection.send({ kind: "error", id, error });
+    } catch (thrown) {
+      this.#fail(call, thrown);
     }
   }
 
+  #answer(call: ServedCall, handler: Extract<Handler, { kind: "call" }>, value: unknown): void {
+    if (call.aborted) {
+      this.#running--;
+      return;
+    }
+    try {
+      this.#connection.send({ kind: "reply", id: call.id, body: handler.encode(value) });
+    } catch (thrown) {
+      this.#fail(call, thrown);
+      return;
+    }
+    this.#running--;
+    this.#finish(call, undefined);
+  }
+
+  async #stream(
+    handler: Extract<Handler, { kind: "stream" }>,
+    body: Body,
+    call: ServedCall,
+  ): Promise<void> {
+    const { id } = call;
+    try {
+      for await (const item of handler.run(body, call)) {
+        if (call.aborted) break;
+        this.#connection.send({ kind: "item", id, body: item });
+        call.credit--;
+        while (call.credit <= 0 && !call.aborted) {
+          await new Promise<void>((resolve) => {
+            call.wake = resolve;
+          });
+        }
+        if (call.aborted) break;
+      }
+      if (!call.aborted) this.#connection.send({ kind: "end", id });
+      this.#running--;
+      this.#finish(call, undefined);
+    } catch (thrown) {
+      this.#fail(call, thrown);
+    }
+  }
+
+  /** The handler, or the encoding of its answer, failed. */
+  #fail(call: ServedCall, thrown: unknown): void {
+    this.#running--;
+    const error = toWeirError(thrown, `Cannot answer "${call.method}"`);
+    if (error.code === "Internal") {
+      this.#logger.error(
+        {
+          method: call.method,
+          error: error.message,
+          stack: thrown instanceof Error ? thrown.stack : "",
+        },
+        "a call failed",
+      );
+    }
+    if (this.#finish(call, undefined)) this.#refuse(call.id, error);
+  }
+
+  #late(call: ServedCall): void {
+    const error = new WeirError(
+      "DeadlineExceeded",
+      `Cannot answer "${call.method}" within ${String(call.deadlineMs)} ms`,
+      { outcome: "unknown" },
+    );
+    if (this.#finish(call, error)) this.#refuse(call.id, error);
+  }
+
+  #refuse(id: number, error: WeirError): void {
+    this.#connection.send({ kind: "error", id, error });
+  }
+
   /** Forgets a call, aborting it for `reason`; false when it was over before. */
-  #finish(id: number, reason: WeirError | undefined): boolean {
-    const call = this.#calls.get(id);
-    if (call === undefined) return false;
-    this.#calls.delete(id);
-    clearTimeout(call.timer);
-    if (reason !== undefined) call.controller.abort(reason);
+  #finish(call: ServedCall, reason: WeirError | undefined): boolean {
+    if (this.#calls.get(call.id) !== call) return false;
+    this.#calls.delete(call.id);
+    if (reason !== undefined) call.abort(reason);
     call.wake?.();
     return true;
   }

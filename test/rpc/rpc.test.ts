@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { pack } from "msgpackr";
 import { hasCode, WeirError } from "../../src/lib/errors.ts";
 import { frameHeader, FrameReader } from "../../src/lib/framing.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
@@ -326,8 +327,9 @@ describe("RPC server under hostile input", () => {
 
   it("answers ProtocolError to fields of wrong types", async () => {
     for (const body of [null, "text", 7, ["text"], [-1], [1.5], [[1]], { value: 1 }]) {
-      const request = { kind: "request", id: 1, method: "double", deadlineMs: 1000, body } as const;
-      const [answer] = await send(framed(encodeFrame(request)), 1);
+      const head = { kind: "request", id: 1, method: "double", deadlineMs: 1000 } as const;
+      const request = encodeFrame({ ...head, body: pack(body) });
+      const [answer] = await send(framed(request), 1);
       const frame = decodeFrame(answer!, "server");
       assert(frame.kind === "error" && frame.error.code === "ProtocolError", frame.kind);
     }
@@ -336,15 +338,16 @@ describe("RPC server under hostile input", () => {
 
   it("answers NotSupported to an unknown method, also to names of every object", async () => {
     for (const name of ["nothing", "constructor", "__proto__"]) {
-      const request = { kind: "request", id: 1, method: name, deadlineMs: 0, body: [] } as const;
-      const [answer] = await send(framed(encodeFrame(request)), 1);
+      const head = { kind: "request", id: 1, method: name, deadlineMs: 0 } as const;
+      const request = encodeFrame({ ...head, body: pack([]) });
+      const [answer] = await send(framed(request), 1);
       const frame = decodeFrame(answer!, "server");
       assert(frame.kind === "error" && frame.error.code === "NotSupported", frame.kind);
     }
   });
 
   it("closes on frames that only a server sends", async () => {
-    assert.deepEqual(await send(framed(encodeFrame({ kind: "reply", id: 1, body: [] }))), []);
+    assert.deepEqual(await send(framed(encodeFrame({ kind: "reply", id: 1, body: pack([]) }))), []);
     await assertAlive();
   });
 

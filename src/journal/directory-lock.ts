@@ -53,6 +53,12 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   }
 }
 
+/** The process that has a directory open, as far as its lock tells; nothing is changed. */
+export async function holderOf(directory: string): Promise<number | undefined> {
+  const holder = await readFile(join(directory, lockName), "utf8").catch(() => undefined);
+  return holder !== undefined && (await isAlive(holder)) ? Number(holder.split(" ")[0]) : undefined;
+}
+
 /** Removes the lock of a dead holder, and puts back one that another process took meanwhile. */
 async function removeStale(path: string, holder: string, aside: string): Promise<void> {
   try {

@@ -1,17 +1,17 @@
 /** How much of a disk is free, asked now and then: early enough to refuse work, seldom enough to cost nothing. */
-import { statfs } from "node:fs/promises";
 import type { Clock } from "../lib/clock.ts";
+import type { JournalFiles } from "./files.ts";
 
 const checkEveryMs = 1000;
 
 export class DiskSpace {
-  readonly #directory: string;
+  readonly #files: Pick<JournalFiles, "freeBytes">;
   readonly #clock: Clock;
   #freeBytes = Number.MAX_SAFE_INTEGER;
   #checkedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(directory: string, clock: Clock) {
-    this.#directory = directory;
+  constructor(files: Pick<JournalFiles, "freeBytes">, clock: Clock) {
+    this.#files = files;
     this.#clock = clock;
   }
 
@@ -26,7 +26,6 @@ export class DiskSpace {
 
   async check(): Promise<void> {
     this.#checkedAtMs = this.#clock.monotonicMs();
-    const { bavail, bsize } = await statfs(this.#directory);
-    this.#freeBytes = bavail * bsize;
+    this.#freeBytes = await this.#files.freeBytes();
   }
 }

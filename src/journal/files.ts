@@ -9,8 +9,9 @@
  */
 import { constants, type FileHandle } from "node:fs/promises";
 import { mkdir, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { lockDirectory } from "./directory-lock.ts";
+import { syncDirectory, syncParents } from "./sync-directory.ts";
 
 /** Where frames go: `write` resolves when the bytes are durable. */
 export interface SegmentWriter {
@@ -106,23 +107,4 @@ async function createFile(path: string, sizeBytes: number, head: Uint8Array): Pr
     throw thrown;
   }
   await file.close();
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Syncs the directories above `directory` that hold names made by `mkdir`, up to the parent of `firstMade`. */
-async function syncParents(directory: string, firstMade: string): Promise<void> {
-  const top = dirname(firstMade);
-  let at = directory;
-  do {
-    at = dirname(at);
-    await syncDirectory(at);
-  } while (at !== top && at !== dirname(at));
 }

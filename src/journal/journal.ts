@@ -6,30 +6,27 @@
  * 2. A failed write is never retried, nor is anything written behind it: the kernel may have dropped the dirty pages
  *    and would report the next fsync as good. Every later call rejects.
  * 3. Each segment begins with the identity, the hard state and the base, so that older ones can go.
+ * 4. What was acknowledged is soon attested by a frame behind it: the next write, or an empty frame once none has come
+ *    for a while, and at closing. So even a last frame that a disk loses whole, later, is missed at opening.
  */
 import assert from "node:assert/strict";
-import { mkdir, open, readdir, rm } from "node:fs/promises";
-import { join, resolve as resolvePath } from "node:path";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import type { Clock } from "../lib/clock.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { HardState, Index, Term } from "../raft/types.ts";
-import { lockDirectory, type DirectoryLock } from "./directory-lock.ts";
 import { DiskSpace } from "./disk-space.ts";
-import { encodeFrame, frameBytes, type JournalRecord, recordBytes } from "./format.ts";
-import { damage, recoverSegments } from "./recovery.ts";
-import { Replay } from "./replay.ts";
-import {
-  type OpenSegmentWriter,
-  openSegmentWriter,
-  syncDirectory,
-  syncParents,
-} from "./segment-file.ts";
-import { type Segment, Segments } from "./segments.ts";
+import { type JournalFiles, openJournalFiles } from "./files.ts";
+import { frameBytes, type JournalRecord, recordBytes } from "./format.ts";
+import { readOpening } from "./opening.ts";
+import { Segments } from "./segments.ts";
 import type { Journal, JournalBatch, JournalIdentity, JournalState } from "./types.ts";
 
 /** Most bytes that appends of different callers are gathered into. */
 const maxGroupBytes = 8 * 1024 * 1024;
+/** Pause after which the last write is attested by an empty frame. */
+const attestAfterMs = 100;
 
 export interface JournalOptions {
   /** Made with its parents when it is missing. */
@@ -40,76 +37,64 @@ export interface JournalOptions {
   readonly reservedDiskBytes: number;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** How segments are written; a seam for tests of failing disks. */
-  readonly openWriter?: OpenSegmentWriter;
+  /** The directory's operations, with its lock taken; those of the disk by default. */
+  readonly openFiles?: (directory: string) => Promise<JournalFiles>;
+  /** Random numbers below 2^32, one for each segment. */
+  readonly newSalt?: () => number;
 }
 
 /**
  * Opens a directory's journal, cutting the torn tail of a write that was not acknowledged.
  * @throws WeirError `Corrupt`: acknowledged records are damaged or missing; the message says where and the ways back
+ * @throws WeirError `NotSupported`: a newer version wrote it
  * @throws WeirError `Busy`: another process has it open
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
-  const directory = resolvePath(options.directory);
-  const firstMade = await mkdir(directory, { recursive: true });
-  if (firstMade !== undefined) await syncParents(directory, firstMade);
-  const lock = await lockDirectory(directory);
+  const { openFiles = openJournalFiles, newSalt = () => randomBytes(4).readUInt32BE() } = options;
+  const files = await openFiles(options.directory);
   try {
-    for (const name of await readdir(directory)) {
-      if (name.endsWith(".tmp")) await rm(join(directory, name));
+    for (const name of await files.list()) {
+      if (name.endsWith(".tmp")) await files.remove(name);
     }
-    const space = new DiskSpace(directory, options.clock);
+    const space = new DiskSpace(files, options.clock);
     await space.check();
-    const { openWriter = openSegmentWriter } = options;
-    const segments = new Segments({ ...options, directory, space, openWriter });
-    const state = await recover(directory, segments, options.logger);
-    return new FileJournal({ ...options, directory, lock, space, segments, state });
+    const segments = new Segments({ ...options, files, space, newSalt });
+    const state = await recover(files, segments, options.logger);
+    return new FileJournal({ ...options, files, space, segments, state });
   } catch (thrown) {
-    await lock.release();
-    throw toWeirError(thrown, `Cannot open the journal in "${directory}"`);
+    await files.close();
+    throw toWeirError(thrown, `Cannot open the journal in "${files.directory}"`);
   }
 }
 
 async function recover(
-  directory: string,
+  files: JournalFiles,
   segments: Segments,
   logger: Logger,
 ): Promise<JournalState> {
-  const replay = new Replay();
-  const found: Segment[] = [];
-  let tornEnd = 0;
-  for await (const { path, header, frames, end, tornEnd: torn } of recoverSegments(directory)) {
-    let maxIndex = 0;
-    for (const { offset, records } of frames) {
-      for (const record of records) {
-        const refusal = replay.add(record);
-        if (refusal !== undefined) throw damage(path, offset - header.startOffset, refusal);
-        if (record.type === "entry") maxIndex = Math.max(maxIndex, record.entry.index);
-      }
-    }
-    found.push({ path, header, end, maxIndex });
-    tornEnd = torn;
-  }
-  const state = replay.finish();
-  if (typeof state === "string") throw damage(found[0]!.path, 0, state);
-  const last = found[found.length - 1];
-  if (last === undefined) return state;
-  // A process that was killed may have left in the page cache, or in the directory, what no disk has: what is read is
-  // made durable before anything is built on it.
-  const file = await open(last.path, "r+");
-  await file.sync().finally(() => file.close());
-  await syncDirectory(directory);
-  if (tornEnd > last.end) {
+  const opening = await readOpening(files);
+  const { state, active } = opening;
+  for (const tail of [active, opening.unused]) {
+    if (tail === undefined || tail.tornEnd <= tail.segment.end) continue;
     logger.warn(
-      { path: last.path, from: last.end, to: tornEnd },
+      { path: join(files.directory, tail.segment.name), from: tail.segment.end, to: tail.tornEnd },
       "cutting the torn tail of a write that was not acknowledged",
     );
   }
-  await segments.adopt(found, tornEnd);
-  logger.info(
-    { entries: state.entries.length, baseIndex: state.baseIndex, segments: found.length },
-    "journal opened",
-  );
+  // A process that was killed may have left in the page cache, or in the directory, what no disk has: what was read is
+  // made durable before anything is built on it.
+  await segments.adopt(opening);
+  await files.syncDirectory();
+  if (active !== undefined) {
+    logger.info(
+      {
+        entries: state.entries.length,
+        baseIndex: state.baseIndex,
+        segments: opening.sealed.length + 1,
+      },
+      "journal opened",
+    );
+  }
   return state;
 }
 
@@ -123,11 +108,10 @@ interface Job {
 }
 
 class FileJournal implements Journal {
-  readonly #directory: string;
+  readonly #files: JournalFiles;
   readonly #reservedDiskBytes: number;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #lock: DirectoryLock;
   readonly #space: DiskSpace;
   readonly #segments: Segments;
   #state: JournalState;
@@ -141,22 +125,25 @@ class FileJournal implements Journal {
   #jobs: Job[] = [];
   #draining: Promise<void> | undefined;
   #writingSinceMs: number | undefined;
+  #lastWriteMs = 0;
+  /** Whether nothing but attestations lies at the end. */
+  #isAttested = true;
+  #cancelAttestation: (() => void) | undefined;
   /** Why nothing can be written any more. */
   #failure: WeirError | undefined;
 
   constructor(
     options: JournalOptions & {
-      lock: DirectoryLock;
+      files: JournalFiles;
       space: DiskSpace;
       segments: Segments;
       state: JournalState;
     },
   ) {
-    this.#directory = options.directory;
+    this.#files = options.files;
     this.#reservedDiskBytes = options.reservedDiskBytes;
     this.#clock = options.clock;
     this.#logger = options.logger;
-    this.#lock = options.lock;
     this.#space = options.space;
     this.#segments = options.segments;
     const { state } = options;
@@ -192,7 +179,7 @@ class FileJournal implements Journal {
     if (entries.length > 0 && this.#failure === undefined && this.diskFull) {
       throw new WeirError(
         "DiskFull",
-        `Cannot append to the journal in "${this.#directory}": less than ${this.#reservedDiskBytes} bytes are free`,
+        `Cannot append to the journal in "${this.#files.directory}": less than ${this.#reservedDiskBytes} bytes are free`,
       );
     }
     const records: JournalRecord[] = [];
@@ -229,14 +216,14 @@ class FileJournal implements Journal {
       baseTerm: term,
     };
     await this.#enqueue([{ type: "base", index, term }], false);
-    await this.#segments.removeBehind(index);
+    this.#segments.removeBehind(index);
   }
 
   async reset(baseIndex: Index, baseTerm: Term): Promise<void> {
     this.#lastIndex = baseIndex;
     this.#state = { ...this.#state, entries: [], baseIndex, baseTerm };
     await this.#enqueue([{ type: "reset", index: baseIndex, term: baseTerm }], true);
-    await this.#segments.removeBehind(0);
+    this.#segments.removeBehind(0);
   }
 
   sizeBytes(): number {
@@ -244,10 +231,13 @@ class FileJournal implements Journal {
   }
 
   async close(): Promise<void> {
-    await this.#idle().catch(() => undefined);
+    this.#cancelAttestation?.();
+    await this.#idle()
+      .then(() => (this.#isAttested ? undefined : this.#enqueue([], false)))
+      .catch(() => undefined);
     this.#failure ??= new WeirError("Unavailable", "Cannot write to the journal: it is closed");
     await this.#segments.close();
-    await this.#lock.release();
+    await this.#files.close();
   }
 
   #enqueue(records: readonly JournalRecord[], rolls: boolean): Promise<void> {
@@ -276,10 +266,24 @@ class FileJournal implements Journal {
         this.#fail(thrown, group);
         break;
       }
+      this.#lastWriteMs = this.#writingSinceMs;
       this.#writingSinceMs = undefined;
       for (const job of group) job.resolve();
     }
     this.#draining = undefined;
+    if (!this.#isAttested && this.#failure === undefined) this.#attestLater(attestAfterMs);
+  }
+
+  /** One timer for any number of writes. */
+  #attestLater(delayMs: number): void {
+    this.#cancelAttestation ??= this.#clock.after(delayMs, () => {
+      this.#cancelAttestation = undefined;
+      if (this.#isAttested || this.#draining !== undefined || this.#failure !== undefined) return;
+      const restMs = this.#lastWriteMs + attestAfterMs - this.#clock.monotonicMs();
+      if (restMs > 0) this.#attestLater(Math.ceil(restMs));
+      // A failure shows at the next append.
+      else this.#enqueue([], false).catch(() => undefined);
+    });
   }
 
   #takeGroup(): Job[] {
@@ -296,18 +300,25 @@ class FileJournal implements Journal {
 
   async #write(group: readonly Job[]): Promise<void> {
     const records = group.length === 1 ? group[0]!.records : group.flatMap((job) => job.records);
-    let bytes = 0;
-    for (const job of group) bytes += job.bytes;
     if (group[0]!.rolls) {
       this.#note(records);
-      await this.#segments.roll(this.#head(records), 0);
+      await this.#segments.roll(this.#head(records), [], 0);
       this.#segments.forgetEntries();
-      return;
+    } else {
+      const { announcement } = this.#segments;
+      let bytes = 0;
+      for (const record of announcement) bytes += recordBytes(record);
+      for (const job of group) bytes += job.bytes;
+      if (this.#segments.fits(frameBytes(bytes))) {
+        const all = announcement.length === 0 ? records : [...records, ...announcement];
+        await this.#segments.write(all, this.#note(records));
+      } else if (records.length > 0) {
+        // What it repeats is of before.
+        const head = this.#head([]);
+        await this.#segments.roll(head, records, this.#note(records));
+      }
     }
-    const length = frameBytes(bytes);
-    if (!this.#segments.fits(length)) await this.#segments.roll(this.#head([]), length);
-    const frame = encodeFrame(records, this.#segments.place());
-    await this.#segments.write(frame, this.#note(records));
+    this.#isAttested = records.length === 0;
   }
 
   /** First frame of a segment: what the segments before it said, without their entries. */
@@ -328,7 +339,7 @@ class FileJournal implements Journal {
     for (const record of records) {
       if (record.type === "entry") maxIndex = Math.max(maxIndex, record.entry.index);
       else if (record.type === "hardState") this.#hardState = record;
-      else if (record.type !== "identity") {
+      else if (record.type === "base" || record.type === "reset") {
         this.#baseIndex = record.index;
         this.#baseTerm = record.term;
       }
@@ -339,7 +350,7 @@ class FileJournal implements Journal {
   #fail(thrown: unknown, group: readonly Job[]): void {
     this.#failure = new WeirError(
       "Unavailable",
-      `Cannot write to the journal in "${this.#directory}": ${String(thrown)}; it takes no more`,
+      `Cannot write to the journal in "${this.#files.directory}": ${String(thrown)}; it takes no more`,
       { cause: thrown, outcome: "unknown" },
     );
     this.#logger.error({ error: String(thrown) }, "the journal failed");

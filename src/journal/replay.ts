@@ -52,6 +52,9 @@ export class Replay {
         this.#baseIndex = record.index;
         this.#baseTerm = record.term;
         return undefined;
+      case "link":
+      case "next":
+        return undefined;
     }
   }
 

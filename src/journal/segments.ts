@@ -1,81 +1,100 @@
 /**
- * The row of segments that a running journal writes to: the active one at its end, sealed ones before it, and a spare
- * that is prepared in the background before it is needed.
+ * The row of segments that a running journal writes to: the active one, sealed ones before it, and the next one, which
+ * is prepared in the background: named, opened and announced before it is needed, so that going over to it is one write
+ * like any other.
  *
  * Invariants
- * 1. A segment gets its name only after its header and first frame are durable; the directory is synced before the
- *    segment counts.
- * 2. Sealed segments are removed oldest first, so that what is left is always without a hole.
+ * 1. A segment gets its name after its header and its zeros are durable; the directory is synced, and a frame of the
+ *    active segment says that the next one exists, before anything is written into that one. So the last segment is
+ *    missed when it is gone.
+ * 2. The active segment keeps a sector free for that frame.
+ * 3. Sealed segments are removed oldest first, each durably before the next, so that what is left has no hole.
  */
-import { rename, rm } from "node:fs/promises";
-import { join } from "node:path";
-import { randomBytes } from "node:crypto";
 import type { Logger } from "../lib/logger.ts";
 import type { DiskSpace } from "./disk-space.ts";
+import type { JournalFiles, SegmentWriter } from "./files.ts";
 import {
   encodeFrame,
   encodeSegmentHeader,
+  formatVersion,
+  type FramePlace,
+  frameBytes,
   type JournalRecord,
+  recordBytes,
   type SegmentHeader,
   sectorBytes,
 } from "./format.ts";
+import type { Opening } from "./opening.ts";
 import { nameOfSegment } from "./recovery.ts";
-import {
-  type OpenSegmentWriter,
-  prepareSegment,
-  type SegmentWriter,
-  syncDirectory,
-} from "./segment-file.ts";
 
 /** Size of the first segment: an empty journal opens at once, each further one is up to four times as long. */
 const firstSegmentBytes = 1024 * 1024;
+const temporaryName = "next.tmp";
 
 export interface Segment {
-  readonly path: string;
+  readonly name: string;
   readonly header: SegmentHeader;
   /** Byte of the file where the next frame goes. */
   end: number;
   /** Highest index of an entry in it, superseded ones included; 0 without entries. */
   maxIndex: number;
+  /** Whether a frame in it says that the next segment exists. */
+  isNextAnnounced: boolean;
+}
+
+/** A segment that is written, or will be. */
+interface OpenSegment {
+  readonly segment: Segment;
+  readonly writer: SegmentWriter;
 }
 
 export class Segments {
-  readonly #directory: string;
+  readonly #files: JournalFiles;
   readonly #segmentBytes: number;
   readonly #reservedDiskBytes: number;
   readonly #space: DiskSpace;
-  readonly #openWriter: OpenSegmentWriter;
+  readonly #newSalt: () => number;
   readonly #logger: Logger;
   readonly #sealed: Segment[] = [];
-  #active: { readonly segment: Segment; readonly writer: SegmentWriter } | undefined;
-  #spare: { readonly path: string; readonly sizeBytes: number; ready: Promise<void> } | undefined;
-  #spareCount = 0;
-  #removal: Promise<void> = Promise.resolve();
+  #active: OpenSegment | undefined;
+  /** Named, synced and open. */
+  #next: OpenSegment | undefined;
+  #preparing: Promise<void> | undefined;
+  #preparingBytes = 0;
+  #removal: Promise<void> | undefined;
 
   constructor(options: {
-    directory: string;
+    files: JournalFiles;
     segmentBytes: number;
     reservedDiskBytes: number;
     space: DiskSpace;
-    openWriter: OpenSegmentWriter;
+    newSalt: () => number;
     logger: Logger;
   }) {
-    this.#directory = options.directory;
+    this.#files = options.files;
     this.#segmentBytes = Math.ceil(options.segmentBytes / sectorBytes) * sectorBytes;
     this.#reservedDiskBytes = options.reservedDiskBytes;
     this.#space = options.space;
-    this.#openWriter = options.openWriter;
+    this.#newSalt = options.newSalt;
     this.#logger = options.logger;
   }
 
-  /** Takes what recovery found; the last one goes on being written, behind its `end`. */
-  async adopt(segments: readonly Segment[], tornEnd: number): Promise<void> {
-    const last = segments[segments.length - 1];
-    if (last === undefined) return;
-    this.#sealed.push(...segments.slice(0, -1));
-    const writer = await this.#openWriter(last.path);
-    this.#active = { segment: last, writer };
-    if (tornEnd > last.end) await writer.write(Buffer.alloc(tornEnd - last.end), last.end);
+  /**
+   * Takes what recovery found, and cuts what is torn. The last frame is written once more: if the sync of it
+   * failed in a process before this one, the kernel holds it as clean though no disk does.
+   */
+  async adopt({ sealed, active, unused }: Opening): Promise<void> {
+    if (unused !== undefined) {
+      const writer = await this.#files.openWriter(unused.segment.name);
+      this.#next = { segment: unused.segment, writer };
+      await cut(this.#next, unused.tornEnd);
+    }
+    if (active === undefined) return;
+    const { segment, lastFrame, tornEnd } = active;
+    this.#sealed.push(...sealed);
+    this.#active = { segment, writer: await this.#files.openWriter(segment.name) };
+    await this.#active.writer.write(lastFrame, segment.end - lastFrame.length);
+    await cut(this.#active, tornEnd);
   }
 
   get isEmpty(): boolean {
@@ -84,62 +103,107 @@ export class Segments {
 
   /** Whether a frame of `bytes` fits behind the last one of the active segment. */
   fits(bytes: number): boolean {
-    return (
-      this.#active !== undefined &&
-      this.#active.segment.end + bytes <= this.#active.segment.header.sizeBytes
-    );
+    if (this.#active === undefined) return false;
+    const { header, end, isNextAnnounced } = this.#active.segment;
+    // What an older version began is left as it is.
+    if (header.version < formatVersion) return false;
+    return end + bytes + (isNextAnnounced ? 0 : sectorBytes) <= header.sizeBytes;
   }
 
-  /** Where the next frame goes, for encoding it. */
-  place(): { offset: number; salt: number } {
-    const { header, end } = this.#active!.segment;
-    return { offset: header.startOffset + end, salt: header.salt };
+  /** Records that the next frame of the active segment is to carry besides its own. */
+  get announcement(): readonly JournalRecord[] {
+    if (this.#next === undefined || this.#active?.segment.isNextAnnounced !== false) return [];
+    return [{ type: "next", startOffset: this.#next.segment.header.startOffset }];
   }
 
-  /** Writes a frame made for `place()`; resolves when it is durable. */
-  async write(frame: Uint8Array, maxIndex: number): Promise<void> {
+  /** Writes a frame of `records`, which fits, and of the announcement in them; resolves when it is durable. */
+  async write(records: readonly JournalRecord[], maxIndex: number): Promise<void> {
     const { segment, writer } = this.#active!;
+    const frame = encodeFrame(records, placeIn(segment));
     await writer.write(frame, segment.end);
     segment.end += frame.length;
     segment.maxIndex = Math.max(segment.maxIndex, maxIndex);
-    if (segment.end * 2 > segment.header.sizeBytes) this.#prepareSpare();
+    segment.isNextAnnounced ||= records[records.length - 1]?.type === "next";
+    if (segment.end * 2 > segment.header.sizeBytes) this.#prepareNext();
   }
 
-  /** Seals the active segment and starts the next one with `head` as its first frame and room for `roomBytes` more. */
-  async roll(head: readonly JournalRecord[], roomBytes: number): Promise<void> {
+  /** Goes over to the next segment, whose first frame holds `head`, the link to this one, and `records`. */
+  async roll(
+    head: readonly JournalRecord[],
+    records: readonly JournalRecord[],
+    maxIndex: number,
+  ): Promise<void> {
+    const first = [...head];
     const previous = this.#active;
-    const salt = randomBytes(4).readUInt32BE();
-    const startOffset =
-      previous === undefined
-        ? 0
-        : previous.segment.header.startOffset + previous.segment.header.sizeBytes;
-    const previousEnd =
-      previous === undefined ? 0 : previous.segment.header.startOffset + previous.segment.end;
-    const frame = encodeFrame(head, { offset: startOffset + sectorBytes, salt });
-    const end = sectorBytes + frame.length;
-    const spare = await this.#takeSpare(end + roomBytes);
-    const header = { salt, startOffset, sizeBytes: spare.sizeBytes, previousEnd };
-    const writer = await this.#openWriter(spare.path);
-    await writer.write(Buffer.concat([encodeSegmentHeader(header), frame]), 0);
-    const path = join(this.#directory, nameOfSegment(startOffset));
-    await rename(spare.path, path);
-    await syncDirectory(this.#directory);
-    this.#active = { segment: { path, header, end, maxIndex: 0 }, writer };
     if (previous !== undefined) {
-      this.#sealed.push(previous.segment);
-      await previous.writer.close();
+      const { header, end } = previous.segment;
+      // Room for the announcement, which may come to it.
+      const previousEnd = header.startOffset + end;
+      first.push({ type: "link", previousEnd, previousSalt: header.salt });
     }
-    await this.#space.check();
+    first.push(...records);
+    let bytes = 0;
+    for (const record of first) bytes += recordBytes(record);
+    await this.#provideNext(sectorBytes + frameBytes(bytes) + sectorBytes);
+    const { announcement } = this;
+    if (announcement.length > 0 && previous!.segment.header.version === formatVersion) {
+      await this.write(announcement, 0);
+      const { header, end } = previous!.segment;
+      const previousEnd = header.startOffset + end;
+      first[head.length] = { type: "link", previousEnd, previousSalt: header.salt };
+    }
+    const next = this.#next!;
+    this.#next = undefined;
+    this.#active = next;
+    if (previous !== undefined) this.#sealed.push(previous.segment);
+    await this.write(first, maxIndex);
+    await previous?.writer.close();
   }
 
-  #prepareSpare(): void {
-    if (this.#spare !== undefined) return;
-    const sizeBytes = this.#nextSize();
-    const path = join(this.#directory, `spare-${this.#spareCount++}.tmp`);
-    const ready = prepareSegment(path, sizeBytes);
-    // Whoever takes the spare sees the failure; until then it is nobody's.
-    ready.catch(() => undefined);
-    this.#spare = { path, sizeBytes, ready };
+  /** Waits for a next segment of at least `leastBytes`. */
+  async #provideNext(leastBytes: number): Promise<void> {
+    this.#prepareNext();
+    await this.#preparing;
+    if (this.#next !== undefined && this.#next.segment.header.sizeBytes >= leastBytes) return;
+    await this.#next?.writer.close();
+    this.#next = undefined;
+    await this.#prepare(Math.ceil(leastBytes / sectorBytes) * sectorBytes + 64 * sectorBytes);
+  }
+
+  #prepareNext(): void {
+    if (this.#next !== undefined || this.#preparing !== undefined) return;
+    this.#preparing = this.#prepare(this.#nextSize())
+      .catch((thrown: unknown) => {
+        // No record was lost with it, so trying again with less, when it is needed, forgets nothing.
+        this.#logger.warn({ error: String(thrown) }, "cannot prepare a segment ahead of its use");
+      })
+      .finally(() => {
+        this.#preparing = undefined;
+      });
+  }
+
+  async #prepare(sizeBytes: number): Promise<void> {
+    const files = this.#files;
+    const { startOffset: activeOffset, sizeBytes: activeBytes } = this.#active?.segment.header ?? {
+      startOffset: 0,
+      sizeBytes: 0,
+    };
+    const startOffset = activeOffset + activeBytes;
+    const header = { version: formatVersion, salt: this.#newSalt(), startOffset, sizeBytes };
+    const name = nameOfSegment(startOffset);
+    this.#preparingBytes = sizeBytes;
+    try {
+      await files.create(temporaryName, sizeBytes, encodeSegmentHeader(header));
+      const writer = await files.openWriter(temporaryName);
+      // In place of one that was too short for the frame to come, if there is one.
+      await files.rename(temporaryName, name);
+      await files.syncDirectory();
+      const segment = { name, header, end: sectorBytes, maxIndex: 0, isNextAnnounced: false };
+      this.#next = { segment, writer };
+      await this.#space.check();
+    } finally {
+      this.#preparingBytes = 0;
+    }
   }
 
   #nextSize(): number {
@@ -151,35 +215,18 @@ export class Segments {
     return Math.min(this.#segmentBytes, previous * 4);
   }
 
-  async #takeSpare(leastBytes: number): Promise<{ path: string; sizeBytes: number }> {
-    this.#prepareSpare();
-    const spare = this.#spare!;
-    this.#spare = undefined;
-    try {
-      await spare.ready;
-      if (spare.sizeBytes >= leastBytes) return spare;
-      await rm(spare.path, { force: true });
-    } catch (thrown) {
-      // Preparing writes no record, so trying again with less forgets nothing.
-      this.#logger.warn({ error: String(thrown) }, "cannot prepare a segment, trying a short one");
-    }
-    const sizeBytes = Math.ceil(leastBytes / sectorBytes) * sectorBytes + 64 * sectorBytes;
-    const path = join(this.#directory, `spare-${this.#spareCount++}.tmp`);
-    await prepareSegment(path, sizeBytes);
-    return { path, sizeBytes };
-  }
-
   /** Makes all sealed segments removable: the log began anew in the active one. */
   forgetEntries(): void {
     for (const segment of this.#sealed) segment.maxIndex = 0;
   }
 
-  /** Removes sealed segments whose entries all lie at or below `index`, from the oldest on. */
-  removeBehind(index: number): Promise<void> {
-    this.#removal = this.#removal.then(async () => {
+  /** Removes, in the background, sealed segments whose entries all lie at or below `index`, from the oldest on. */
+  removeBehind(index: number): void {
+    this.#removal = (this.#removal ?? Promise.resolve()).then(async () => {
       while (this.#sealed.length > 0 && this.#sealed[0]!.maxIndex <= index) {
         try {
-          await rm(this.#sealed[0]!.path);
+          await this.#files.remove(this.#sealed[0]!.name);
+          await this.#files.syncDirectory();
         } catch (thrown) {
           this.#logger.warn({ error: String(thrown) }, "cannot remove a segment, will try again");
           return;
@@ -187,23 +234,34 @@ export class Segments {
         this.#sealed.shift();
       }
     });
-    return this.#removal;
   }
 
   sizeBytes(): number {
-    let total = (this.#active?.segment.header.sizeBytes ?? 0) + (this.#spare?.sizeBytes ?? 0);
+    let total = this.#active?.segment.header.sizeBytes ?? 0;
+    total += this.#next?.segment.header.sizeBytes ?? this.#preparingBytes;
     for (const segment of this.#sealed) total += segment.header.sizeBytes;
     return total;
   }
 
-  async close(): Promise<void> {
+  /** Resolves when nothing is prepared or removed any more. */
+  async settle(): Promise<void> {
+    await this.#preparing;
     await this.#removal;
-    if (this.#spare !== undefined) {
-      await this.#spare.ready.catch(() => undefined);
-      await rm(this.#spare.path, { force: true });
-      this.#spare = undefined;
-    }
-    await this.#active?.writer.close();
-    this.#active = undefined;
   }
+
+  async close(): Promise<void> {
+    await this.settle();
+    await this.#next?.writer.close();
+    await this.#active?.writer.close();
+    this.#next = this.#active = undefined;
+  }
+}
+
+function placeIn({ header, end }: Segment): FramePlace {
+  return { offset: header.startOffset + end, salt: header.salt };
+}
+
+/** Puts back the zeros behind the last frame, up to byte `tornEnd`. */
+async function cut({ segment, writer }: OpenSegment, tornEnd: number): Promise<void> {
+  if (tornEnd > segment.end) await writer.write(Buffer.alloc(tornEnd - segment.end), segment.end);
 }

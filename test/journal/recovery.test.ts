@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { sectorBytes } from "../../src/journal/format.ts";
+import { readJournalFiles } from "../../src/journal/files.ts";
 import { verifyJournal } from "../../src/journal/inspect.ts";
 import type { JournalState } from "../../src/journal/types.ts";
 import type { Entry, Index, Term } from "../../src/raft/types.ts";
@@ -35,7 +36,7 @@ function payload(size: number, index: number): Uint8Array {
 }
 
 async function record(directory: JournalDirectory, sizes: Writes): Promise<Recorded> {
-  const journal = await directory.open();
+  const journal = await directory.open({ segmentBytes: 64 * 1024 });
   await journal.initialize(identity);
   let [path = ""] = await directory.segments();
   let from = 0;
@@ -53,11 +54,13 @@ async function record(directory: JournalDirectory, sizes: Writes): Promise<Recor
     }
     await journal.append({ hardState: { term: (i + 1) as Term, vote: `v${i + 1}` }, entries });
   }
-  await journal.close();
   const segments = await directory.segments();
   path = segments[0]!;
   assert.equal(segments.length, 1);
+  // As a kill leaves it: closing attests the last write.
   const bytes = await readFile(path);
+  await journal.close();
+  await writeFile(path, bytes);
   return { path, bytes, from, to: endOf(bytes), before, brought: index - before };
 }
 
@@ -179,11 +182,16 @@ describe("journal recovery", function () {
         // One bit, another one for each byte.
         bytes[at] = bytes[at]! ^ (1 << (at % 8));
         await writeFile(path, bytes);
-        await assert.rejects(verifyJournal(directory.path), { code: "Corrupt" }, `byte ${at}`);
+        await assert.rejects(
+          verifyJournal(readJournalFiles(directory.path)),
+          { code: "Corrupt" },
+          `byte ${at}`,
+        );
         bytes[at] = bytes[at]! ^ (1 << (at % 8));
       }
       await writeFile(path, bytes);
-      assert.deepEqual(await verifyJournal(directory.path), { segments: 1, frames: 5 });
+      const { frameCount, state } = await verifyJournal(readJournalFiles(directory.path));
+      assert.deepEqual([frameCount, state.entries.length], [5, 6]);
     }));
 
   it("R21: refuses to open when sectors before the last write were lost", () =>
@@ -193,7 +201,11 @@ describe("journal recovery", function () {
         const damaged = Buffer.from(bytes);
         damaged.fill(0, at, at + sectorBytes);
         await writeFile(path, damaged);
-        await assert.rejects(verifyJournal(directory.path), { code: "Corrupt" }, `byte ${at}`);
+        await assert.rejects(
+          verifyJournal(readJournalFiles(directory.path)),
+          { code: "Corrupt" },
+          `byte ${at}`,
+        );
       }
     }));
 
@@ -218,8 +230,8 @@ describe("journal recovery", function () {
       const before = await readFile(path);
       const from = endOf(before);
       await journal.append({ hardState: { term: 6 as Term, vote: "node-b" }, entries: [] });
-      await journal.close();
       const after = await readFile(path);
+      await journal.close();
       const to = endOf(after);
       assert.equal(to - from, sectorBytes);
       for (let at = from; at <= to; at++) {

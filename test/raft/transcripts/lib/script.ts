@@ -9,7 +9,7 @@
  *     > elect 1               the same, and everything is delivered; tells only that it leads
  *     > tick 1 [N]            N ticks (1) of node 1; `tick all N` of all nodes in turn
  *     > propose 1 x y         proposals of one turn
- *     > read 1 7              a linearizable read, called 7
+ *     > read 1 7 8            linearizable reads of one turn, called 7 and 8
  *     > transfer 1 [2] · step-down 1 · crash 3 · restart 3
  *     > change 1 add-learner 4 [promote] · change 1 promote 4 · change 1 remove 2 · change 1 replace 2 4
  *     > deliver [1->2] [N]    what lies on the link, or the first N of it; `*` stands for any node
@@ -108,7 +108,7 @@ function runOn(stage: Stage, verb: string, words: readonly string[]): void {
       stage.propose(first, words.slice(1));
       return;
     case "read":
-      stage.step(first, { kind: "read", id: wholeNumber(second ?? "") });
+      stage.read(first, words.slice(1).map(wholeNumber));
       return;
     case "transfer":
       stage.transfer(first, second);

@@ -176,6 +176,12 @@ export class Stage {
     this.#carryOut(this.#node(id));
   }
 
+  /** Asks for all these reads in one turn. */
+  read(id: NodeId, reads: readonly number[]): void {
+    for (const each of reads) this.#running(id).step({ kind: "read", id: each });
+    this.#carryOut(this.#node(id));
+  }
+
   changeMembers(id: NodeId, change: MemberChange): void {
     const changed = this.#running(id).changeMembers(change);
     if (!changed.ok) this.#say(`${id} refuses, ${changed.code}: ${changed.reason}`);
@@ -385,7 +391,8 @@ export class Stage {
       appliedIndex: flushed.index,
       electionTicks,
       heartbeatTicks,
-      random: { below: (limit) => Number(node.id) % limit },
+      // Small numbers are election timeouts; large ones are where the numbers of requests begin.
+      random: { below: (limit) => (limit <= electionTicks ? Number(node.id) % limit : 0) },
       ...this.#options,
     };
     node.core = new RaftCore(options);

@@ -20,7 +20,7 @@ import { maxCommandsPerEntry, type SessionId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { encode } from "../../lib/schema.ts";
 import { openJournal } from "../../journal/journal.ts";
-import { syncDirectory } from "../../journal/segment-file.ts";
+import { syncDirectory } from "../../journal/sync-directory.ts";
 import { encodeConfiguration } from "../../raft/configuration-codec.ts";
 import type { Entry, Index, Member, Term } from "../../raft/types.ts";
 import { type Command, entryPayload } from "../../rpc/commands.ts";

@@ -8,7 +8,7 @@ import { dirname } from "node:path";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
 import { frameHeader } from "../../lib/framing.ts";
 import { encode } from "../../lib/schema.ts";
-import { syncDirectory } from "../../journal/segment-file.ts";
+import { syncDirectory } from "../../journal/sync-directory.ts";
 import {
   type BackupEnd,
   type BackupHeader,

@@ -49,7 +49,8 @@ export async function pointTo(directory: string, name: string): Promise<void> {
   await syncDirectory(directory);
 }
 
-async function syncDirectory(directory: string): Promise<void> {
+/** Makes durable which names a directory holds. */
+export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, "r");
   await handle.sync().finally(() => handle.close());
 }

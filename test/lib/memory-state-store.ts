@@ -3,6 +3,7 @@
  * store as a restart would find it.
  */
 import assert from "node:assert/strict";
+import { decode, encode, type Schema } from "../../src/lib/schema.ts";
 import { StateHash } from "../../src/master/store/state-hash.ts";
 import type {
   KeyRange,
@@ -56,6 +57,20 @@ export class MemoryStateStore implements StateStore {
 
   get(key: string): Uint8Array | undefined {
     return this.#values.get(key);
+  }
+
+  read<T>(schema: Schema<T>, key: string): T | undefined {
+    const value = this.#values.get(key);
+    return value === undefined ? undefined : decode(schema, value, key);
+  }
+
+  write<T>(schema: Schema<T>, key: string, value: T): void {
+    this.put(key, encode(schema, value));
+  }
+
+  add<T>(schema: Schema<T>, key: string, value: T): void {
+    assert(!this.#values.has(key), `"${key}" is there already`);
+    this.write(schema, key, value);
   }
 
   put(key: string, value: Uint8Array): void {

@@ -12,7 +12,7 @@ import type { StateMachineHost } from "../../raft/node.ts";
 import { type EntryPayload, entryPayload } from "../../rpc/commands.ts";
 import { type AppliedEntry, applyEntry, rangesOf } from "../state/machine.ts";
 import { configurationKey } from "../state/keys.ts";
-import { readRecord, storedConfiguration, writeRecord } from "../state/model.ts";
+import { storedConfiguration } from "../state/model.ts";
 import { decodeChunk, encodeChunk } from "../store/chunk-codec.ts";
 import type { KeyValue, StateStore } from "../store/types.ts";
 import { abortError } from "./signals.ts";
@@ -55,7 +55,7 @@ export class MachineHost implements StateMachineHost {
 
   /** The last committed configuration, and the index of its entry; its bytes are the caller's to read, not to change. */
   configuration(): { readonly index: number; readonly payload: Uint8Array } | undefined {
-    return readRecord(this.#store, storedConfiguration, configurationKey);
+    return this.#store.read(storedConfiguration, configurationKey);
   }
 
   async apply(entries: readonly Entry[]): Promise<void> {
@@ -134,7 +134,7 @@ export class MachineHost implements StateMachineHost {
   #skip({ index, term, kind, payload: configuration }: Entry): AppliedEvent {
     if (kind === "configuration") {
       const payload = new Uint8Array(configuration);
-      writeRecord(this.#store, storedConfiguration, configurationKey, { index, payload });
+      this.#store.write(storedConfiguration, configurationKey, { index, payload });
     }
     this.#store.applied(index, term);
     this.#appliedTerm = term;

@@ -5,7 +5,7 @@
 import type { MountId, UfsOpId } from "../../lib/ids.ts";
 import type { StateEvent } from "../state/context.ts";
 import { ufsOpKey } from "../state/keys.ts";
-import { readRecord, type UfsOp, ufsOp } from "../state/model.ts";
+import { type UfsOp, ufsOp } from "../state/model.ts";
 import { mountsOf, touchesPath } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import { pendingUfsOps } from "./listings.ts";
@@ -58,7 +58,7 @@ export class PendingMoves {
   }
 
   #add(mount: MountId, id: UfsOpId): void {
-    const op = readRecord(this.#reader, ufsOp, ufsOpKey(mount, id));
+    const op = this.#reader.read(ufsOp, ufsOpKey(mount, id));
     if (op === undefined || !isMove(op)) return;
     const moves = this.#moves.get(mount);
     if (moves === undefined) this.#moves.set(mount, new Map([[id, op]]));

@@ -14,7 +14,7 @@ import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { type FileLayout, replacedSource } from "../../rpc/namespace.ts";
 import type { UfsAction } from "../../rpc/tasks.ts";
 import { ufsOpKey } from "../state/keys.ts";
-import { type Mount, readRecord, type UfsOp, ufsOp } from "../state/model.ts";
+import { type Mount, type UfsOp, ufsOp } from "../state/model.ts";
 import type { StateEvent } from "../state/context.ts";
 import { inodeOf, isMoot, mountOf, mountsOf, mountTargetOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
@@ -107,7 +107,7 @@ export class UfsOpQueue {
     if (!queue.complete || queue.pending.size >= lookAhead) {
       queue.complete = false;
     } else {
-      const op = readRecord(this.#options.reader, ufsOp, ufsOpKey(mount, id));
+      const op = this.#options.reader.read(ufsOp, ufsOpKey(mount, id));
       if (op !== undefined) this.#add(queue, op);
     }
     this.#planRound();
@@ -176,7 +176,7 @@ export class UfsOpQueue {
       if (page.length >= limit) queue.complete = false;
       for (const op of page) {
         // What was done while the page was being read is gone from the state.
-        if (readRecord(this.#options.reader, ufsOp, ufsOpKey(mount, op.id)) !== undefined) {
+        if (this.#options.reader.read(ufsOp, ufsOpKey(mount, op.id)) !== undefined) {
           this.#add(queue, op);
         }
       }

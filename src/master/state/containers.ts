@@ -10,7 +10,7 @@
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
 import type { Context } from "./context.ts";
 import { containerKey, garbageKey, keptKey, wholeInode } from "./keys.ts";
-import { type Container, container, type Inode, presence, writeRecord } from "./model.ts";
+import { type Container, container, type Inode, presence } from "./model.ts";
 import { containerOf, inodeOf } from "./queries.ts";
 
 /** Says who keeps the container from now on, and how long it is; makes its record if there is none. */
@@ -26,7 +26,7 @@ export function setKeepers(
   for (const worker of wanted.keepers) {
     context.state.put(keptKey(worker, of.inode, of.writeId), presence);
   }
-  writeRecord(context.state, container, containerKey(of.inode, of.writeId), {
+  context.state.write(container, containerKey(of.inode, of.writeId), {
     references: before?.references ?? 0,
     size: Math.max(before?.size ?? 0, wanted.size),
     keepers: wanted.keepers,
@@ -43,7 +43,7 @@ export function addReferences(
     const before = containerOf(context.state, inode, writeId);
     if (before === undefined || delta === 0) continue;
     const references = before.references + delta;
-    writeRecord(context.state, container, containerKey(inode, writeId), { ...before, references });
+    context.state.write(container, containerKey(inode, writeId), { ...before, references });
     retireContainer(context, inode, writeId);
   }
 }

@@ -17,7 +17,7 @@ import { addReferences, dropContainer } from "./containers.ts";
 import { type Context, patchInode } from "./context.ts";
 import { type ByteRange, cut, coveredBy, singleWriteOf, wholeBlocks } from "./extents.ts";
 import { extentKey, extentRange, offsetOfExtent } from "./keys.ts";
-import { type Inode, storedExtent, writeRecord } from "./model.ts";
+import { type Inode, storedExtent } from "./model.ts";
 import { containerOf } from "./queries.ts";
 
 /** An extent as it is stored. */
@@ -36,7 +36,7 @@ export function commitBegin(of: { readonly size: number; readonly extents: reado
 }
 
 function putExtent(context: Context, inode: InodeId, extent: Extent): void {
-  writeRecord(context.state, storedExtent, extentKey(inode, extent.fileOffset), extent);
+  context.state.write(storedExtent, extentKey(inode, extent.fileOffset), extent);
 }
 
 /** The stored extents that can reach `fromOffset` or what follows it. */

@@ -18,7 +18,7 @@ import type {
 import type { FileKind, Timestamp } from "../../rpc/namespace.ts";
 import type { StateWriter } from "../store/types.ts";
 import { type CounterName, counterKey, inodeCountKey, inodeKey, mountKey } from "./keys.ts";
-import { count, type Inode, inode, type Mount, mount, storedId, writeRecord } from "./model.ts";
+import { count, type Inode, inode, type Mount, mount, storedId } from "./model.ts";
 import { inodeCount, inodeOf, mountOf, nextId } from "./queries.ts";
 
 /** What apply works on: a store, or a part of it that can take back writes. */
@@ -90,13 +90,13 @@ export interface Context {
 /** The next id of a kind. */
 export function takeId(context: Context, name: CounterName): number {
   const id = nextId(context.state, name);
-  writeRecord(context.state, storedId, counterKey(name), id + 1);
+  context.state.write(storedId, counterKey(name), id + 1);
   return id;
 }
 
 /** Puts a changed inode and notes that its status changed. */
 function putInode(context: Context, value: Inode): void {
-  writeRecord(context.state, inode, inodeKey(value.id), value);
+  context.state.write(inode, inodeKey(value.id), value);
   context.notes.inodes.add(value.id);
 }
 
@@ -114,13 +114,13 @@ export function patchUnseen(
   patch: Partial<Pick<Inode, "removedIndex" | "persistOp" | "source" | "holds" | "lease">>,
 ): void {
   const changed = { ...inodeOf(context.state, id)!, ...patch };
-  writeRecord(context.state, inode, inodeKey(id), changed);
+  context.state.write(inode, inodeKey(id), changed);
 }
 
 /** Sets some fields of a mount that exists. */
 export function patchMount(context: Context, id: MountId, patch: Partial<Mount>): void {
   const changed = { ...mountOf(context.state, id)!, ...patch };
-  writeRecord(context.state, mount, mountKey(id), changed);
+  context.state.write(mount, mountKey(id), changed);
 }
 
 /** What makes an inode; the rest begins empty. */
@@ -169,7 +169,7 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     ...patch,
   };
   putInode(context, made);
-  writeRecord(context.state, count, inodeCountKey, inodeCount(context.state) + 1);
+  context.state.write(count, inodeCountKey, inodeCount(context.state) + 1);
   return made;
 }
 
@@ -177,7 +177,7 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
 export function deleteInode(context: Context, id: InodeId): void {
   context.state.delete(inodeKey(id));
   context.notes.inodes.add(id);
-  writeRecord(context.state, count, inodeCountKey, inodeCount(context.state) - 1);
+  context.state.write(count, inodeCountKey, inodeCount(context.state) - 1);
 }
 
 /** The inode, or `NotFound`. */

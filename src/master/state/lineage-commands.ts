@@ -24,7 +24,7 @@ import {
 import { flawOf, reachOf } from "./extents.ts";
 import { lineageKey } from "./keys.ts";
 import { addLink, dropFileLink, needFree } from "./links.ts";
-import { type Lineage, lineage as lineageSchema, writeRecord } from "./model.ts";
+import { type Lineage, lineage as lineageSchema } from "./model.ts";
 import { inodeOf, isReachable, lineageOf, linksOf, workerOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -35,7 +35,7 @@ const keptAttempts = 8;
 export const maxLineageFiles = 1000;
 
 function putLineage(context: Context, id: LineageId, value: Lineage): void {
-  writeRecord(context.state, lineageSchema, lineageKey(id), value);
+  context.state.write(lineageSchema, lineageKey(id), value);
   context.notes.events.push({ kind: "lineageChanged", lineage: id });
 }
 

@@ -10,7 +10,7 @@ import type { InodeId } from "../../lib/ids.ts";
 import { retireInode } from "./containers.ts";
 import { type Context, deleteInode, patchInode, refuse } from "./context.ts";
 import { edgeKey, parentKey } from "./keys.ts";
-import { type Edge, edge, type Inode, type Link, links, writeRecord } from "./model.ts";
+import { type Edge, edge, type Inode, type Link, links } from "./model.ts";
 import { edgeOf, inodeOf, linksOf } from "./queries.ts";
 import { queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
 
@@ -79,14 +79,11 @@ function countChild(context: Context, parent: InodeId, child: Inode, delta: 1 | 
 
 /** Gives an inode a name that is free. Its `nlink` is the caller's. */
 export function addLink(context: Context, child: Inode, link: Link): void {
-  writeRecord(context.state, edge, edgeKey(link.parent, link.name), {
+  context.state.write(edge, edgeKey(link.parent, link.name), {
     child: child.id,
     kind: child.kind,
   });
-  writeRecord(context.state, links, parentKey(child.id), [
-    ...linksOf(context.state, child.id),
-    link,
-  ]);
+  context.state.write(links, parentKey(child.id), [...linksOf(context.state, child.id), link]);
   countChild(context, link.parent, child, 1);
   noteName(context, link);
 }
@@ -96,7 +93,7 @@ export function removeLink(context: Context, child: Inode, link: Link): void {
   context.state.delete(edgeKey(link.parent, link.name));
   const rest = linksOf(context.state, child.id).filter((each) => !isSameLink(each, link));
   if (rest.length === 0) context.state.delete(parentKey(child.id));
-  else writeRecord(context.state, links, parentKey(child.id), rest);
+  else context.state.write(links, parentKey(child.id), rest);
   countChild(context, link.parent, child, -1);
   noteName(context, link);
 }
@@ -112,8 +109,8 @@ export function moveLink(context: Context, child: Inode, from: Link, to: Link): 
   );
   context.state.delete(edgeKey(from.parent, from.name));
   const { id, kind } = child;
-  writeRecord(context.state, edge, edgeKey(to.parent, to.name), { child: id, kind });
-  writeRecord(context.state, links, parentKey(id), moved);
+  context.state.write(edge, edgeKey(to.parent, to.name), { child: id, kind });
+  context.state.write(links, parentKey(id), moved);
   countChild(context, from.parent, child, -1);
   countChild(context, to.parent, child, 1);
   noteName(context, from);

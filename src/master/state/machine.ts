@@ -29,7 +29,7 @@ import {
   startAttempt,
 } from "./lineage-commands.ts";
 import { loadPage } from "./load-commands.ts";
-import { type StateClock, stateClock, writeRecord } from "./model.ts";
+import { type StateClock, stateClock } from "./model.ts";
 import { bootstrap, mount, unmount } from "./mount-commands.ts";
 import {
   create,
@@ -95,7 +95,7 @@ function advanceClock(state: TransactionalState, entry: EntryPayload): StateCloc
     clusterTimeMs: Math.max(before.clusterTimeMs, entry.clusterTimeMs),
     wallTime: isLater(entry.wallTime, before.wallTime) ? entry.wallTime : before.wallTime,
   };
-  writeRecord(state, stateClock, clockKey, clock);
+  state.write(stateClock, clockKey, clock);
   return clock;
 }
 

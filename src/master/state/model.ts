@@ -17,13 +17,11 @@ import type {
 import {
   boolean,
   bytes,
-  decode,
   encode,
   type Infer,
   list,
   name,
   optional,
-  type Schema,
   signed,
   struct,
   text,
@@ -251,23 +249,3 @@ export const count = unsigned();
 export const storedId = unsigned();
 /** The value of keys that say all by being there. */
 export const presence: Uint8Array = encode(signed, 1);
-
-/** The record under `key`, or undefined where there is none. */
-export function readRecord<T>(
-  reader: { get(key: string): Uint8Array | undefined },
-  schema: Schema<T>,
-  key: string,
-): T | undefined {
-  const stored = reader.get(key);
-  return stored === undefined ? undefined : decode(schema, stored, key);
-}
-
-/** Puts `value` under `key`. */
-export function writeRecord<T>(
-  writer: { put(key: string, value: Uint8Array): void },
-  schema: Schema<T>,
-  key: string,
-  value: T,
-): void {
-  writer.put(key, encode(schema, value));
-}

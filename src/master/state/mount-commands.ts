@@ -10,10 +10,8 @@ import {
   type Mount,
   mount as mountSchema,
   mountIds,
-  readRecord,
   storedId,
   trashInodeId,
-  writeRecord,
 } from "./model.ts";
 import { moveToTrash, shown } from "./namespace-commands.ts";
 import {
@@ -36,12 +34,12 @@ export function bootstrap(context: Context, command: Of<"bootstrap">): CommandRe
   }
   const { clusterId, clusterName, blockSizeBytes, uid, gid } = command;
   if (blockSizeBytes === 0) refuse("InvalidArgument", "blocks have at least 1 byte");
-  writeRecord(context.state, cluster, clusterKey, { clusterId, clusterName, blockSizeBytes });
+  context.state.write(cluster, clusterKey, { clusterId, clusterName, blockSizeBytes });
   const directory = { kind: "directory", mode: 0o755, uid, gid, mountId: rootMountId } as const;
   makeInode(context, directory, { id: rootInodeId, mountPoint: true, loaded: false });
   makeInode(context, { ...directory, mode: 0 }, { id: trashInodeId });
-  writeRecord(context.state, storedId, counterKey("Inode"), trashInodeId + 1);
-  writeRecord(context.state, storedId, counterKey("Mount"), rootMountId + 1);
+  context.state.write(storedId, counterKey("Inode"), trashInodeId + 1);
+  context.state.write(storedId, counterKey("Mount"), rootMountId + 1);
   putMount(context, {
     id: rootMountId,
     uri: command.rootUri,
@@ -57,9 +55,9 @@ export function bootstrap(context: Context, command: Of<"bootstrap">): CommandRe
 
 /** Adds a mount to the table. */
 function putMount(context: Context, of: Mount): void {
-  writeRecord(context.state, mountSchema, mountKey(of.id), of);
-  const ids = readRecord(context.state, mountIds, mountIdsKey) ?? [];
-  writeRecord(context.state, mountIds, mountIdsKey, [...ids, of.id]);
+  context.state.write(mountSchema, mountKey(of.id), of);
+  const ids = context.state.read(mountIds, mountIdsKey) ?? [];
+  context.state.write(mountIds, mountIdsKey, [...ids, of.id]);
   context.notes.events.push({ kind: "mounted", mount: of.id });
 }
 
@@ -133,9 +131,8 @@ export function unmount(context: Context, command: Of<"unmount">): CommandResult
   moveToTrash(context, inodeOf(context.state, root.id)!, name);
   if (of.covered !== undefined) addLink(context, inodeOf(context.state, of.covered)!, name);
   context.state.delete(mountKey(of.id));
-  const ids = readRecord(context.state, mountIds, mountIdsKey)!;
-  writeRecord(
-    context.state,
+  const ids = context.state.read(mountIds, mountIdsKey)!;
+  context.state.write(
     mountIds,
     mountIdsKey,
     ids.filter((id) => id !== of.id),

@@ -1,7 +1,8 @@
 /** What the leader has to load from stores before it proposes a command. */
 import type { InodeId } from "../../lib/ids.ts";
 import type { Command } from "../../rpc/commands.ts";
-import { edgeOf, inodeOf, type PointReader } from "./queries.ts";
+import type { PointReader } from "../store/types.ts";
+import { edgeOf, inodeOf } from "./queries.ts";
 
 /** A name that decides a command; `itself`: so do the names in the directory that has it. */
 interface Decisive {

@@ -14,6 +14,7 @@ import {
 } from "../../lib/ids.ts";
 import type { FileStatus, LineageInfo, MountInfo } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
+import type { PointReader } from "../store/types.ts";
 import {
   clockKey,
   clusterKey,
@@ -51,7 +52,6 @@ import {
   type Mount,
   mount,
   mountIds,
-  readRecord,
   type Session,
   type StateClock,
   session,
@@ -64,43 +64,38 @@ import {
   worker,
 } from "./model.ts";
 
-/** Point reads of the state. */
-export interface PointReader {
-  get(key: string): Uint8Array | undefined;
-}
-
 /** The cluster's identity, or undefined before `bootstrap`. */
 export function clusterOf(reader: PointReader): Cluster | undefined {
-  return readRecord(reader, cluster, clusterKey);
+  return reader.read(cluster, clusterKey);
 }
 
 const zeroClock: StateClock = { clusterTimeMs: 0, wallTime: { sec: 0, nsec: 0 } };
 /** Cluster time and the last wall time, as of the last applied entry. */
 export function clockOf(reader: PointReader): StateClock {
-  return readRecord(reader, stateClock, clockKey) ?? zeroClock;
+  return reader.read(stateClock, clockKey) ?? zeroClock;
 }
 
 export function inodeOf(reader: PointReader, id: InodeId): Inode | undefined {
-  return readRecord(reader, inode, inodeKey(id));
+  return reader.read(inode, inodeKey(id));
 }
 
 /** Number of inodes that exist, directories and what waits to be reclaimed included. */
 export function inodeCount(reader: PointReader): number {
-  return readRecord(reader, count, inodeCountKey) ?? 0;
+  return reader.read(count, inodeCountKey) ?? 0;
 }
 
 /** The id that the next thing of a kind will get. */
 export function nextId(reader: PointReader, name: CounterName): number {
-  return readRecord(reader, storedId, counterKey(name)) ?? 1;
+  return reader.read(storedId, counterKey(name)) ?? 1;
 }
 
 export function edgeOf(reader: PointReader, parent: InodeId, name: string): Edge | undefined {
-  return readRecord(reader, edge, edgeKey(parent, name));
+  return reader.read(edge, edgeKey(parent, name));
 }
 
 /** All names of an inode; none for the root, the trash and what was unlinked. */
 export function linksOf(reader: PointReader, id: InodeId): Links {
-  return readRecord(reader, links, parentKey(id)) ?? [];
+  return reader.read(links, parentKey(id)) ?? [];
 }
 
 /** What `stat` shows of an inode. */
@@ -232,12 +227,12 @@ export function ufsPathOf(reader: PointReader, of: Inode): string | undefined {
 }
 
 export function mountOf(reader: PointReader, id: MountId): Mount | undefined {
-  return readRecord(reader, mount, mountKey(id));
+  return reader.read(mount, mountKey(id));
 }
 
 /** All mounts, the root first, then in the order of their making. */
 export function mountsOf(reader: PointReader): Mount[] {
-  const ids = readRecord(reader, mountIds, mountIdsKey) ?? [];
+  const ids = reader.read(mountIds, mountIdsKey) ?? [];
   return ids.map((id) => mountOf(reader, id)!);
 }
 
@@ -262,7 +257,7 @@ export function mountTargetOf(of: Mount): MountTarget {
 }
 
 export function sessionOf(reader: PointReader, id: SessionId): Session | undefined {
-  return readRecord(reader, session, sessionKey(id));
+  return reader.read(session, sessionKey(id));
 }
 
 /** Whether a session's requests are served and its leases count. */
@@ -272,11 +267,11 @@ export function isOpen(reader: PointReader, id: SessionId): boolean {
 }
 
 export function workerOf(reader: PointReader, id: WorkerId): Worker | undefined {
-  return readRecord(reader, worker, workerKey(id));
+  return reader.read(worker, workerKey(id));
 }
 
 export function workerByUuid(reader: PointReader, uuid: string): Worker | undefined {
-  const id = readRecord(reader, storedId, workerUuidKey(uuid));
+  const id = reader.read(storedId, workerUuidKey(uuid));
   return id === undefined ? undefined : workerOf(reader, id as WorkerId);
 }
 
@@ -293,7 +288,7 @@ export function containerOf(
   of: InodeId,
   writeId: WriteId,
 ): Container | undefined {
-  return readRecord(reader, container, containerKey(of, writeId));
+  return reader.read(container, containerKey(of, writeId));
 }
 
 /** Keepers that are not lost. */
@@ -337,7 +332,7 @@ export function containerUse(
 }
 
 export function lineageOf(reader: PointReader, id: LineageId): Lineage | undefined {
-  return readRecord(reader, lineage, lineageKey(id));
+  return reader.read(lineage, lineageKey(id));
 }
 
 /** A lineage as clients see it: the attempt under way is the last of its attempts. */
@@ -361,8 +356,8 @@ export function isUnmade(reader: PointReader, of: Inode): boolean {
 
 /** A queued side effect of any mount. */
 export function ufsOpOf(reader: PointReader, id: UfsOpId): UfsOp | undefined {
-  for (const mountId of readRecord(reader, mountIds, mountIdsKey) ?? []) {
-    const found = readRecord(reader, ufsOp, ufsOpKey(mountId, id));
+  for (const mountId of reader.read(mountIds, mountIdsKey) ?? []) {
+    const found = reader.read(ufsOp, ufsOpKey(mountId, id));
     if (found !== undefined) return found;
   }
   return undefined;

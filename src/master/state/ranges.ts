@@ -7,7 +7,7 @@
  */
 import type { InodeId } from "../../lib/ids.ts";
 import type { Command, EntryPayload } from "../../rpc/commands.ts";
-import type { KeyRange } from "../store/types.ts";
+import type { KeyRange, PointReader } from "../store/types.ts";
 import { commitBegin, extentsFrom } from "./content.ts";
 import {
   containerRange,
@@ -17,7 +17,7 @@ import {
   resultRange,
   retainedRange,
 } from "./keys.ts";
-import { clusterOf, inodeOf, type PointReader, ufsOpOf } from "./queries.ts";
+import { clusterOf, inodeOf, ufsOpOf } from "./queries.ts";
 
 /** Ranges to `load` before `applyEntry` of this entry; the state must stand just before it. */
 export function rangesOf(entry: EntryPayload, reader: PointReader): KeyRange[] {

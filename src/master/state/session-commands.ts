@@ -8,7 +8,7 @@ import { releaseHold } from "./content-commands.ts";
 import type { Context } from "./context.ts";
 import { inodeAtEnd, leaseRange, resultRange, retainedRange, sessionKey } from "./keys.ts";
 import { endLease } from "./leases.ts";
-import { type Session, session, writeRecord } from "./model.ts";
+import { type Session, session } from "./model.ts";
 import { sessionOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -32,7 +32,7 @@ export function openSession(context: Context, command: Of<"openSession">): Comma
 }
 
 export function putSession(context: Pick<Context, "state">, id: SessionId, value: Session): void {
-  writeRecord(context.state, session, sessionKey(id), value);
+  context.state.write(session, sessionKey(id), value);
 }
 
 /** Result: `id` is the number of sessions that are open and were extended. */

@@ -9,7 +9,7 @@ import type { Position } from "../../lib/ids.ts";
 import type { CommandResult, Request } from "../../rpc/commands.ts";
 import type { StateWriter } from "../store/types.ts";
 import { resultKey, sessionKey } from "./keys.ts";
-import { readRecord, session, storedResults, writeRecord } from "./model.ts";
+import { session, storedResults } from "./model.ts";
 import { sessionOf } from "./queries.ts";
 
 /** Sequences that a session may have beyond the oldest unacknowledged one. */
@@ -39,7 +39,7 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
   if (of.sequence < found.prunedBelow) {
     return refusal("SequenceForgotten", `the answer to sequence ${of.sequence} was acknowledged`);
   }
-  const known = readRecord(state, storedResults, resultKey(of.session, of.sequence));
+  const known = state.read(storedResults, resultKey(of.session, of.sequence));
   if (known !== undefined) {
     return { kind: "replay", position: known.position as Position, results: known.results };
   }
@@ -56,7 +56,7 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
     state.delete(resultKey(of.session, sequence));
   }
   const expiresAtMs = Math.max(found.expiresAtMs, clusterTimeMs + found.timeoutMs);
-  writeRecord(state, session, sessionKey(of.session), { ...found, prunedBelow, expiresAtMs });
+  state.write(session, sessionKey(of.session), { ...found, prunedBelow, expiresAtMs });
   return { kind: "execute" };
 }
 
@@ -67,5 +67,5 @@ export function remember(
   answer: { readonly position: Position; readonly results: readonly CommandResult[] },
 ): void {
   if (of.session === 0) return;
-  writeRecord(state, storedResults, resultKey(of.session, of.sequence), answer);
+  state.write(storedResults, resultKey(of.session, of.sequence), answer);
 }

@@ -13,16 +13,7 @@ import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { type Context, patchInode, patchMount, patchUnseen, refuse, takeId } from "./context.ts";
 import { markPersisted } from "./content.ts";
 import { tombKey, ufsOpKey } from "./keys.ts";
-import {
-  type Inode,
-  type Link,
-  readRecord,
-  storedId,
-  type UfsOp,
-  type UfsOpAction,
-  ufsOp,
-  writeRecord,
-} from "./model.ts";
+import { type Inode, type Link, storedId, type UfsOp, type UfsOpAction, ufsOp } from "./model.ts";
 import { inodeOf, linksOf, mountOf, ufsOpOf, ufsPathOf, ufsPathOfLink } from "./queries.ts";
 
 /** Whether the store may hold something under the inode's name: it does, did, or will when its queue is executed. */
@@ -52,7 +43,7 @@ function queue(context: Context, wanted: Queued): UfsOpId {
       ? undefined
       : { directory: wanted.tomb.parent, name: wanted.tomb.name };
   const moves = wanted.moves ?? false;
-  writeRecord(context.state, ufsOp, ufsOpKey(mountId, id), {
+  context.state.write(ufsOp, ufsOpKey(mountId, id), {
     id,
     mountId,
     action,
@@ -61,7 +52,7 @@ function queue(context: Context, wanted: Queued): UfsOpId {
     moves,
   });
   if (tomb !== undefined) {
-    writeRecord(context.state, storedId, tombKey(tomb.directory, tomb.name), id);
+    context.state.write(storedId, tombKey(tomb.directory, tomb.name), id);
   }
   const pendingOps = mountOf(context.state, mountId)!.pendingOps + 1;
   patchMount(context, mountId, moves ? { pendingOps, movedIndex: context.index } : { pendingOps });
@@ -145,7 +136,7 @@ export function persistLink(context: Context, of: Inode, link: Link, primary: bo
 function isPersistedOrQueued(context: Context, of: Inode): boolean {
   if (of.persistedVersion === of.version) return true;
   if (of.persistOp === undefined) return false;
-  const op = readRecord(context.state, ufsOp, ufsOpKey(of.mountId, of.persistOp));
+  const op = context.state.read(ufsOp, ufsOpKey(of.mountId, of.persistOp));
   return op?.action.kind === "persist" && op.action.version === of.version;
 }
 
@@ -198,7 +189,7 @@ export function ufsDone(
   );
   if (op.tomb !== undefined) {
     const key = tombKey(op.tomb.directory, op.tomb.name);
-    if (readRecord(context.state, storedId, key) === op.id) context.state.delete(key);
+    if (context.state.read(storedId, key) === op.id) context.state.delete(key);
   }
   for (const directory of op.directories) {
     if (inodeOf(context.state, directory) !== undefined) {

@@ -8,7 +8,7 @@ import { type Command, type CommandResult, maxKeeperGone } from "../../rpc/comma
 import { setKeepers } from "./containers.ts";
 import { type Context, refuse, takeId } from "./context.ts";
 import { workerKey, workerUuidKey } from "./keys.ts";
-import { storedId, worker, writeRecord } from "./model.ts";
+import { storedId, worker } from "./model.ts";
 import { containerOf, inodeOf, workerByUuid, workerOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -18,8 +18,8 @@ export function registerWorker(context: Context, command: Of<"registerWorker">):
   const { uuid, host, address, tiers } = command;
   if (uuid === "") refuse("InvalidArgument", "a worker has a uuid");
   const id = workerByUuid(context.state, uuid)?.id ?? (takeId(context, "Worker") as WorkerId);
-  writeRecord(context.state, storedId, workerUuidKey(uuid), id);
-  writeRecord(context.state, worker, workerKey(id), {
+  context.state.write(storedId, workerUuidKey(uuid), id);
+  context.state.write(worker, workerKey(id), {
     id,
     uuid,
     host,
@@ -34,7 +34,7 @@ export function registerWorker(context: Context, command: Of<"registerWorker">):
 export function workerLost(context: Context, command: Of<"workerLost">): CommandResult {
   const of = workerOf(context.state, command.worker);
   if (of === undefined) refuse("NotFound", `no worker ${command.worker} is registered`);
-  writeRecord(context.state, worker, workerKey(of.id), { ...of, state: "lost" });
+  context.state.write(worker, workerKey(of.id), { ...of, state: "lost" });
   context.notes.events.push({ kind: "workerLost", worker: of.id });
   return { ok: true };
 }

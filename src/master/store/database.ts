@@ -10,7 +10,6 @@
 import assert from "node:assert/strict";
 import { Level } from "level";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
-import type { Change } from "./overlay.ts";
 import type { KeyRange, KeyValue } from "./types.ts";
 
 const appliedKey = "meta/applied";
@@ -23,6 +22,14 @@ export interface Place {
   readonly term: number;
   /** Digest of `StateHash`. */
   readonly hash: string;
+}
+
+/** Changes that reach the disk together. */
+export interface Batch {
+  put(key: string, value: Uint8Array): void;
+  delete(key: string): void;
+  /** With the place that they lead to; resolves when all is on disk. */
+  write(place: Place): Promise<void>;
 }
 
 /** Rows of a range as of the moment when it was opened. */
@@ -49,6 +56,18 @@ export function isOwnKey(key: string): boolean {
 
 function bytesOf(key: string): Buffer {
   return Buffer.from(key, "latin1");
+}
+
+const keyScratch = Buffer.allocUnsafeSlow(1024);
+/** Views of the scratch by length. */
+const keyViews: Buffer[] = [];
+
+/** The bytes of a key until the next call: for calls into LevelDB that copy them at once. */
+function keyBytes(key: string): Buffer {
+  const { length } = key;
+  if (length > keyScratch.length) return bytesOf(key);
+  for (let i = 0; i < length; i++) keyScratch[i] = key.charCodeAt(i);
+  return (keyViews[length] ??= keyScratch.subarray(0, length));
 }
 
 function stringOf(key: Uint8Array): string {
@@ -112,30 +131,36 @@ export class Database {
 
   get(key: string): Uint8Array | undefined {
     try {
-      return this.#level.getSync(bytesOf(key));
+      return this.#level.getSync(keyBytes(key));
     } catch (thrown) {
       throw damage(this.path, String(thrown), thrown);
     }
   }
 
-  /** Writes changes and the place that they lead to, atomically; resolves when they are on disk. */
-  async write(changes: Iterable<Change>, place: Place): Promise<void> {
-    const applied = Buffer.alloc(13);
-    applied[0] = appliedVersion;
-    applied.writeUIntBE(place.index, 1, 6);
-    applied.writeUIntBE(place.term, 7, 6);
+  /** Begins a batch of changes; nobody waits for one that is given up. */
+  batch(): Batch {
     const batch = this.#level.batch();
-    for (const [key, value] of changes) {
-      if (value === null) batch.del(bytesOf(key));
-      else batch.put(bytesOf(key), value);
-    }
-    batch.put(bytesOf(appliedKey), applied).put(bytesOf(hashKey), bytesOf(place.hash));
-    this.#enter();
-    try {
-      await batch.write({ sync: true });
-    } finally {
-      this.#leave();
-    }
+    return {
+      put: (key, value) => {
+        batch.put(keyBytes(key), value);
+      },
+      delete: (key) => {
+        batch.del(keyBytes(key));
+      },
+      write: async (place) => {
+        const applied = Buffer.alloc(13);
+        applied[0] = appliedVersion;
+        applied.writeUIntBE(place.index, 1, 6);
+        applied.writeUIntBE(place.term, 7, 6);
+        batch.put(keyBytes(appliedKey), applied).put(keyBytes(hashKey), bytesOf(place.hash));
+        this.#enter();
+        try {
+          await batch.write({ sync: true });
+        } finally {
+          this.#leave();
+        }
+      },
+    };
   }
 
   /** The rows of a range as they are now; at most `limit`. */

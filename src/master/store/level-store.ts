@@ -3,28 +3,38 @@
  * is old or large enough it is sealed, and a new one takes what follows. Sealed ones are written in the background, each
  * as one synced batch. Nobody waits for that: the log is the durability of what is not flushed yet.
  *
+ * Records stay values until their generation is written: what changes a thousand times between two flushes is encoded
+ * and hashed once, and what came and went between them never.
+ *
  * Invariants
- * 1. Reads go active → sealed → cache → LevelDB, and find the newest value at every moment: a generation leaves the
- *    overlay in the same turn in which the cache learns of its values.
+ * 1. Reads go overlay → cache → LevelDB. There is one cell for a key in the overlay, with the newest value.
  * 2. A generation begins and ends between two entries, so every batch is the state at exactly one applied index.
- * 3. One batch is in flight at a time. One that fails is not retried: the store refuses from then on (`full`, `flush`
+ * 3. The running hash is that of LevelDB and of what of a sealed generation was counted; each cell knows its own part in
+ *    it. The hash of the newest state follows from that and the overlay.
+ * 4. One batch is in flight at a time. One that fails is not retried: the store refuses from then on (`full`, `flush`
  *    rejects) and the process is to exit, since LevelDB's log may end anywhere.
  */
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join, resolve as resolvePath } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../../lib/clock.ts";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
+import type { Schema } from "../../lib/schema.ts";
+import { Cell } from "./cell.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { type Cursor, Database, isOwnKey, type Place } from "./database.ts";
-import { type Change, changesIn, Merge, Overlay } from "./overlay.ts";
+import { type Batch, type Cursor, Database, isOwnKey, type Place } from "./database.ts";
+import { Generation } from "./generation.ts";
+import { changesIn, Merge } from "./merge.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
 import { ReadCache } from "./read-cache.ts";
-import { StateHash } from "./state-hash.ts";
+import { hashRow, StateHash } from "./state-hash.ts";
 import type { KeyRange, KeyValue, StateStore, StoreSnapshot } from "./types.ts";
 
 const chunkBytes = 512 * 1024;
+/** Rows of a generation that are encoded in one turn of the event loop: some milliseconds. */
+const rowsPerTurn = 1000;
 /** Every key of the state: `put` takes no other. */
 const everything: KeyRange = { from: "", to: "\xff" };
 
@@ -59,17 +69,31 @@ export async function openStateStore(options: StateStoreOptions): Promise<StateS
   return new LevelStore({ ...options, directory, cacheBytes }, name, database);
 }
 
-/** Undo of a write within a savepoint: what the active generation held before. */
-type Undo = readonly [key: string, before: Uint8Array | null | undefined];
+/** What a cell was before a write within a savepoint. */
+interface Undo {
+  readonly cell: Cell;
+  readonly schema: Schema<unknown> | undefined;
+  readonly value: unknown;
+  readonly generation: number;
+  readonly weight: number;
+}
+
+interface Sealed {
+  readonly generation: Generation;
+  readonly index: number;
+  readonly term: number;
+}
 
 class LevelStore implements StateStore {
   readonly #options: Required<Omit<StateStoreOptions, "onFailure">>;
   readonly #onFailure: ((error: WeirError) => void) | undefined;
   #name: string;
   #database: Database;
-  #active = new Overlay();
+  /** Cells that are not on disk as they are: those of the active and of the sealed generations. */
+  readonly #overlay = new Map<string, Cell>();
+  #active = new Generation(1);
   /** Oldest first; the first one is being written while `#inFlight` is there. */
-  readonly #sealed: { readonly overlay: Overlay; readonly place: Place }[] = [];
+  readonly #sealed: Sealed[] = [];
   readonly #cache: ReadCache;
   readonly #pins = new PinnedRanges();
   #hash: StateHash;
@@ -126,69 +150,114 @@ class LevelStore implements StateStore {
   }
 
   get full(): boolean {
-    let { bytes } = this.#active;
-    for (const { overlay } of this.#sealed) bytes += overlay.bytes;
-    return bytes >= this.#options.maxOverlayBytes || this.#failure !== undefined;
+    let { weight } = this.#active;
+    for (const { generation } of this.#sealed) weight += generation.weight;
+    return weight >= this.#options.maxOverlayBytes || this.#failure !== undefined;
   }
 
   hash(): string {
-    return this.#hash.digest();
+    const hash = new StateHash(this.#hash.digest());
+    for (const cell of this.#overlay.values()) {
+      hash.removeRow(cell);
+      const bytes = cell.bytes();
+      if (bytes !== null) hash.add(cell.key, bytes);
+    }
+    return hash.digest();
   }
 
   get(key: string): Uint8Array | undefined {
-    return this.#lookUp(key) ?? undefined;
+    return this.#cellOf(key).bytes() ?? undefined;
   }
 
-  #lookUp(key: string): Uint8Array | null {
-    const changed = this.#active.get(key);
-    if (changed !== undefined) return changed;
-    for (let i = this.#sealed.length - 1; i >= 0; i--) {
-      const sealed = this.#sealed[i]!.overlay.get(key);
-      if (sealed !== undefined) return sealed;
-    }
-    const cached = this.#cache.get(key);
-    if (cached !== undefined) return cached;
-    const stored = this.#database.get(key) ?? null;
-    this.#cache.set(key, stored);
-    return stored;
+  read<T>(schema: Schema<T>, key: string): T | undefined {
+    return this.#cellOf(key).read(schema);
+  }
+
+  #cellOf(key: string): Cell {
+    return this.#overlay.get(key) ?? this.#cache.get(key) ?? this.#storedCell(key);
+  }
+
+  #storedCell(key: string): Cell {
+    const cell = Cell.stored(key, this.#database.get(key));
+    this.#cache.set(cell);
+    return cell;
   }
 
   put(key: string, value: Uint8Array): void {
-    if (isOwnKey(key) || key < "\x01" || key >= everything.to) assert.fail(`"${key}" is no key`);
-    this.#write(key, value);
+    this.#change(this.#cellFor(key), undefined, value);
+  }
+
+  write<T>(schema: Schema<T>, key: string, value: T): void {
+    this.#change(this.#cellFor(key), schema as Schema<unknown>, value);
+  }
+
+  add<T>(schema: Schema<T>, key: string, value: T): void {
+    let cell = this.#overlay.get(key);
+    if (cell === undefined) {
+      checkKey(key);
+      cell = new Cell(key);
+      this.#overlay.set(key, cell);
+    }
+    this.#change(cell, schema as Schema<unknown>, value);
   }
 
   delete(key: string): void {
-    this.#write(key, null);
+    const cell = this.#cellFor(key);
+    if (cell.value !== null) this.#change(cell, undefined, null);
   }
 
-  #write(key: string, value: Uint8Array | null): void {
+  /** The cell of a key, now in the overlay. */
+  #cellFor(key: string): Cell {
+    const known = this.#overlay.get(key);
+    if (known !== undefined) return known;
+    checkKey(key);
+    const cell = this.#cache.get(key) ?? this.#storedCell(key);
+    this.#overlay.set(key, cell);
+    return cell;
+  }
+
+  #change(cell: Cell, schema: Schema<unknown> | undefined, value: unknown): void {
     this.#isWithinEntry = true;
-    const before = this.get(key);
-    if (before === undefined && value === null) return;
-    if (before !== undefined) this.#hash.remove(key, before);
-    if (value !== null) this.#hash.add(key, value);
-    if (this.#savepoints > 0) this.#undo.push([key, this.#active.get(key)]);
-    this.#active.set(key, value);
+    const { weight, generation } = cell;
+    if (this.#savepoints > 0) {
+      this.#undo.push({ cell, schema: cell.schema, value: cell.value, generation, weight });
+    }
+    cell.set(schema, value);
+    const active = this.#active;
+    if (generation === active.number) {
+      active.weight += cell.weight - weight;
+    } else {
+      active.weight += cell.weight;
+      active.add(cell);
+      cell.generation = active.number;
+    }
   }
 
   savepoint(): { rollback(): void; commit(): void } {
     const mark = this.#undo.length;
-    const digest = this.#hash.digest();
+    const { weight } = this.#active;
     this.#savepoints++;
-    const end = () => {
-      this.#savepoints--;
-      if (this.#savepoints === 0) this.#undo = [];
-    };
     return {
-      commit: end,
+      commit: () => this.#endSavepoint(),
       rollback: () => {
-        for (const [key, before] of this.#undo.splice(mark).reverse())
-          this.#active.set(key, before);
-        this.#hash = new StateHash(digest);
-        end();
+        for (let i = this.#undo.length - 1; i >= mark; i--) {
+          const before = this.#undo[i]!;
+          const { cell } = before;
+          cell.schema = before.schema;
+          cell.value = before.value;
+          cell.generation = before.generation;
+          cell.weight = before.weight;
+        }
+        this.#undo.length = mark;
+        this.#active.weight = weight;
+        this.#endSavepoint();
       },
     };
+  }
+
+  #endSavepoint(): void {
+    this.#savepoints--;
+    if (this.#savepoints === 0) this.#undo.length = 0;
   }
 
   async load(ranges: readonly KeyRange[]): Promise<void> {
@@ -208,19 +277,23 @@ class LevelStore implements StateStore {
   }
 
   scan(range: KeyRange): readonly KeyValue[] {
-    return this.#pins.scan(range, this.#layers());
+    return this.#pins.scan(range, this.#generations(), this.#newest);
   }
 
-  /** Generations of the overlay, oldest first. */
-  #layers(): Overlay[] {
-    return [...this.#sealed.map(({ overlay }) => overlay), this.#active];
+  /** Oldest first. */
+  #generations(): Generation[] {
+    return [...this.#sealed.map(({ generation }) => generation), this.#active];
   }
+
+  /** The value of a key in the overlay; undefined: it is not there. */
+  readonly #newest = (key: string): Uint8Array | null | undefined =>
+    this.#overlay.get(key)?.bytes();
 
   async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
     this.#assertOpen();
     if (limit <= 0 || range.from >= range.to) return [];
     // Both are taken in this turn. Each change hides one row at most, and two rows may be the store's own.
-    const changes = changesIn(this.#layers(), range, limit);
+    const changes = changesIn(this.#generations(), this.#newest, range, limit);
     const cursor = this.#database.open(range, limit + changes.length + 2);
     return readAll(cursor, new Merge(changes, limit));
   }
@@ -240,10 +313,10 @@ class LevelStore implements StateStore {
   /** Seals the active generation and writes it: now, or when the timer says so. */
   #schedule(): void {
     if (this.#failure !== undefined || this.#installing !== undefined) return;
-    const sealedIndex = this.#sealed[this.#sealed.length - 1]?.place.index ?? this.#flushedIndex;
+    const sealedIndex = this.#sealed[this.#sealed.length - 1]?.index ?? this.#flushedIndex;
     if (this.#appliedIndex > sealedIndex && !this.#isWithinEntry) {
       const isWanted = this.#waiters.length > 0 && this.#inFlight === undefined;
-      if (isWanted || this.#active.bytes >= this.#options.flushBytes) this.#seal();
+      if (isWanted || this.#active.weight >= this.#options.flushBytes) this.#seal();
       else this.#startTimer();
     }
     if (this.#inFlight === undefined && this.#sealed.length > 0) this.#writeFirst();
@@ -265,33 +338,62 @@ class LevelStore implements StateStore {
   #seal(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    const place = {
-      index: this.#appliedIndex,
-      term: this.#appliedTerm,
-      hash: this.#hash.digest(),
-    };
-    this.#sealed.push({ overlay: this.#active, place });
-    this.#active = new Overlay();
+    const generation = this.#active;
+    for (const cell of generation.seal()) {
+      if (cell.generation === 0) this.#overlay.delete(cell.key);
+    }
+    this.#sealed.push({ generation, index: this.#appliedIndex, term: this.#appliedTerm });
+    this.#active = new Generation(generation.number + 1);
   }
 
   #writeFirst(): void {
     this.#lastFlushMs = this.#options.clock.monotonicMs();
-    const { overlay, place } = this.#sealed[0]!;
-    this.#inFlight = this.#database.write(overlay.changes(), place).then(
-      () => this.#flushed(overlay, place),
+    const sealed = this.#sealed[0]!;
+    this.#inFlight = this.#write(sealed).then(
+      () => this.#flushed(sealed),
       (thrown: unknown) => this.#fail(thrown),
     );
   }
 
-  #flushed(overlay: Overlay, place: Place): void {
-    for (const [key, value] of overlay.changes()) this.#cache.set(key, value);
-    this.#pins.flushed(overlay);
+  async #write({ generation, index, term }: Sealed): Promise<void> {
+    const batch = this.#database.batch();
+    const { cells } = generation;
+    for (let place = 0; place < cells.length; place++) {
+      if (place % rowsPerTurn === rowsPerTurn - 1) await nextTurn();
+      this.#count(cells[place]!, generation.bytesAt(place), batch);
+    }
+    await batch.write({ index, term, hash: this.#hash.digest() });
+  }
+
+  /** Takes a row into the running hash and into a batch. */
+  #count(cell: Cell, bytes: Uint8Array | null, batch: Batch): void {
+    this.#hash.removeRow(cell);
+    if (bytes === null) {
+      if (cell.isStored) batch.delete(cell.key);
+      cell.low = cell.high = 0;
+      cell.isStored = false;
+      return;
+    }
+    batch.put(cell.key, bytes);
+    cell.isStored = true;
+    hashRow(cell.key, bytes, cell);
+    this.#hash.addRow(cell);
+  }
+
+  #flushed({ generation, index, term }: Sealed): void {
+    for (const cell of generation.cells) {
+      if (cell.generation !== generation.number) continue;
+      cell.generation = 0;
+      this.#overlay.delete(cell.key);
+      if (cell.value !== null) this.#cache.set(cell);
+    }
+    this.#pins.flushed(generation);
     this.#sealed.shift();
     this.#inFlight = undefined;
-    this.#flushedIndex = place.index;
-    this.#flushedTerm = place.term;
-    const reached = this.#waiters.filter((waiter) => waiter.index <= place.index);
-    this.#waiters = this.#waiters.filter((waiter) => waiter.index > place.index);
+    this.#flushedIndex = index;
+    this.#flushedTerm = term;
+    const reached = this.#waiters.filter((waiter) => waiter.index <= index);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.index > index);
     for (const waiter of reached) waiter.resolve();
     this.#schedule();
   }
@@ -355,7 +457,7 @@ class LevelStore implements StateStore {
     let hash: StateHash;
     try {
       hash = await fill(fresh, chunks);
-      await fresh.write([], { index, term, hash: hash.digest() });
+      await fresh.batch().write({ index, term, hash: hash.digest() });
       await pointTo(this.#options.directory, name);
     } catch (thrown) {
       await fresh.close();
@@ -373,7 +475,8 @@ class LevelStore implements StateStore {
     const replaced = this.#database;
     this.#name = name;
     this.#database = fresh;
-    this.#active = new Overlay();
+    this.#overlay.clear();
+    this.#active = new Generation(this.#active.number + 1);
     this.#sealed.length = 0;
     this.#cache.clear();
     this.#pins.clear();
@@ -443,21 +546,25 @@ async function fill(
   chunks: AsyncIterable<readonly KeyValue[]>,
 ): Promise<StateHash> {
   const hash = new StateHash();
-  let gathered: Change[] = [];
+  let batch = fresh.batch();
   let bytes = 0;
   const write = async () => {
-    await fresh.write(gathered, { index: 0, term: 0, hash: hash.digest() });
-    gathered = [];
+    await batch.write({ index: 0, term: 0, hash: hash.digest() });
+    batch = fresh.batch();
     bytes = 0;
   };
   for await (const chunk of chunks) {
     for (const [key, value] of chunk) {
       hash.add(key, value);
-      gathered.push([key, value]);
+      batch.put(key, value);
       bytes += key.length + value.length;
     }
     if (bytes >= chunkBytes) await write();
   }
   await write();
   return hash;
+}
+
+function checkKey(key: string): void {
+  if (isOwnKey(key) || key < "\x01" || key >= everything.to) assert.fail(`"${key}" is no key`);
 }

@@ -5,14 +5,15 @@
  * in order, until the pin is released. So a scan is right whatever was flushed between.
  */
 import assert from "node:assert/strict";
-import { changesIn, Merge, type Overlay } from "./overlay.ts";
+import type { Generation } from "./generation.ts";
+import { changesIn, Merge } from "./merge.ts";
 import type { KeyRange, KeyValue } from "./types.ts";
 
 interface Pin {
   readonly range: KeyRange;
   /** Undefined while they are being read. */
   rows: readonly KeyValue[] | undefined;
-  readonly flushedSince: Overlay[];
+  readonly flushedSince: Generation[];
 }
 
 export class PinnedRanges {
@@ -38,7 +39,7 @@ export class PinnedRanges {
   }
 
   /** Told of each generation in the turn in which it leaves the overlay. */
-  flushed(generation: Overlay): void {
+  flushed(generation: Generation): void {
     for (const pin of this.#pins) pin.flushedSince.push(generation);
   }
 
@@ -46,11 +47,24 @@ export class PinnedRanges {
     this.#pins = [];
   }
 
-  /** The rows of a range within a pinned one, under what `layers` changed since. */
-  scan(range: KeyRange, layers: readonly Overlay[]): KeyValue[] {
+  /**
+   * The rows of a range within a pinned one, under what `generations` changed since. `newest` knows the values of all keys
+   * that they changed.
+   */
+  scan(
+    range: KeyRange,
+    generations: readonly Generation[],
+    newest: (key: string) => Uint8Array | null | undefined,
+  ): KeyValue[] {
     const pin = this.#pins.find((each) => each.rows !== undefined && isWithin(range, each.range));
     assert(pin?.rows !== undefined, "scan of a range that was not loaded");
-    const changes = changesIn([...pin.flushedSince, ...layers], range, Number.MAX_SAFE_INTEGER);
+    const { flushedSince } = pin;
+    const known = (key: string) => {
+      const value = newest(key);
+      return value === undefined ? lastOf(flushedSince, key) : value;
+    };
+    const all = [...flushedSince, ...generations];
+    const changes = changesIn(all, known, range, Number.MAX_SAFE_INTEGER);
     const merge = new Merge(changes, Number.MAX_SAFE_INTEGER);
     for (const row of pin.rows) {
       if (row[0] >= range.to) break;
@@ -58,6 +72,14 @@ export class PinnedRanges {
     }
     return merge.finish();
   }
+}
+
+function lastOf(generations: readonly Generation[], key: string): Uint8Array | null | undefined {
+  for (let i = generations.length - 1; i >= 0; i--) {
+    const value = generations[i]!.bytes(key);
+    if (value !== undefined) return value;
+  }
+  return undefined;
 }
 
 function isWithin(inner: KeyRange, outer: KeyRange): boolean {

@@ -17,15 +17,23 @@ export class StateHash {
   }
 
   add(key: string, value: Uint8Array): void {
-    mix(key, value);
-    this.#low = (this.#low + mixedLow) | 0;
-    this.#high = (this.#high + mixedHigh) | 0;
+    hashRow(key, value, scratch);
+    this.addRow(scratch);
   }
 
   remove(key: string, value: Uint8Array): void {
-    mix(key, value);
-    this.#low = (this.#low - mixedLow) | 0;
-    this.#high = (this.#high - mixedHigh) | 0;
+    hashRow(key, value, scratch);
+    this.removeRow(scratch);
+  }
+
+  addRow(row: RowHash): void {
+    this.#low = (this.#low + row.low) | 0;
+    this.#high = (this.#high + row.high) | 0;
+  }
+
+  removeRow(row: RowHash): void {
+    this.#low = (this.#low - row.low) | 0;
+    this.#high = (this.#high - row.high) | 0;
   }
 
   /** 16 hex digits. */
@@ -34,15 +42,20 @@ export class StateHash {
   }
 }
 
+/** What one row adds to the sum; zeros for a row that is not there. */
+export interface RowHash {
+  low: number;
+  high: number;
+}
+
+const scratch: RowHash = { low: 0, high: 0 };
+
 function hex(word: number): string {
   return (word >>> 0).toString(16).padStart(8, "0");
 }
 
-// Results of `mix`, in place of an array per call.
-let mixedLow = 0;
-let mixedHigh = 0;
-
-function mix(key: string, value: Uint8Array): void {
+/** Mixes a row into `row`. */
+export function hashRow(key: string, value: Uint8Array, row: RowHash): void {
   // The lengths come first: "ab" + "c" is not "a" + "bc".
   let low = Math.imul(key.length ^ 0x9e3779b9, 0x85ebca77);
   let high = Math.imul(value.length ^ 0x27d4eb2f, 0xc2b2ae3d);
@@ -64,8 +77,8 @@ function mix(key: string, value: Uint8Array): void {
   }
   low = spread(low ^ high);
   high = spread(high ^ Math.imul(low, 0x9e3779b1));
-  mixedLow = low;
-  mixedHigh = high;
+  row.low = low;
+  row.high = high;
 }
 
 /** Lets every bit of a word decide about every other. */

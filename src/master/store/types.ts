@@ -7,6 +7,7 @@
  * 2. What is on disk is the state at exactly one applied index, which is stored in the same batch.
  * 3. `hash` depends on keys and values alone, not on the order in which they were written.
  */
+import type { Schema } from "../../lib/schema.ts";
 
 export interface KeyRange {
   /** Inclusive. */
@@ -24,8 +25,13 @@ export function prefixRange(prefix: string): KeyRange {
 export type KeyValue = readonly [key: string, value: Uint8Array];
 
 /** Point reads, synchronous: overlay, then cache, then LevelDB. */
-export interface StateReader {
+export interface PointReader {
   get(key: string): Uint8Array | undefined;
+  /** The record under a key; a value that many share, not to be changed. */
+  read<T>(schema: Schema<T>, key: string): T | undefined;
+}
+
+export interface StateReader extends PointReader {
   /**
    * Keys of a range in order, `limit` at most, as of the moment of the call, whatever is applied while the promise is
    * pending.
@@ -33,10 +39,12 @@ export interface StateReader {
   iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]>;
 }
 
-/** What apply() works on. */
-export interface StateWriter {
-  get(key: string): Uint8Array | undefined;
+/** What apply() works on. Records and bytes belong to the store from then on: nobody changes them. */
+export interface StateWriter extends PointReader {
   put(key: string, value: Uint8Array): void;
+  write<T>(schema: Schema<T>, key: string, value: T): void;
+  /** `write` under a key that no row has, as the caller knows (a new id): nothing is looked up. */
+  add<T>(schema: Schema<T>, key: string, value: T): void;
   delete(key: string): void;
   /** Keys of a range in order. The range must have been handed to `load` before this entry is applied. */
   scan(range: KeyRange): readonly KeyValue[];

@@ -40,7 +40,7 @@ import {
 } from "./replication.ts";
 import { becomeFollower } from "./roles.ts";
 import { type CoreOptions, type Persist, State } from "./state.ts";
-import { startTransfer, type TransferStarted } from "./transfer.ts";
+import { resign, startTransfer, type TransferStarted } from "./transfer.ts";
 import type { Configuration, Entry, Index, Message, NodeId, Role, Term } from "./types.ts";
 
 /** What may happen to a node. */
@@ -79,6 +79,7 @@ export type Input =
   | { readonly kind: "compact"; readonly index: Index }
   /** Hand the leadership over, to the given voter or to the best one: `transfer`, when nobody asks what comes of it. */
   | { readonly kind: "transfer"; readonly to: NodeId | undefined }
+  /** Lead no more, whatever becomes of what is under way. */
   | { readonly kind: "stepDown" };
 
 export interface Output {
@@ -161,6 +162,12 @@ export class RaftCore {
   /** True when no other node takes part in decisions. */
   get isAlone(): boolean {
     return isSoleVoter(this.#state.configuration, this.#state.id);
+  }
+  /** All nodes that this one may have to send to: the other members, and those that are yet to hear of their removal. */
+  get peers(): readonly NodeId[] {
+    const { others, progress } = this.#state;
+    const leaving = [...progress.keys()].filter((id) => !others.includes(id));
+    return [...others, ...leaving];
   }
   /** Where the leader knows another node to stand; undefined on other nodes, and for who gets nothing from the leader. */
   progressOf(id: NodeId): FollowerProgress | undefined {
@@ -253,7 +260,7 @@ export class RaftCore {
         startTransfer(state, input.to);
         return;
       case "stepDown":
-        if (state.role === "leader") becomeFollower(state, state.term, undefined);
+        resign(state);
     }
   }
 
@@ -342,7 +349,7 @@ function tick(state: State, hold: boolean): void {
     if (state.electionElapsed < state.electionTimeout && !(isAlone && state.role === "follower")) {
       return;
     }
-    if (hold) state.drawElectionTimeout();
+    if (hold) becomeFollower(state, state.term, undefined);
     else campaign(state);
     return;
   }
@@ -483,6 +490,10 @@ function countSelfVote(state: State): void {
 
 function applied(state: State, index: Index): void {
   assert(index <= state.applyCursor, "the state machine applied what it was not given");
+  raiseApplied(state, index);
+}
+
+function raiseApplied(state: State, index: Index): void {
   if (index <= state.appliedIndex) return;
   if (state.role === "leader") {
     for (const entry of state.log.slice(state.appliedIndex + 1, index + 1)) {
@@ -509,7 +520,7 @@ function installed(state: State, input: Extract<Input, { kind: "installed" }>): 
     state.commitTo(index);
   }
   if (index > state.applyCursor) state.applyCursor = index;
-  if (index > state.appliedIndex) state.appliedIndex = index;
+  raiseApplied(state, index);
   if (from === undefined) return;
   state.sendWhenDurable(from, { kind: "snapshotDone", ok: true, index: state.commitIndex });
 }

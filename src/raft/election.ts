@@ -10,7 +10,8 @@ type VoteReply = Extract<Message, { kind: "voteReply" }>;
 /** The election timeout is over: asks first, campaigns when a quorum would vote for it. */
 export function campaign(state: State): void {
   if (!state.mayCampaign) {
-    state.drawElectionTimeout();
+    // The leader is forgotten all the same: who is asked for a vote would refuse it as long as it thinks that it has one.
+    becomeFollower(state, state.term, undefined);
     return;
   }
   becomePreCandidate(state);

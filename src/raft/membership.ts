@@ -13,9 +13,8 @@ import { hasQuorum, isVoter, membersOf } from "./configuration.ts";
 import { encodeConfiguration } from "./configuration-codec.ts";
 import { leaveJoint, type MemberChange, nameOf, planChange } from "./member-change.ts";
 import { Progress } from "./progress.ts";
-import { becomeFollower } from "./roles.ts";
 import type { State } from "./state.ts";
-import { bestHeir } from "./transfer.ts";
+import { resign } from "./transfer.ts";
 import type { Configuration, Index, Term } from "./types.ts";
 
 /** Where the entry of a change was put in the log, or why there is none; `Busy` may pass by itself. */
@@ -73,9 +72,7 @@ export function finishJoint(state: State): void {
 export function resignIfRemoved(state: State): void {
   const { configurations, commitIndex } = state;
   if (isVoter(configurations.active, state.id) || commitIndex < configurations.activeIndex) return;
-  const heir = bestHeir(state);
-  if (heir !== undefined) state.sendNow(heir.id, { kind: "timeoutNow" });
-  becomeFollower(state, state.term, undefined);
+  resign(state);
 }
 
 /** One tick of a leader: promotes learners that wait for it, forgets those who have left. */

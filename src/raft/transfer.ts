@@ -4,6 +4,7 @@
  * are confirmed by a quorum as ever, and after an election timeout the leader goes on as if nothing had been.
  */
 import type { Progress } from "./progress.ts";
+import { becomeFollower } from "./roles.ts";
 import type { State } from "./state.ts";
 import type { NodeId } from "./types.ts";
 
@@ -49,7 +50,7 @@ export function handOver(state: State, progress: Progress): void {
 }
 
 /** The voter that would be elected soonest: of those that answer the one that holds most of the log. */
-export function bestHeir(state: State): Progress | undefined {
+function bestHeir(state: State): Progress | undefined {
   let best: Progress | undefined;
   for (const id of state.configuration.voters) {
     const progress = state.progress.get(id);
@@ -57,6 +58,14 @@ export function bestHeir(state: State): Progress | undefined {
     if (best === undefined || progress.match > best.match) best = progress;
   }
   return best;
+}
+
+/** Goes without waiting for anything; the best of the others may follow at once. */
+export function resign(state: State): void {
+  if (state.role !== "leader") return;
+  const heir = bestHeir(state);
+  if (heir !== undefined) state.sendNow(heir.id, { kind: "timeoutNow" });
+  becomeFollower(state, state.term, undefined);
 }
 
 function refuse(code: "NotLeader" | "Busy" | "InvalidArgument", reason: string): TransferStarted {

@@ -318,6 +318,18 @@ describe("raft core", () => {
       assert.equal(cluster.core("n2").role, "leader");
     });
 
+    it("leaves its leadership to the best of those that answer when it is told to step down", () => {
+      const cluster = new CoreCluster(5);
+      cluster.elect("n1");
+      cluster.tick(3);
+      cluster.drop = ({ kind, to }) => kind === "append" && to !== "n5";
+      cluster.core("n1").propose(Buffer.from("a"));
+      cluster.settle();
+      cluster.core("n1").step({ kind: "stepDown" });
+      cluster.settle();
+      assert.equal(cluster.core("n5").role, "leader", "n5 holds most");
+    });
+
     it("takes its leadership back when nobody takes it over", () => {
       const cluster = new CoreCluster(3);
       cluster.elect("n1");
@@ -454,6 +466,18 @@ describe("raft core", () => {
       assert.equal(core.take().apply.length, 2);
       assert.deepEqual(core.propose(Buffer.alloc(60)), { ok: false, code: "Busy" });
       core.step({ kind: "applied", index: 2 as Index });
+      assert.equal(core.propose(Buffer.alloc(60)).ok, true);
+    });
+
+    it("gives its quota back for what a snapshot, begun before it led, has applied", () => {
+      const voters = ["n1", "n2", "n3"];
+      const hardState = { term: 1 as Term, vote: undefined };
+      const entries = [{ ...entry(1, 1), payload: Buffer.alloc(100) }];
+      const core = makeCore({ voters, hardState, entries, maxUnappliedBytes: 100 });
+      makeLeader(core, voters);
+      assert.equal(core.propose(Buffer.alloc(60)).ok, false);
+      core.step({ kind: "installed", index: 1 as Index, term: 1 as Term, from: "n2" });
+      assert.equal(core.role, "leader");
       assert.equal(core.propose(Buffer.alloc(60)).ok, true);
     });
 

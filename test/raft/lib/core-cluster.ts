@@ -1,5 +1,5 @@
 /** Cores that talk to each other in this process, each message and each write under the test's control. */
-import { seededRandom } from "../../../src/lib/clock.ts";
+import { type Random, seededRandom } from "../../../src/lib/clock.ts";
 import { type Output, RaftCore } from "../../../src/raft/core.ts";
 import type { ReadResult } from "../../../src/raft/read-index.ts";
 import type { CoreOptions } from "../../../src/raft/state.ts";
@@ -76,6 +76,11 @@ export function persistAll(core: RaftCore, { persist }: Output): void {
   if (persist !== undefined) core.step({ kind: "persisted", sequence: persist.sequence });
 }
 
+/** Chance of the node at this place: neighbouring seeds begin too alike, and votes would be split again and again. */
+function randomOf(place: number): Random {
+  return seededRandom((place + 1) * 0x9e3779b1);
+}
+
 export class CoreCluster {
   readonly ids: readonly NodeId[];
   readonly cores = new Map<NodeId, RaftCore>();
@@ -85,11 +90,13 @@ export class CoreCluster {
   drop: (message: Message) => boolean = () => false;
   /** What was delivered or lost since the test cleared it. */
   log: Message[] = [];
+  readonly #options: Partial<CoreOptions>;
 
   constructor(count: number, options: Partial<CoreOptions> = {}) {
+    this.#options = options;
     this.ids = Array.from({ length: count }, (_, i) => `n${i + 1}`);
     this.ids.forEach((id, place) => {
-      const random = seededRandom(place + 7);
+      const random = randomOf(place);
       this.cores.set(id, makeCore({ voters: this.ids, id, random, ...options }));
       this.applied.set(id, []);
       this.reads.set(id, []);
@@ -127,6 +134,21 @@ export class CoreCluster {
       for (const core of this.cores.values()) core.step({ kind: "tick" });
       this.settle();
     }
+  }
+
+  /** The node comes back with what it had on disk; its state machine begins anew. */
+  restart(id: NodeId): void {
+    const core = this.core(id);
+    const fresh = makeCore({
+      voters: this.ids,
+      id,
+      random: randomOf(this.ids.indexOf(id)),
+      ...this.#options,
+      hardState: { term: core.term, vote: core.vote },
+      entries: core.entries(1, core.lastIndex + 1),
+    });
+    this.cores.set(id, fresh);
+    this.applied.set(id, []);
   }
 
   /** Makes `id` the leader by letting it alone tick. */

@@ -210,7 +210,11 @@ function sendNext(state: State, progress: Progress): boolean {
 function sendAppend(state: State, progress: Progress, entries: readonly Entry[]): void {
   const prevIndex = (progress.next - 1) as Index;
   const prevTerm = state.log.termAt(prevIndex);
-  if (prevTerm === undefined) return;
+  if (prevTerm === undefined) {
+    // What was sent ahead is lost, and compacted away by now: look for where to go on, which takes a snapshot.
+    progress.becomeProbe();
+    return;
+  }
   progress.commitSent = Math.min(prevIndex + entries.length, state.commitIndex);
   state.sendNow(progress.id, {
     kind: "append",

@@ -3,6 +3,8 @@ import { systemClock } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { type ErrorCode, toWeirError } from "../lib/errors.ts";
 import { silentLogger } from "../lib/logger.ts";
+import type { Infer } from "../lib/schema.ts";
+import { RpcClient } from "../rpc/client.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import { MasterConnection } from "../rpc/master-connection.ts";
 import type { WorkerInfo } from "../rpc/namespace.ts";
@@ -46,6 +48,37 @@ export function connectMasters(config: Config): MasterConnection {
     logger: silentLogger,
     clock: systemClock,
   });
+}
+
+/**
+ * A connection on which the leader can be called, also where this configuration does not name it: members that were added
+ * since are known to the masters. The caller closes it.
+ */
+export async function connectLeader(config: Config, deadlineMs = 1000): Promise<MasterConnection> {
+  const masters = config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort }));
+  const answers = await Promise.all(masters.map((master) => statusOf(master, deadlineMs)));
+  const known = new Set(masters.map(({ host, port }) => `${host}:${String(port)}`));
+  const newest = answers
+    .filter((answer) => answer?.leaderAddress !== undefined)
+    .sort((a, b) => b!.term - a!.term)[0]?.leaderAddress;
+  if (newest !== undefined && !known.has(newest)) {
+    const colon = newest.lastIndexOf(":");
+    masters.push({ host: newest.slice(0, colon), port: Number(newest.slice(colon + 1)) });
+  }
+  return new MasterConnection({ masters, logger: silentLogger, clock: systemClock });
+}
+
+/** What one master says of itself; undefined when it does not answer. */
+export async function statusOf(
+  address: { host: string; port: number },
+  deadlineMs = 1000,
+): Promise<Infer<typeof masterApi.status.response> | undefined> {
+  const client = new RpcClient({ ...address, logger: silentLogger });
+  try {
+    return await client.call(masterApi.status, {}, { deadlineMs }).catch(() => undefined);
+  } finally {
+    client.close();
+  }
 }
 
 /** As `viewCluster`, on a connection that stays open: for those who look again and again. */

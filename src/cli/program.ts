@@ -1,6 +1,8 @@
 /** The commands of `weir` as one program: parsing, help, and how a run ends in an exit status. */
 import { Command, CommanderError } from "commander";
 import { exitCodeOf, toWeirError } from "../lib/errors.ts";
+import { registerBackup } from "./commands/backup.ts";
+import { registerCluster } from "./commands/cluster.ts";
 import { registerFs } from "./commands/fs.ts";
 import { registerLineage } from "./commands/lineage.ts";
 import { registerParts } from "./commands/parts.ts";
@@ -25,6 +27,8 @@ export function buildProgram(context: CliContext, version: string): Command {
   registerParts(program, context);
   registerFs(program, context);
   registerLineage(program, context);
+  registerCluster(program, context);
+  registerBackup(program, context);
   program.addHelpText(
     "after",
     `

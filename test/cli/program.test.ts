@@ -40,20 +40,34 @@ describe("the weir command", () => {
   });
 
   for (const path of [
-    ...["start", "stop", "status", "master", "worker", "fuse", "fs", "lineage"].map((name) => [
-      name,
-    ]),
+    ...[
+      "start",
+      "stop",
+      "status",
+      "master",
+      "worker",
+      "fuse",
+      "fs",
+      "lineage",
+      "cluster",
+      "backup",
+    ].map((name) => [name]),
     ...["ls", "cat", "put", "get", "mkdir", "mv", "rm", "stat", "mount", "unmount", "mounts"].map(
       (name) => ["fs", name],
     ),
     ...["persist", "free", "locations", "checksum"].map((name) => ["fs", name]),
     ...["record", "run", "ls", "show", "recover", "rm"].map((name) => ["lineage", name]),
+    ...["members", "add", "remove", "promote", "replace", "transfer"].map((name) => [
+      "cluster",
+      name,
+    ]),
+    ...["create", "ls", "verify", "restore"].map((name) => ["backup", name]),
   ]) {
     it(`shows examples in the help of ${path.join(" ")}`, async () => {
       const help = await weir([...path, "--help"]);
       assert.equal(help.status, 0);
       assert.match(help.stdout, new RegExp(`Examples:\n {2}\\$ weir ${path.join(" ")}`));
-      if (path.length === 2 || !["fs", "lineage"].includes(path[0]!))
+      if (path.length === 2 || !["fs", "lineage", "cluster", "backup"].includes(path[0]!))
         assert.match(help.stdout, /--json/);
     });
   }

@@ -22,22 +22,29 @@ import { ControlledProcess, programOf } from "../lib/local-cluster.ts";
 
 export type MasterStatus = Infer<typeof masterApi.status.response>;
 
+export interface MasterConfig {
+  readonly name: string;
+  readonly host: string;
+  readonly rpcPort: number;
+  readonly raftPort: number;
+}
+
 export class MasterCluster {
   readonly directory: string;
   readonly configPath: string;
-  readonly masters: readonly ControlledProcess[];
-  readonly addresses: readonly { host: string; port: number }[];
+  /** Both in the order in which the masters were defined. */
+  readonly masters: ControlledProcess[] = [];
+  readonly configs: MasterConfig[] = [];
+  readonly #master: object;
 
-  private constructor(
-    directory: string,
-    configPath: string,
-    masters: readonly ControlledProcess[],
-    addresses: readonly { host: string; port: number }[],
-  ) {
+  private constructor(directory: string, master: object) {
     this.directory = directory;
-    this.configPath = configPath;
-    this.masters = masters;
-    this.addresses = addresses;
+    this.configPath = join(directory, "weir.yaml");
+    this.#master = master;
+  }
+
+  get addresses(): readonly { host: string; port: number }[] {
+    return this.configs.map(({ host, rpcPort }) => ({ host, port: rpcPort }));
   }
 
   /** Starts `count` masters with their files below `directory`; the root is mounted on `directory`/root. */
@@ -45,34 +52,7 @@ export class MasterCluster {
     directory: string,
     options: { count?: number; master?: object } = {},
   ): Promise<MasterCluster> {
-    const { count = 3, master = {} } = options;
-    const ports = await freePorts(2 * count);
-    await mkdir(join(directory, "root"), { recursive: true });
-    const addresses = Array.from({ length: count }, (_, i) => ({
-      host: "127.0.0.1",
-      port: ports[i]!,
-    }));
-    const configPath = join(directory, "weir.yaml");
-    const config = {
-      masters: addresses.map(({ port }, i) => ({
-        name: `master-${String(i + 1)}`,
-        rpcPort: port,
-        raftPort: ports[count + i],
-      })),
-      master: { rootUri: `file://${directory}/root`, ...master },
-    };
-    await writeFile(configPath, stringify(config));
-    const masters = config.masters.map(
-      ({ name }) =>
-        new ControlledProcess({
-          name,
-          command: process.execPath,
-          args: [...programOf("master"), "--config", configPath, "--name", name],
-          logPath: join(directory, `${name}.log`),
-          environment: { WEIR_MASTER_DATA_DIR: join(directory, name) },
-        }),
-    );
-    const cluster = new MasterCluster(directory, configPath, masters, addresses);
+    const cluster = await MasterCluster.prepare(directory, options);
     try {
       await cluster.startAll();
     } catch (error) {
@@ -80,6 +60,65 @@ export class MasterCluster {
       throw error;
     }
     return cluster;
+  }
+
+  /** As `start`, but no process runs yet. */
+  static async prepare(
+    directory: string,
+    options: { count?: number; master?: object } = {},
+  ): Promise<MasterCluster> {
+    const { count = 3, master = {} } = options;
+    const ports = await freePorts(2 * count);
+    await mkdir(join(directory, "root"), { recursive: true });
+    const configs = Array.from({ length: count }, (_, i) => ({
+      ...{ name: `master-${String(i + 1)}`, host: "127.0.0.1" },
+      ...{ rpcPort: ports[i]!, raftPort: ports[count + i]! },
+    }));
+    const cluster = new MasterCluster(directory, {
+      rootUri: `file://${directory}/root`,
+      ...master,
+    });
+    for (const config of configs) cluster.#define(config);
+    await cluster.writeConfig();
+    return cluster;
+  }
+
+  /** Lists one more master in the configuration, at free ports; its process is not started. */
+  async define(name: string): Promise<ControlledProcess> {
+    const [rpcPort, raftPort] = await freePorts(2);
+    const process = this.#define({
+      name,
+      host: "127.0.0.1",
+      rpcPort: rpcPort!,
+      raftPort: raftPort!,
+    });
+    await this.writeConfig();
+    return process;
+  }
+
+  /** Writes the configuration with the masters defined so far, or those of these names only. */
+  async writeConfig(names?: readonly string[]): Promise<void> {
+    const masters = this.configs.filter(({ name }) => names?.includes(name) ?? true);
+    await writeFile(this.configPath, stringify({ masters, master: this.#master }));
+  }
+
+  /** The data directory of the master at a place. */
+  dataDir(place: number): string {
+    return join(this.directory, this.configs[place]!.name);
+  }
+
+  #define(config: MasterConfig): ControlledProcess {
+    const { name } = config;
+    const process_ = new ControlledProcess({
+      name,
+      command: process.execPath,
+      args: [...programOf("master"), "--config", this.configPath, "--name", name],
+      logPath: join(this.directory, `${name}.log`),
+      environment: { WEIR_MASTER_DATA_DIR: join(this.directory, name) },
+    });
+    this.configs.push(config);
+    this.masters.push(process_);
+    return process_;
   }
 
   async startAll(): Promise<void> {

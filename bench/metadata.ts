@@ -121,12 +121,15 @@ class Bench {
       await driver.call(masterApi.list, { ...page, consistency: "linearizable" });
     });
     const rename = async (i: number) => {
-      await driver.mutate([
-        {
-          ...{ kind: "rename", sourceParent: parent, sourceName: fileName(i) },
-          ...{ targetParent: parent, targetName: `r${String(i)}`, noReplace: false },
-        },
-      ]);
+      const command = {
+        kind: "rename",
+        sourceParent: parent,
+        sourceName: fileName(i),
+        targetParent: parent,
+        targetName: `r${String(i)}`,
+        noReplace: false,
+      } as const;
+      await driver.mutate([command]);
     };
     if (await this.#operation("rename", outstanding, seconds / 2, rename, files)) {
       renamed = this.#lastCount;
@@ -220,10 +223,19 @@ const figureNames: Readonly<Record<string, string>> = {
   stale: "stat-stale",
 };
 
-function create(parent: InodeId, name: string): ClientCommand {
+function create(parent: InodeId, name: string): Extract<ClientCommand, { kind: "create" }> {
   return {
-    ...{ kind: "create", parent, name, fileKind: "file", mode: 0o644, uid: 0, gid: 0 },
-    ...{ target: undefined, lease: false, exclusive: true, writeType: "MUST_CACHE" },
+    kind: "create",
+    parent,
+    name,
+    fileKind: "file",
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    target: undefined,
+    lease: false,
+    exclusive: true,
+    writeType: "MUST_CACHE",
   };
 }
 
@@ -293,8 +305,11 @@ class Driver {
     const { position, results } = await this.#connection.call(
       masterApi.mutate,
       {
-        ...{ session: this.#session, sequence, atomic: false, commands },
+        session: this.#session,
+        sequence,
         acknowledgedBelow: acknowledgedBelow ?? sequence,
+        atomic: false,
+        commands,
       },
       { deadlineMs, idempotent: true },
     );
@@ -306,8 +321,8 @@ class Driver {
   }
 
   async makeDirectory(name: string): Promise<InodeId> {
-    const command = { ...create(rootInodeId, name), fileKind: "directory" } as ClientCommand;
-    const [result] = await this.mutate([command]);
+    const command = create(rootInodeId, name);
+    const [result] = await this.mutate([{ ...command, fileKind: "directory" }]);
     const inode = result?.ok === true ? result.status?.inode : undefined;
     if (inode === undefined) throw new WeirError("Internal", `Cannot make "${name}": no inode`);
     return inode;

@@ -182,6 +182,15 @@ export class RaftNode {
   }
 
   /**
+   * Calls back once what has arrived was read, right before consensus takes its turn: all that is proposed then leaves
+   * together.
+   */
+  beforeTurn(callback: () => void): void {
+    if (this.#driver === undefined || this.#isOver) setImmediate(callback);
+    else this.#driver.beforeTurn(callback);
+  }
+
+  /**
    * Linearizable read point: a read from a state that is applied up to the index reflects everything that was acknowledged
    * before this call. All calls of one turn share a round.
    * @throws WeirError `NotLeader`

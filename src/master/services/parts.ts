@@ -12,7 +12,10 @@ import type { Locations } from "./locations.ts";
 import type { MachineHost } from "./machine-host.ts";
 import type { Proposer } from "./proposer.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
+import type { CallContext } from "../../rpc/server.ts";
 import { abortable } from "./signals.ts";
+
+type Consistency = "linearizable" | "stale";
 
 export interface MasterParts {
   /** Of this master in the configuration. */
@@ -44,13 +47,35 @@ export interface MasterParts {
  */
 export async function readPoint(
   parts: MasterParts,
-  consistency: "linearizable" | "stale",
-  signal: AbortSignal,
+  consistency: Consistency,
+  call: { readonly signal: AbortSignal },
 ): Promise<void> {
   if (consistency === "stale") return;
+  const { signal } = call;
   await parts.leadership.whenReigning(signal);
   const index = await abortable(parts.raft.readIndex(), signal, "Cannot confirm the lead");
   await parts.machine.waitApplied(index, signal);
+}
+
+/**
+ * What `read` makes of the state once it may be read, as `readPoint` says. While this master reigns, nothing is made for
+ * the call but one link to the promise that all reads of the turn share: that one ends with the reign at the latest, and
+ * a caller that has gone by then is not answered.
+ */
+export function answerFrom<T>(
+  parts: MasterParts,
+  consistency: Consistency,
+  call: CallContext,
+  read: () => T | Promise<T>,
+): T | Promise<T> {
+  if (consistency === "stale") return read();
+  if (parts.leadership.reign === undefined) {
+    return readPoint(parts, consistency, call).then(read);
+  }
+  return parts.raft.readIndex().then((index) => {
+    if (parts.machine.appliedIndex >= index) return read();
+    return parts.machine.waitApplied(index, call.signal).then(read);
+  });
 }
 
 /** Loads one directory from its store through a worker. */

@@ -1,6 +1,6 @@
 /**
- * From requests to entries and back: all requests that arrive in one turn of the event loop become one entry, and each
- * gets its results when the entry has been applied.
+ * From requests to entries and back: all requests that arrive between two turns of the consensus become one entry, and
+ * each gets its results when the entry has been applied.
  *
  * Invariants
  * 1. A request is answered from an applied entry at the (index, term) that it was proposed at, or with an error that
@@ -31,6 +31,8 @@ export interface Outcome {
 
 interface Waiting {
   readonly request: Request;
+  /** Who waits for the answer. */
+  readonly caller: { readonly aborted: boolean };
   resolve(outcome: Outcome): void;
   reject(error: WeirError): void;
 }
@@ -40,7 +42,9 @@ export class Proposer {
   readonly #leadership: Leadership;
   readonly #propose: (payload: Uint8Array) => { index: number; term: number };
   readonly #isStoreFull: () => boolean;
-  /** Arrived in this turn of the event loop. */
+  readonly #beforeTurn: (callback: () => void) => void;
+  readonly #flushArrived = () => this.#flush();
+  /** Arrived since the last turn of the consensus. */
   #arrived: Waiting[] = [];
   /** Proposed and not decided, by log index. */
   readonly #undecided = new Map<number, { term: number; requests: readonly Waiting[] }>();
@@ -51,35 +55,49 @@ export class Proposer {
     leadership: Leadership;
     propose: (payload: Uint8Array) => { index: number; term: number };
     isStoreFull: () => boolean;
+    /** Calls back once what has arrived was read, right before the consensus takes its turn. */
+    beforeTurn: (callback: () => void) => void;
   }) {
     this.#clock = options.clock;
     this.#leadership = options.leadership;
     this.#propose = options.propose;
     this.#isStoreFull = options.isStoreFull;
+    this.#beforeTurn = options.beforeTurn;
   }
 
   /**
-   * Proposes a request and resolves when it has been applied. When `signal` is aborted first, the fate of the request
-   * is unknown.
+   * Proposes a request and resolves when it has been applied; a caller that has gone before it was proposed is passed
+   * over. Otherwise nothing ends the wait but the fate of the entry: the caller's deadline is not looked at.
    * @throws WeirError `NotLeader`, `Busy`, `DiskFull`, `InvalidArgument` (too large): nothing was applied; `Unavailable`
    *   with outcome `unknown`
    */
-  async submit(request: Request, signal: AbortSignal): Promise<Outcome> {
-    if (request.commands.length > maxCommandsPerEntry) {
-      throw new WeirError(
-        "InvalidArgument",
-        `Cannot take a request of ${String(request.commands.length)} commands: wanted at most ${String(maxCommandsPerEntry)}`,
-      );
-    }
-    await this.#leadership.whenReigning(signal);
-    if (this.#isStoreFull()) {
-      throw new WeirError("Busy", "Cannot take a command: the disk is behind with the state");
-    }
+  enqueue(request: Request, caller: { readonly aborted: boolean }): Promise<Outcome> {
     return new Promise<Outcome>((resolve, reject) => {
-      if (signal.aborted) {
-        reject(abortError(signal, "Cannot take a command"));
-        return;
+      if (request.commands.length > maxCommandsPerEntry) {
+        throw new WeirError(
+          "InvalidArgument",
+          `Cannot take a request of ${String(request.commands.length)} commands: wanted at most ${String(maxCommandsPerEntry)}`,
+        );
       }
+      if (this.#leadership.reign === undefined) throw this.#leadership.error();
+      if (this.#isStoreFull()) {
+        throw new WeirError("Busy", "Cannot take a command: the disk is behind with the state");
+      }
+      this.#arrived.push({ request, caller, resolve, reject });
+      if (this.#arrived.length === 1) this.#beforeTurn(this.#flushArrived);
+    });
+  }
+
+  /**
+   * As `enqueue`, but waits for the reign to begin, and no longer than until `signal` is aborted: the fate of the request
+   * is unknown then.
+   * @throws WeirError as `enqueue`; `DeadlineExceeded` with outcome `unknown`
+   */
+  async submit(request: Request, signal: AbortSignal): Promise<Outcome> {
+    await this.#leadership.whenReigning(signal);
+    if (signal.aborted) throw abortError(signal, "Cannot take a command");
+    const outcome = this.enqueue(request, signal);
+    return await new Promise<Outcome>((resolve, reject) => {
       const onAbort = () => {
         reject(
           new WeirError("DeadlineExceeded", "Cannot wait for a command to be committed", {
@@ -89,18 +107,9 @@ export class Proposer {
         );
       };
       signal.addEventListener("abort", onAbort, { once: true });
-      this.#arrived.push({
-        request,
-        resolve: (outcome) => {
-          signal.removeEventListener("abort", onAbort);
-          resolve(outcome);
-        },
-        reject: (error) => {
-          signal.removeEventListener("abort", onAbort);
-          reject(error);
-        },
-      });
-      if (this.#arrived.length === 1) setImmediate(() => this.#flush());
+      void outcome
+        .then(resolve, reject)
+        .finally(() => signal.removeEventListener("abort", onAbort));
     });
   }
 
@@ -121,7 +130,9 @@ export class Proposer {
     const reject = () => {
       accepted = false;
     };
-    this.#proposeGroup([{ request: ownRequest([command]), resolve: () => undefined, reject }]);
+    const caller = { aborted: false };
+    const request = ownRequest([command]);
+    this.#proposeGroup([{ request, caller, resolve: () => undefined, reject }]);
     return accepted;
   }
 
@@ -171,6 +182,10 @@ export class Proposer {
     let group: Waiting[] = [];
     let commands = 0;
     for (const waiting of arrived) {
+      if (waiting.caller.aborted) {
+        waiting.reject(new WeirError("Cancelled", "Cannot take a command: its caller is gone"));
+        continue;
+      }
       const more = waiting.request.commands.length;
       if (group.length > 0 && commands + more > maxCommandsPerEntry) {
         this.#proposeGroup(group);
@@ -180,7 +195,7 @@ export class Proposer {
       group.push(waiting);
       commands += more;
     }
-    this.#proposeGroup(group);
+    if (group.length > 0) this.#proposeGroup(group);
   }
 
   #proposeGroup(group: readonly Waiting[]): void {

@@ -22,12 +22,12 @@ export function serveLineage(server: RpcServer, parts: MasterParts): void {
   };
 
   server.handle(masterApi.lineageOf, async ({ lineage }, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     return { appliedIndex: store.appliedIndex, lineage: infoOf(lineage) };
   });
 
   server.handle(masterApi.lineages, async (request, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     const limit = Math.min(Math.max(request.limit, 1), longestPage);
     const reflects = store.appliedIndex;
     const page = await lineagesPage(store, { after: request.after, limit });
@@ -35,7 +35,7 @@ export function serveLineage(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.runLineage, async ({ lineage }, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     infoOf(lineage);
     const leader = await parts.leader(signal);
     await leader.recovery.run(lineage, signal);
@@ -43,7 +43,7 @@ export function serveLineage(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.recover, async ({ inode }, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     if (inodeOf(store, inode) === undefined) {
       throw new WeirError("NotFound", `Cannot recover inode ${String(inode)}: it does not exist`);
     }

@@ -2,7 +2,7 @@
 import { WeirError } from "../../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
 import { masterApi } from "../../rpc/master-api.ts";
-import type { RpcServer } from "../../rpc/server.ts";
+import type { CallContext, RpcServer } from "../../rpc/server.ts";
 import {
   type Found,
   inodeCount,
@@ -21,7 +21,7 @@ import {
   workersOf,
 } from "../state/queries.ts";
 import { listDirectory, pendingUfsOps } from "./listings.ts";
-import { loadDirectory, type MasterParts, readPoint, shown } from "./parts.ts";
+import { answerFrom, loadDirectory, type MasterParts, readPoint, shown } from "./parts.ts";
 
 /** Most names in one page of a listing. */
 const longestPage = 10_000;
@@ -30,31 +30,36 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   const { store, config } = parts;
   const appliedIndex = () => store.appliedIndex;
 
-  server.handle(masterApi.lookup, async ({ parent, name, consistency }, { signal }) => {
-    await readPoint(parts, consistency, signal);
-    const found = await loaded(parts, () => lookup(store, parent, name), signal);
-    if (!found.found) throw missing(found.code, `Cannot look up ${shown(name)}`);
-    return { appliedIndex: appliedIndex(), status: statusOf(found.inode) };
+  server.handle(masterApi.lookup, ({ parent, name, consistency }, call) => {
+    const answer = (found: Found) => {
+      if (!found.found) throw missing(found.code, `Cannot look up ${shown(name)}`);
+      return { appliedIndex: appliedIndex(), status: statusOf(found.inode) };
+    };
+    const find = () => lookup(store, parent, name);
+    return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
   });
 
-  server.handle(masterApi.resolve, async ({ path, consistency }, { signal }) => {
-    await readPoint(parts, consistency, signal);
-    const found = await loaded(parts, () => resolvePath(store, path), signal);
-    if (!found.found) throw missing(found.code, `Cannot find ${shown(path)}`);
-    const { inode, parent } = found;
-    return { appliedIndex: appliedIndex(), status: statusOf(inode), parent };
+  server.handle(masterApi.resolve, ({ path, consistency }, call) => {
+    const answer = (found: Found) => {
+      if (!found.found) throw missing(found.code, `Cannot find ${shown(path)}`);
+      const { inode, parent } = found;
+      return { appliedIndex: appliedIndex(), status: statusOf(inode), parent };
+    };
+    const find = () => resolvePath(store, path);
+    return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
   });
 
-  server.handle(masterApi.getStatus, async ({ inode, consistency }, { signal }) => {
-    await readPoint(parts, consistency, signal);
-    const status = inodeStatus(store, inode);
-    if (status === undefined) throw noInode(inode);
-    return { appliedIndex: appliedIndex(), status };
-  });
+  server.handle(masterApi.getStatus, ({ inode, consistency }, call) =>
+    answerFrom(parts, consistency, call, () => {
+      const status = inodeStatus(store, inode);
+      if (status === undefined) throw noInode(inode);
+      return { appliedIndex: appliedIndex(), status };
+    }),
+  );
 
   server.handle(masterApi.list, async (request, { signal }) => {
     const { directory, after, consistency } = request;
-    await readPoint(parts, consistency, signal);
+    await readPoint(parts, consistency, { signal });
     const found = inodeOf(store, directory);
     if (found === undefined) throw noInode(directory);
     if (found.kind !== "directory") {
@@ -72,7 +77,7 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
 
   server.handle(masterApi.layout, async (request, { signal }) => {
     const { inode, offset, length, consistency } = request;
-    await readPoint(parts, consistency, signal);
+    await readPoint(parts, consistency, { signal });
     const leader = await parts.leader(signal);
     let reflects = appliedIndex();
     let layout = await leader.layouts.layoutOf(inode, offset, length);
@@ -92,30 +97,30 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.pathOf, async ({ inode }, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     const path = pathOf(store, inode);
     if (path === undefined) throw noInode(inode);
     return { path };
   });
 
   server.handle(masterApi.mounts, async (_request, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     return { mounts: mountsOf(store).map((mount) => mountInfoOf(store, mount)) };
   });
 
   server.handle(masterApi.mountTargets, async (_request, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     return { mounts: mountsOf(store).map(mountTargetOf) };
   });
 
   server.handle(masterApi.free, async ({ inode }, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     const containers = await dropCached(parts, inode, signal);
     return { containers };
   });
 
   server.handle(masterApi.pendingUfsOps, async ({ inode }, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     if (inode === undefined) {
       return { count: mountsOf(store).reduce((sum, mount) => sum + mount.pendingOps, 0) };
     }
@@ -132,7 +137,7 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.statFs, async (_request, { signal }) => {
-    await readPoint(parts, "linearizable", signal);
+    await readPoint(parts, "linearizable", { signal });
     const live = workersOf(store).filter((worker) => worker.state === "live");
     const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
     return {
@@ -143,14 +148,30 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 }
 
-/** The answer of `find` when no directory that decides it is unknown any more. */
-async function loaded(parts: MasterParts, find: () => Found, signal: AbortSignal): Promise<Found> {
-  let before: InodeId | undefined;
+/** What `answer` makes of what `find` found, once no directory that decides it is unknown any more. */
+function whenLoaded<T>(
+  parts: MasterParts,
+  find: () => Found,
+  call: CallContext,
+  answer: (found: Found) => T,
+): T | Promise<T> {
+  const found = find();
+  if (found.found || found.unloaded === undefined) return answer(found);
+  return loaded(parts, find, found.unloaded, call.signal).then(answer);
+}
+
+async function loaded(
+  parts: MasterParts,
+  find: () => Found,
+  unloaded: InodeId,
+  signal: AbortSignal,
+): Promise<Found> {
+  let directory = unloaded;
   for (;;) {
+    await loadDirectory(parts, directory, signal);
     const found = find();
-    if (found.found || found.unloaded === undefined || found.unloaded === before) return found;
-    before = found.unloaded;
-    await loadDirectory(parts, found.unloaded, signal);
+    if (found.found || found.unloaded === undefined || found.unloaded === directory) return found;
+    directory = found.unloaded;
   }
 }
 

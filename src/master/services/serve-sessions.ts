@@ -1,12 +1,13 @@
 /** RPC: sessions, and the commands that clients send under them. */
 import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
-import { type Command, type CommandResult, unwrap } from "../../rpc/commands.ts";
+import { type Command, type CommandResult, type Request, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
 import { checkMount } from "./mount-check.ts";
 import { loadDirectory, type MasterParts } from "./parts.ts";
+import type { Outcome } from "./proposer.ts";
 
 /** Rounds of loading before a request is proposed as it is: what it names keeps changing. */
 const loadRounds = 8;
@@ -39,37 +40,60 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
     }
   });
 
-  server.handle(masterApi.mutate, async (request, { signal }) => {
+  server.handle(masterApi.mutate, (request, call) => {
     if (request.commands.length === 0) {
       throw new WeirError("InvalidArgument", "Cannot take a request without commands");
     }
     if (request.session === 0) throw expired(request.session);
-    await parts.leadership.whenReigning(signal);
-    await loadForCommands(parts, request.commands, signal);
-    const refusal = await refusalOfMounts(parts, request.commands, signal);
-    if (refusal !== undefined) {
-      // An answer, and no error of the call: a client would ask again for as long as a store is away.
-      const position = positionOf(parts.store.appliedIndex, 0);
-      return { position, results: request.commands.map(() => refusal) };
-    }
-    const { position, results } = await proposer.submit(request, signal);
-    return { position, results };
+    const isReady =
+      parts.leadership.reign !== undefined &&
+      directoriesOf(parts, request.commands).length === 0 &&
+      !request.commands.some(({ kind }) => kind === "mount");
+    return isReady ? proposer.enqueue(request, call) : mutateWhenReady(parts, request, call.signal);
   });
 }
 
-/** Loads the directories whose names in the store decide what the commands do. */
+/** For requests that have to wait for something before they can be proposed. */
+async function mutateWhenReady(
+  parts: MasterParts,
+  request: Request,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  await parts.leadership.whenReigning(signal);
+  await loadForCommands(parts, request.commands, signal);
+  const refusal = await refusalOfMounts(parts, request.commands, signal);
+  if (refusal !== undefined) {
+    // An answer, and no error of the call: a client would ask again for as long as a store is away.
+    const position = positionOf(parts.store.appliedIndex, 0);
+    return { position, results: request.commands.map(() => refusal) };
+  }
+  return await parts.proposer.submit(request, signal);
+}
+
+/** The directories whose names in the store decide what the commands do, and that have not been loaded. */
+function directoriesOf(parts: MasterParts, commands: readonly Command[]): readonly InodeId[] {
+  let wanted: Set<InodeId> | undefined;
+  for (const command of commands) {
+    for (const directory of directoriesToLoad(parts.store, command)) {
+      wanted ??= new Set();
+      wanted.add(directory);
+    }
+  }
+  return wanted === undefined ? none : [...wanted];
+}
+
+const none: readonly InodeId[] = [];
+
+/** Loads what `directoriesOf` names. */
 async function loadForCommands(
   parts: MasterParts,
   commands: readonly Command[],
   signal: AbortSignal,
 ): Promise<void> {
   for (let round = 0; round < loadRounds; round++) {
-    const wanted = new Set<InodeId>();
-    for (const command of commands) {
-      for (const directory of directoriesToLoad(parts.store, command)) wanted.add(directory);
-    }
-    if (wanted.size === 0) return;
-    await Promise.all([...wanted].map((directory) => loadDirectory(parts, directory, signal)));
+    const wanted = directoriesOf(parts, commands);
+    if (wanted.length === 0) return;
+    await Promise.all(wanted.map((directory) => loadDirectory(parts, directory, signal)));
   }
 }
 

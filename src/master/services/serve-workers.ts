@@ -66,7 +66,7 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.workers, async ({ consistency }, { signal }) => {
-    await readPoint(parts, consistency, signal);
+    await readPoint(parts, consistency, { signal });
     const workers = workersOf(store).map(({ id, uuid, host, address, state, tiers }) => {
       const used = registry.usedBytes(id);
       return {

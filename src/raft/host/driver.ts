@@ -43,7 +43,9 @@ export interface DriverOptions {
   readonly onFatal: (error: Error) => void;
 }
 
+/** The reads of one turn. */
 interface Reader {
+  readonly index: Promise<Index>;
   resolve(index: Index): void;
   reject(error: WeirError): void;
 }
@@ -58,9 +60,11 @@ export class Driver {
   #isTickDue = false;
   #isTurnDue = false;
   #isStopped = false;
-  /** Waiting for the next turn, and by the id under which the core was asked. */
-  #newReaders: Reader[] = [];
-  readonly #readers = new Map<number, Reader[]>();
+  /** To be called at the start of the next turn. */
+  #beforeTurn: (() => void)[] = [];
+  /** All reads that wait for the next turn; those before by the id under which the core was asked. */
+  #newReader: Reader | undefined;
+  readonly #readers = new Map<number, Reader>();
   #readId = 0;
   #shown = "";
 
@@ -115,13 +119,20 @@ export class Driver {
     return proposed;
   }
 
-  /** The point of the log that a linearizable read must reach. All calls of a turn share one round. */
+  /** Calls back at the start of the next turn, after the sockets were read: what is proposed then is part of that turn. */
+  beforeTurn(callback: () => void): void {
+    this.#beforeTurn.push(callback);
+    this.#wake();
+  }
+
+  /** The point of the log that a linearizable read must reach. All calls of a turn share one round, and its promise. */
   readIndex(): Promise<Index> {
     if (this.#isStopped) return Promise.reject(notLeader());
-    return new Promise((resolve, reject) => {
-      this.#newReaders.push({ resolve, reject });
+    if (this.#newReader === undefined) {
+      this.#newReader = newReader();
       this.#wake();
-    });
+    }
+    return this.#newReader.index;
   }
 
   /** Runs `task` while the state machine does nothing else. */
@@ -139,7 +150,6 @@ export class Driver {
     if (this.#isTurnDue || this.#isStopped) return;
     this.#isTurnDue = true;
     this.#options.afterPoll(() => {
-      this.#isTurnDue = false;
       if (!this.#isStopped) this.#guard(() => this.#turn());
     });
   }
@@ -150,12 +160,17 @@ export class Driver {
     this.#inbox = [];
     for (const message of inbox) core.step({ kind: "receive", message });
     if (this.#isTickDue) this.#tick();
-    if (this.#newReaders.length > 0) {
+    const callbacks = this.#beforeTurn;
+    this.#beforeTurn = [];
+    for (const callback of callbacks) callback();
+    if (this.#newReader !== undefined) {
       const id = ++this.#readId;
-      this.#readers.set(id, this.#newReaders);
-      this.#newReaders = [];
+      this.#readers.set(id, this.#newReader);
+      this.#newReader = undefined;
       core.step({ kind: "read", id });
     }
+    // Whatever wakes it from here on is work for another turn.
+    this.#isTurnDue = false;
     this.#carryOut(core.take());
     this.#showChange();
   }
@@ -185,12 +200,10 @@ export class Driver {
     this.#persister.submit(output.persist, output.sendAfterPersist);
     if (output.apply.length > 0) this.#applier.push(output.apply);
     for (const { id, index } of output.reads) {
-      const readers = this.#readers.get(id) ?? [];
+      const reader = this.#readers.get(id);
       this.#readers.delete(id);
-      for (const reader of readers) {
-        if (index === undefined) reader.reject(notLeader());
-        else reader.resolve(index);
-      }
+      if (index === undefined) reader?.reject(notLeader());
+      else reader?.resolve(index);
     }
     for (const to of output.snapshots) this.#options.sendSnapshot(to);
   }
@@ -236,11 +249,22 @@ export class Driver {
   #halt(): void {
     this.#isStopped = true;
     this.#ticker.stop();
-    const readers = [...this.#newReaders, ...[...this.#readers.values()].flat()];
-    this.#newReaders = [];
+    this.#newReader?.reject(notLeader());
+    this.#newReader = undefined;
+    for (const reader of this.#readers.values()) reader.reject(notLeader());
     this.#readers.clear();
-    for (const reader of readers) reader.reject(notLeader());
   }
+}
+
+function newReader(): Reader {
+  let resolve: Reader["resolve"] = () => undefined;
+  let reject: Reader["reject"] = () => undefined;
+  const index = new Promise<Index>((...settle) => {
+    [resolve, reject] = settle;
+  });
+  // Every caller has it, and may leave before it fails.
+  index.catch(() => undefined);
+  return { index, resolve, reject };
 }
 
 function notLeader(): WeirError {

@@ -58,6 +58,7 @@ describe("Proposer", () => {
         return place;
       },
       isStoreFull: () => full,
+      beforeTurn: (callback) => setImmediate(callback),
     });
     role("leader", 2);
     leadership.applied(2);
@@ -179,6 +180,20 @@ describe("Proposer", () => {
       assert.equal(error.outcome, "unknown");
       return true;
     });
+  });
+
+  it("passes over requests whose caller is gone before they were proposed", async () => {
+    const caller = { aborted: false };
+    const gone = proposer.enqueue(request(1), caller);
+    const stays = proposer.enqueue(request(2), { aborted: false });
+    caller.aborted = true;
+    await assert.rejects(gone, (error) => hasCode(error, "Cancelled"));
+    assert.deepEqual(
+      log.map(({ payload }) => payload.requests.map(({ sequence }) => sequence)),
+      [[2]],
+    );
+    apply(0);
+    await stays;
   });
 
   it("refuses with NotLeader on a follower and with Busy when the store is behind", async () => {

@@ -17,6 +17,8 @@ async function main(): Promise<void> {
   const master = await startMaster(config, name, logger);
   stopOnSignals({ stop: () => master.stop(), logger, doing });
   void master.failure.then(dieAsMaster);
+  // Not while it is to be added to a cluster: it serves nothing until then.
+  await master.ready;
   sayReady({ port: master.rpcPort, raftPort: master.raftPort, name });
 }
 

@@ -33,6 +33,8 @@ import { openStateStore } from "./store/level-store.ts";
 export interface RunningMaster {
   readonly rpcPort: number;
   readonly raftPort: number;
+  /** Resolves when the master serves, or begins a cluster; not while it waits to be added to one that is there. */
+  readonly ready: Promise<void>;
   /** Resolves when the master cannot go on; the process is to exit. */
   readonly failure: Promise<Error>;
   /** Closes connections, flushes the state and closes all files. */
@@ -121,9 +123,6 @@ async function start(
   const leadership: Leadership = new Leadership({
     clock,
     logger,
-    addresses: new Map(
-      config.masters.map((each) => [each.name, `${each.host}:${String(each.rpcPort)}`]),
-    ),
     lastClusterTimeMs: () => clockOf(store).clusterTimeMs,
     isBootstrapped: () => clusterOf(store) !== undefined,
     onEmpty: () => proposer.bootstrap(firstCommand(config)),
@@ -156,10 +155,6 @@ async function start(
       return late.raft.propose(payload);
     },
     isStoreFull: () => store.full,
-    beforeTurn: (callback) => {
-      if (late.raft === undefined) setImmediate(callback);
-      else late.raft.beforeTurn(callback);
-    },
   });
 
   const node = await RaftNode.start({
@@ -169,6 +164,7 @@ async function start(
       name: each.name,
       host: each.host,
       port: each.raftPort,
+      rpcPort: each.rpcPort,
     })),
     listen: { host: own.host, port: own.raftPort },
     journal,
@@ -180,6 +176,7 @@ async function start(
     heartbeatTicks: config.master.heartbeatTicks,
     electionTicks: config.master.electionTicks,
     retainedEntries: config.master.retainedEntries,
+    snapshotDirectory: join(directory, "incoming"),
     onStatus: (status) => leadership.update(status),
     onFatal: fail,
   });
@@ -220,6 +217,7 @@ async function start(
   return {
     rpcPort: server.port,
     raftPort: node.port,
+    ready: node.ready,
     failure,
     async stop() {
       // A planned end need not cost the clients an election timeout.

@@ -11,13 +11,23 @@ import type { Logger } from "../lib/logger.ts";
 import { RaftCore } from "./core.ts";
 import { Driver } from "./host/driver.ts";
 import { Forming } from "./host/formation.ts";
-import { Snapshots } from "./host/snapshots.ts";
+import { type Roster, spokenVersions, type Stage, type Versions } from "./host/handshake.ts";
+import { MemberChanges, type NewMember } from "./host/member-changes.ts";
+import {
+  Members,
+  type MemberStatus,
+  type PlacedConfiguration,
+  startingConfiguration,
+} from "./host/members.ts";
+import { SnapshotReceiver } from "./host/snapshot-receiver.ts";
+import { SnapshotSender } from "./host/snapshot-sender.ts";
 import type { Journal } from "./journal.ts";
 import { type StartingLog, startingLog } from "./starting-log.ts";
-import { type Peer, Transport } from "./transport.ts";
+import { type Peer, type Refusal, Transport } from "./transport.ts";
 import {
   type Entry,
   type Index,
+  type Member,
   type NodeId,
   type Role,
   type Term,
@@ -25,7 +35,12 @@ import {
   zeroTerm,
 } from "./types.ts";
 
+export type { NewMember } from "./host/member-changes.ts";
+export type { MemberStatus } from "./host/members.ts";
 export type { Peer } from "./transport.ts";
+
+/** Election timeouts for which a member that was removed is still told, and still answers. */
+const leavingTimeouts = 3;
 
 /** Longest payload of one entry, in bytes: it has to fit a frame. */
 export const maxPayloadBytes = 32 * 1024 * 1024;
@@ -47,15 +62,21 @@ export interface StateMachineHost {
   install(meta: { index: number; term: number }, chunks: AsyncIterable<Uint8Array>): Promise<void>;
   /** What is durable: the log may be compacted behind it. */
   flushedIndex(): { index: number; term: number };
+  /** Index and payload of the last entry of kind `configuration` that the state has seen, itself or in a snapshot. */
+  configuration(): { readonly index: number; readonly payload: Uint8Array } | undefined;
 }
 
 export interface RaftStatus {
   /** Empty until the cluster is formed. */
   readonly nodeId: NodeId;
+  /** `joining`: empty, and to be added to a cluster that is there. */
+  readonly stage: Stage | "joining";
   readonly role: Role;
   readonly term: Term;
-  /** Configured name of the leader, as far as known. */
+  /** Name of the leader, as far as known. */
   readonly leaderName: string | undefined;
+  /** `host:port` where the leader listens for clients; right after a transfer, where the one does that is to lead. */
+  readonly leaderRpcAddress: string | undefined;
   readonly commitIndex: Index;
   readonly lastIndex: Index;
   readonly appliedIndex: Index;
@@ -64,7 +85,10 @@ export interface RaftStatus {
 export interface RaftNodeOptions {
   readonly name: string;
   readonly clusterName: string;
-  /** All masters, this one included. */
+  /**
+   * The masters of the configuration file, this one included: who begins a cluster, and where they are until the log says
+   * otherwise.
+   */
   readonly peers: readonly Peer[];
   readonly listen: { readonly host: string; readonly port: number };
   /** Open; stays the caller's to close, after `stop`. */
@@ -78,57 +102,96 @@ export interface RaftNodeOptions {
   readonly electionTicks: number;
   /** Entries kept behind the flushed index for slow followers. */
   readonly retainedEntries: number;
+  /** For the file in which a snapshot comes in; made when it is missing. */
+  readonly snapshotDirectory: string;
+  /** What it speaks with others, for tests; by default all that it knows. */
+  readonly versions?: Versions;
   /** Called when role, term or leader changed. */
   onStatus(status: RaftStatus): void;
   /** Called once at most: this node can take part no more. */
   onFatal(error: Error): void;
 }
 
+/** Of a node that has no members yet. */
+const nobody: Roster = {
+  boundTo: () => undefined,
+  wasRemoved: () => false,
+  knownAt: undefined,
+};
+
+/** What there is once the node takes part. */
+interface TakingPart {
+  readonly driver: Driver;
+  readonly members: Members;
+  readonly changes: MemberChanges;
+  readonly sender: SnapshotSender;
+  readonly receiver: SnapshotReceiver;
+}
+
 export class RaftNode {
+  /**
+   * Resolves when the node takes part, or waits for others to begin a cluster with; not while it is to be added to one
+   * that is there.
+   */
+  readonly ready: Promise<void>;
   readonly #options: RaftNodeOptions;
   readonly #forming: Forming;
   readonly #stopping = new AbortController();
   readonly #refusals = new Map<string, string>();
+  #setReady: () => void = () => undefined;
+  #isJoining = false;
   #transport!: Transport;
-  #snapshots!: Snapshots;
-  #driver: Driver | undefined;
+  #part: TakingPart | undefined;
   #starting: Promise<void> = Promise.resolve();
   #isFailed = false;
+  #cancelPruning: () => void = () => undefined;
+  /** Set once this node has learned that it was removed. */
+  #cancelRemoval: (() => void) | undefined;
+  /** Whom the leadership was handed to, until somebody is known to lead or it has not worked. */
+  #heir: { readonly nodeId: NodeId; readonly untilMs: number } | undefined;
   #changeCallbacks = new Set<() => void>();
 
   private constructor(options: RaftNodeOptions) {
     this.#options = options;
-    this.#forming = new Forming(options);
+    this.ready = new Promise((resolve) => {
+      this.#setReady = resolve;
+    });
+    this.#forming = new Forming({
+      ...options,
+      onProspect: (prospect) => {
+        this.#isJoining = prospect === "joining";
+        if (!this.#isJoining) this.#setReady();
+      },
+    });
   }
 
   /**
-   * Listens, and takes part as soon as the cluster is formed (which it was, if the journal is not empty). Until then the
-   * node is a follower of nobody.
-   * @throws WeirError `ConfigInvalid` when the journal is of another cluster than the configuration
+   * Listens, and takes part as soon as the cluster is formed (which it was, if the journal is not empty) or this node is
+   * admitted to one. Until then the node is a follower of nobody.
+   * @throws WeirError `ConfigInvalid` when the journal is another master's
    * @throws WeirError `Corrupt` when journal and state machine do not fit together
    * @throws WeirError `Unavailable` when the address cannot be listened on
    */
   static async start(options: RaftNodeOptions): Promise<RaftNode> {
     const node = new RaftNode(options);
     checkState(options);
-    const { listen, peers, clock, logger, machine } = options;
+    const { listen, peers, clock, logger, versions = spokenVersions } = options;
     node.#transport = await Transport.listen({
       listen,
       peers,
       clock,
       logger,
+      versions,
       identity: () => node.#forming.identity,
-      onMessage: (message) => node.#driver?.receive(message),
-      onSnapshot: (socket, from) => node.#snapshots.receive(socket, from),
+      roster: () => node.#part?.members ?? nobody,
+      onMessage: (message) => node.#part?.driver.receive(message),
+      onSnapshot: (socket, from, version) => {
+        if (node.#part === undefined) socket.close();
+        else node.#part.receiver.receive(socket, from, version);
+      },
       onFormation: (socket) => void node.#forming.serve(socket),
-      onRefused: (peer, reason) => node.#noteRefusal(peer, reason),
-    });
-    node.#snapshots = new Snapshots({
-      machine,
-      logger,
-      transport: node.#transport,
-      driver: () => node.#driver!,
-      onFatal: (error) => node.#fail(error),
+      onAdmission: (socket) => void node.#forming.serveAdmission(socket),
+      onRefused: (peer, refusal) => node.#noteRefusal(peer, refusal),
     });
     if (node.#forming.identity.stage === "member") await node.#takePart();
     else node.#starting = node.#form();
@@ -146,13 +209,17 @@ export class RaftNode {
   }
 
   get status(): RaftStatus {
-    const { nodeId = "", members = [] } = this.#forming.identity;
-    const core = this.#driver?.core;
+    const { nodeId = "", stage } = this.#forming.identity;
+    const core = this.#part?.driver.core;
+    const leader = core?.leader;
+    const members = this.#part?.members;
     return {
       nodeId,
+      stage: stage === "empty" && this.#isJoining ? "joining" : stage,
       role: core?.role ?? "follower",
       term: core?.term ?? zeroTerm,
-      leaderName: members.find((member) => member.nodeId === core?.leader)?.name,
+      leaderName: leader === undefined ? undefined : members?.nameOf(leader),
+      leaderRpcAddress: members?.rpcAddressOf(leader ?? this.#expectedLeader()),
       commitIndex: core?.commitIndex ?? zeroIndex,
       lastIndex: core?.lastIndex ?? zeroIndex,
       appliedIndex: core?.appliedIndex ?? zeroIndex,
@@ -165,17 +232,18 @@ export class RaftNode {
    * @throws WeirError `NotLeader`, `Busy`, `DiskFull` or `InvalidArgument`: nothing was appended
    */
   propose(payload: Uint8Array): { index: Index; term: Term } {
-    if (this.#driver === undefined || this.#isOver) throw this.#notLeader();
+    const driver = this.#part?.driver;
+    if (driver === undefined || this.#isOver) throw this.#notLeader();
     if (payload.length > maxPayloadBytes) {
       throw new WeirError(
         "InvalidArgument",
         `Cannot append ${payload.length} bytes to the log: wanted at most ${maxPayloadBytes}`,
       );
     }
-    if (this.#options.journal.diskFull && this.#driver.core.role === "leader") {
+    if (this.#options.journal.diskFull && driver.core.role === "leader") {
       throw new WeirError("DiskFull", "Cannot append to the log: the disk of the journal is full");
     }
-    const proposed = this.#driver.propose(payload);
+    const proposed = driver.propose(payload);
     if (proposed.ok) return { index: proposed.index, term: proposed.term };
     if (proposed.code === "NotLeader") throw this.#notLeader();
     throw new WeirError("Busy", "Cannot append to the log: too much waits to be applied");
@@ -186,8 +254,9 @@ export class RaftNode {
    * together.
    */
   beforeTurn(callback: () => void): void {
-    if (this.#driver === undefined || this.#isOver) setImmediate(callback);
-    else this.#driver.beforeTurn(callback);
+    const driver = this.#part?.driver;
+    if (driver === undefined || this.#isOver) setImmediate(callback);
+    else driver.beforeTurn(callback);
   }
 
   /**
@@ -196,19 +265,74 @@ export class RaftNode {
    * @throws WeirError `NotLeader`
    */
   readIndex(): Promise<Index> {
-    if (this.#driver === undefined || this.#isOver) return Promise.reject(this.#notLeader());
-    return this.#driver.readIndex();
+    const driver = this.#part?.driver;
+    if (driver === undefined || this.#isOver) return Promise.reject(this.#notLeader());
+    return driver.readIndex();
+  }
+
+  /** The members of the active configuration, voters first; empty until the cluster is formed. */
+  members(): readonly MemberStatus[] {
+    return this.#part?.changes.list() ?? [];
   }
 
   /**
-   * Hands the leadership to the follower that holds most of the log; resolves when this node leads no more.
-   * @throws WeirError `NotLeader`; `Unavailable` when no follower took it within two election timeouts
+   * Admits the new, empty master that listens at that address, and adds it as a learner; with `promote` it becomes a voter
+   * by itself as soon as it has caught up. Resolves when that is committed; asked again, with the same member.
+   * @throws WeirError `NotLeader`; `Busy` while another change is under way; `AlreadyExists` for a name that is a
+   *   member's; `InvalidArgument` when the master there has data, or is another one; `Unavailable` when it cannot be
+   *   reached, or (outcome `unknown`) when the leadership was lost before the change was decided
    */
-  async transferLeadership(): Promise<void> {
-    const driver = this.#driver;
-    if (driver?.core.role !== "leader") throw this.#notLeader();
-    const { clock, tickMs, electionTicks } = this.#options;
-    driver.step({ kind: "transfer", to: undefined });
+  async addMember(member: NewMember): Promise<Member> {
+    return this.#leading().changes.add(member);
+  }
+
+  /**
+   * Takes a member out for good; resolves when the others decide without it. The leader itself may be removed.
+   * @throws WeirError as `addMember`; `NotFound` for a name that is no member's; `InvalidArgument` for the last voter
+   */
+  async removeMember(name: string): Promise<void> {
+    return this.#leading().changes.remove(name);
+  }
+
+  /**
+   * Makes a learner a voter; resolves when it is one, at once if it was.
+   * @throws WeirError as `removeMember`; `Busy` while it is far behind
+   */
+  async promoteMember(name: string): Promise<void> {
+    return this.#leading().changes.promote(name);
+  }
+
+  /**
+   * Puts the new, empty master that listens at that address in the place of a member whose data is gone: it takes over the
+   * name under an id of its own, as a learner that is promoted by itself. Resolves when the old one is out.
+   * @throws WeirError as `addMember`; `NotFound` for a name that is no member's
+   */
+  async replaceMember(
+    name: string,
+    place: Pick<Member, "host" | "raftPort" | "rpcPort">,
+  ): Promise<Member> {
+    return this.#leading().changes.replace(name, place);
+  }
+
+  /**
+   * Hands the leadership to the member of that name, or to the follower that holds most of the log; resolves when this
+   * node leads no more.
+   * @throws WeirError `NotLeader`; `NotFound` for a name that is no member's; `InvalidArgument` for one that is no voter;
+   *   `Busy` when nobody else answers; `Unavailable` when nobody took it within two election timeouts
+   */
+  async transferLeadership(toName?: string): Promise<void> {
+    const { driver, members } = this.#leading();
+    const target = toName === undefined ? undefined : members.byName(toName)?.nodeId;
+    if (toName !== undefined && target === undefined) {
+      throw new WeirError("NotFound", `Cannot hand over to "${toName}": it is no member`);
+    }
+    const { clock } = this.#options;
+    const started = driver.transfer(target);
+    if (!started.ok) throw new WeirError(started.code, started.reason);
+    this.#heir = {
+      nodeId: started.target,
+      untilMs: clock.monotonicMs() + 2 * this.#electionMs,
+    };
     await new Promise<void>((resolve, reject) => {
       const check = () => {
         if (driver.core.role === "leader") return;
@@ -219,7 +343,7 @@ export class RaftNode {
         cancel();
         this.#changeCallbacks.delete(check);
       };
-      const cancel = clock.after(2 * electionTicks * tickMs, () => {
+      const cancel = clock.after(2 * this.#electionMs, () => {
         finish();
         reject(new WeirError("Unavailable", "Cannot hand over: no follower took the leadership"));
       });
@@ -229,15 +353,33 @@ export class RaftNode {
 
   /** Ends it as a crash would, but for waiting until the journal and the state machine are idle. */
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    this.#snapshots.stop();
-    await this.#transport.close();
+    this.#stopping.abort(new WeirError("Cancelled", "Cannot go on: this master stops"));
+    this.#cancelPruning();
+    this.#cancelRemoval?.();
+    const part = this.#part;
+    part?.changes.stop();
+    await Promise.all([this.#transport.close(), part?.receiver.stop(), part?.sender.stop()]);
     await this.#starting;
-    await this.#driver?.stop();
+    await this.#part?.driver.stop();
   }
 
   get #isOver(): boolean {
     return this.#isFailed || this.#stopping.signal.aborted;
+  }
+
+  get #electionMs(): number {
+    return this.#options.electionTicks * this.#options.tickMs;
+  }
+
+  #leading(): TakingPart {
+    if (this.#part?.driver.core.role !== "leader" || this.#isOver) throw this.#notLeader();
+    return this.#part;
+  }
+
+  #expectedLeader(): NodeId | undefined {
+    const heir = this.#heir;
+    if (heir === undefined || this.#options.clock.monotonicMs() > heir.untilMs) return undefined;
+    return heir.nodeId;
   }
 
   async #form(): Promise<void> {
@@ -251,47 +393,126 @@ export class RaftNode {
   }
 
   async #takePart(): Promise<void> {
-    const { journal, machine, random, logger } = this.#options;
-    const { nodeId, members } = this.#forming.identity;
+    const { journal, machine, peers, logger } = this.#options;
+    const { nodeId, clusterId, members: bindings = [] } = this.#forming.identity;
+    const start = startingConfiguration(machine.configuration(), bindings, peers);
+    const log = await fittingLog(journal, machine, logger);
+    const driver = this.#makeDriver(start, log);
+    const members = new Members({
+      self: nodeId!,
+      start,
+      bindings,
+      onActive: () => this.#followMembers(),
+      onCommitted: () => this.#transport.dropRemoved(),
+      onRemoved: () => this.#removed("by a change of the members that is in its log"),
+    });
+    const receiver = new SnapshotReceiver({
+      ...this.#options,
+      directory: this.#options.snapshotDirectory,
+      driver,
+      onFatal: (error) => this.#fail(error),
+    });
+    await receiver.clear();
+    const sender = new SnapshotSender({
+      ...this.#options,
+      take: () => machine.snapshot(),
+      transport: this.#transport,
+      term: () => driver.core.term,
+      // If all went well the follower has said so itself by now, or will before this makes for another attempt.
+      onOver: (to) => driver.step({ kind: "snapshotDone", to, ok: false, index: zeroIndex }),
+    });
+    const changes = new MemberChanges({
+      ...this.#options,
+      members,
+      driver,
+      transport: this.#transport,
+      self: nodeId!,
+      clusterId: clusterId!,
+      notLeader: () => this.#notLeader(),
+    });
+    this.#part = { driver, members, receiver, sender, changes };
+    members.observe(driver.core);
+    this.#transport.setLinks(members.peers);
+    this.#setReady();
+  }
+
+  #makeDriver(start: PlacedConfiguration, log: StartingLog): Driver {
+    const { journal, machine, random, electionTicks, heartbeatTicks } = this.#options;
     const { hardState } = journal.state;
     const core = new RaftCore({
-      id: nodeId!,
-      configuration: {
-        voters: members!.map((member) => member.nodeId),
-        outgoing: [],
-        learners: [],
-      },
+      id: this.#forming.identity.nodeId!,
+      configuration: start.configuration,
+      configurationIndex: start.index,
       // Right after forming, the journal's opening state does not show the first term yet.
       hardState: hardState.term > 0 ? hardState : { term: 1 as Term, vote: undefined },
       appliedIndex: machine.appliedIndex as Index,
-      ...(await fittingLog(journal, machine, logger)),
-      electionTicks: this.#options.electionTicks,
-      heartbeatTicks: this.#options.heartbeatTicks,
+      ...log,
+      electionTicks,
+      heartbeatTicks,
       random,
     });
-    this.#driver = new Driver({
+    return new Driver({
       ...this.#options,
       core,
       afterPoll: (callback) => setImmediate(callback),
       send: (messages) => this.#transport.send(messages),
-      sendSnapshot: (to) => this.#snapshots.send(to),
-      snapshotFloor: () => this.#snapshots.floor,
+      sendSnapshot: (to) => this.#part?.sender.send(to),
+      snapshotFloor: () => this.#part?.sender.floor ?? Number.POSITIVE_INFINITY,
       onChange: () => {
+        if (core.leader !== undefined && core.leader !== core.id) this.#heir = undefined;
         this.#options.onStatus(this.status);
         for (const callback of this.#changeCallbacks) callback();
       },
+      onTurn: () => {
+        this.#part?.members.observe(core);
+        this.#part?.changes.observe();
+      },
       onFatal: (error) => this.#fail(error),
     });
-    this.#transport.openLinks(members!);
   }
 
-  #noteRefusal(peer: string, reason: string): void {
-    this.#refusals.set(peer, reason);
-    const majority = Math.floor(this.#options.peers.length / 2) + 1;
+  /** Connects to who is a member now; who is none any more still hears of that, for a while. */
+  #followMembers(): void {
+    const { members } = this.#part!;
+    const targets = members.peers;
+    for (const [id, peer] of this.#transport.targets) {
+      if (!targets.has(id) && id !== this.#part!.driver.core.id) targets.set(id, peer);
+    }
+    this.#transport.setLinks(targets);
+    this.#cancelPruning();
+    this.#cancelPruning = this.#options.clock.after(leavingTimeouts * this.#electionMs, () => {
+      this.#transport.setLinks(members.peers);
+    });
+    this.#options.onStatus(this.status);
+  }
+
+  #noteRefusal(peer: string, refusal: Refusal): void {
+    if (refusal.removed) {
+      this.#removed(`as "${peer}" says`);
+      return;
+    }
+    this.#refusals.set(peer, refusal.message);
+    const count = this.#part?.members.all.length ?? this.#options.peers.length;
+    const majority = Math.floor(count / 2) + 1;
     // One may be the stranger itself; when most do not want this node, it is this node.
     if (this.#refusals.size >= Math.max(2, majority - 1)) {
       this.#fail(new WeirError("ConfigInvalid", [...this.#refusals.values()].join("; ")));
     }
+  }
+
+  /** Ends this node, after a while in which it still tells clients who leads. */
+  #removed(how: string): void {
+    const { name, clusterName, clock } = this.#options;
+    const { nodeId } = this.#forming.identity;
+    this.#cancelRemoval ??= clock.after(leavingTimeouts * this.#electionMs, () => {
+      this.#fail(
+        new WeirError(
+          "ConfigInvalid",
+          `Cannot go on as "${name}": node ${nodeId} was removed from cluster "${clusterName}", ${how}; ` +
+            `to use this master again, remove its data directory, start it and run "weir cluster add ${name}"`,
+        ),
+      );
+    });
   }
 
   #notLeader(): WeirError {
@@ -308,7 +529,8 @@ export class RaftNode {
     this.#isFailed = true;
     const fatal = error instanceof Error ? error : new Error(String(error));
     this.#options.logger.error({ error: String(fatal) }, "consensus ended");
-    void this.#driver?.stop();
+    this.#part?.changes.stop();
+    void this.#part?.driver.stop();
     this.#options.onFatal(fatal);
   }
 }

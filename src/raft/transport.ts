@@ -7,68 +7,79 @@
  *    stays bounded.
  * 3. A connection on which nothing was heard for a while is given up, so that a healed network is used at once and not
  *    after the kernel's growing retransmission timeouts.
+ * 4. Who is heard can be answered: where no link leads to a caller (its leader may be a member that this node has not
+ *    heard of yet), the answer takes the caller's own connection.
  */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import type { Clock } from "../lib/clock.ts";
-import { hasCode, WeirError } from "../lib/errors.ts";
+import { WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { decode, encode } from "../lib/schema.ts";
 import { FramedSocket } from "./host/framed-socket.ts";
 import {
   type Accepted,
+  agreedVersion,
   answerHello,
   type Hello,
   hello,
   helloOf,
   helloReply,
   type Identity,
-  type Member,
+  type Roster,
+  type Versions,
+  versionsOf,
 } from "./host/handshake.ts";
+import { beat, Link, type Peer, takesMessages, watchSilence } from "./host/link.ts";
 import { decodeMessage, encodeMessage } from "./messages.ts";
 import type { Message, NodeId } from "./types.ts";
 
-/** Where a master listens for the others. */
-export interface Peer {
-  readonly name: string;
-  readonly host: string;
-  readonly port: number;
-}
+export type { Peer } from "./host/link.ts";
 
 const handshakeTimeoutMs = 2000;
-/** Messages are dropped while this much to one peer is unsent. */
-const maxUnsentBytes = 16 * 1024 * 1024;
-const firstRetryMs = 20;
-const longestRetryMs = 500;
-/** An empty frame goes both ways so often; after so many beats in silence a connection is given up. */
-const beatMs = 500;
-const maxSilentBeats = 6;
-const beat = new Uint8Array(0);
+/** Messages that a peer of the first version does not know. */
+const sinceVersion2: ReadonlySet<Message["kind"]> = new Set(["readRequest", "readReply"]);
 
 export interface TransportOptions {
   readonly listen: { readonly host: string; readonly port: number };
-  /** All masters of the configuration, this one included. */
+  /** All masters of the configuration file, this one included. */
   readonly peers: readonly Peer[];
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What it speaks. */
+  readonly versions: Versions;
   readonly identity: () => Identity;
+  readonly roster: () => Roster;
   readonly onMessage: (message: Message) => void;
-  /** A peer wants to send a snapshot; the receiver owns the socket. */
-  readonly onSnapshot: (socket: FramedSocket, from: NodeId) => void;
+  /** A peer wants to send a snapshot, in that version of the protocol; the receiver owns the socket. */
+  readonly onSnapshot: (socket: FramedSocket, from: NodeId, version: number) => void;
   /** A peer asks about, or proposes, the forming of the cluster; the receiver owns the socket. */
   readonly onFormation: (socket: FramedSocket) => void;
+  /** A leader has found this master at the address of one that is to be added; the receiver owns the socket. */
+  readonly onAdmission: (socket: FramedSocket) => void;
   /** A peer does not accept this node, and waiting will not help. */
-  readonly onRefused: (peer: string, reason: string) => void;
+  readonly onRefused: (peer: string, refusal: Refusal) => void;
 }
 
 /** The answer of a peer that does not accept us; `permanent` when waiting will not help. */
 export class Refusal extends WeirError {
   readonly permanent: boolean;
+  /** The peer knows that this node is no member any more. */
+  readonly removed: boolean;
 
-  constructor(peer: string, reason: string, permanent: boolean) {
-    super("NotPermitted", `Cannot connect to "${peer}": it refused this master: ${reason}`);
-    this.permanent = permanent;
+  constructor(peer: string, refused: { reason: string; permanent: boolean; removed: boolean }) {
+    super("NotPermitted", `Cannot connect to "${peer}": it refused this master: ${refused.reason}`);
+    this.permanent = refused.permanent;
+    this.removed = refused.removed;
   }
+}
+
+/** Somebody's connection to this node. */
+interface Inbound {
+  readonly socket: FramedSocket;
+  readonly version: number;
+  /** What the caller knew of its membership when it connected: see `Roster.knownAt`. */
+  readonly knownAt: number | undefined;
 }
 
 export class Transport {
@@ -76,6 +87,7 @@ export class Transport {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #links = new Map<NodeId, Link>();
+  readonly #inbound = new Map<NodeId, Inbound>();
   readonly #complaints = new Set<string>();
   #isClosed = false;
 
@@ -111,13 +123,30 @@ export class Transport {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** Begins to keep a connection to every other member. */
-  openLinks(members: readonly Member[]): void {
-    const { identity, peers } = this.#options;
-    for (const { name, nodeId } of members) {
-      if (name === identity().name || this.#isClosed) continue;
-      const peer = peers.find((each) => each.name === name)!;
-      this.#links.set(nodeId, new Link(this, peer, nodeId, this.#options));
+  /** Keeps a connection to each of these from now on, and to nobody else. */
+  setLinks(targets: ReadonlyMap<NodeId, Peer>): void {
+    for (const [id, link] of this.#links) {
+      const peer = targets.get(id);
+      if (peer !== undefined && isSamePlace(peer, link.peer)) continue;
+      link.close();
+      this.#links.delete(id);
+    }
+    if (this.#isClosed) return;
+    for (const [id, peer] of targets) {
+      if (!this.#links.has(id)) this.#links.set(id, this.#makeLink(id, peer));
+    }
+  }
+
+  /** Whom it keeps a connection to. */
+  get targets(): ReadonlyMap<NodeId, Peer> {
+    return new Map([...this.#links].map(([id, { peer }]) => [id, peer]));
+  }
+
+  /** Ends the connections of those that are known to be removed now: they are told when they come back. */
+  dropRemoved(): void {
+    const roster = this.#options.roster();
+    for (const [id, { socket, knownAt }] of this.#inbound) {
+      if (roster.wasRemoved(id, knownAt)) socket.close();
     }
   }
 
@@ -126,18 +155,28 @@ export class Transport {
     if (messages.length === 0) return;
     const payloads = new Map<NodeId, Uint8Array[]>();
     for (const message of messages) {
-      const link = this.#links.get(message.to);
-      if (link === undefined || !link.takesMessages) continue;
+      const version = this.#versionTo(message.to);
+      if (version === 0 || (version < 2 && sinceVersion2.has(message.kind))) continue;
       const queued = payloads.get(message.to);
       if (queued === undefined) payloads.set(message.to, [encodeMessage(message)]);
       else queued.push(encodeMessage(message));
     }
-    for (const [to, queued] of payloads) this.#links.get(to)!.write(queued);
+    for (const [to, queued] of payloads) {
+      const link = this.#links.get(to);
+      if (link?.takesMessages === true) link.write(queued);
+      else this.#inbound.get(to)!.socket.write(queued);
+    }
   }
 
-  /** Where the configuration says that a member is. */
+  /** Where a member that has a link is. */
   peerOf(id: NodeId): Peer | undefined {
     return this.#links.get(id)?.peer;
+  }
+
+  /** The version that is spoken with a member; undefined while it is away. */
+  versionOf(id: NodeId): number | undefined {
+    const link = this.#links.get(id);
+    return link?.isOpen === true ? link.version : undefined;
   }
 
   /**
@@ -171,10 +210,13 @@ export class Transport {
     }
     const socket = new FramedSocket(raw);
     try {
-      const self = this.#options.identity();
-      socket.write([encode(hello, helloOf(self, purpose, peer.name))]);
+      const { identity, roster, versions } = this.#options;
+      const rest = { versions, knownAt: roster().knownAt };
+      socket.write([encode(hello, helloOf(identity(), purpose, peer.name, rest))]);
       const reply = decode(helloReply, await socket.next(handshakeTimeoutMs), "helloReply");
-      if (reply.kind === "refused") throw new Refusal(peer.name, reply.reason, reply.permanent);
+      if (reply.kind === "refused") {
+        throw new Refusal(peer.name, { ...reply, removed: reply.removed ?? false });
+      }
       return { socket, accepted: reply };
     } catch (error) {
       socket.close();
@@ -205,34 +247,50 @@ export class Transport {
   }
 
   async #accept(socket: FramedSocket): Promise<void> {
-    const { identity, peers, onSnapshot, onFormation } = this.#options;
+    const { identity, roster, versions, peers } = this.#options;
+    const { onSnapshot, onFormation, onAdmission } = this.#options;
     const caller = decode(hello, await socket.next(handshakeTimeoutMs), "hello");
     const names = peers.map((peer) => peer.name);
-    const reply = answerHello(identity(), names, caller);
+    const reply = answerHello(identity(), { names, roster: roster(), versions }, caller);
     socket.write([encode(helloReply, reply)]);
     if (reply.kind === "refused") {
       if (reply.permanent) this.complain(caller.name, reply.reason);
       // The caller ends the connection once it has read why.
       await socket.next(handshakeTimeoutMs).catch(() => undefined);
       socket.close();
-    } else if (caller.purpose === "formation") {
-      if (caller.nodeId === undefined && reply.stage === "member") {
-        this.complain(
-          caller.name,
-          `it comes without data, but its name is bound to node ${reply.boundTo}`,
-        );
-      }
-      onFormation(socket);
-    } else if (caller.purpose === "snapshot") {
-      onSnapshot(socket, caller.nodeId!);
-    } else {
-      this.#receive(socket, caller.nodeId!);
+      return;
+    }
+    const version = agreedVersion(versions, versionsOf(caller))!;
+    switch (caller.purpose) {
+      case "formation":
+        if (caller.nodeId === undefined && reply.boundTo !== undefined) {
+          this.complain(
+            caller.name,
+            `it comes without data, but its name is bound to node ${reply.boundTo}: ` +
+              `restore its data directory, or run "weir cluster replace ${caller.name}"`,
+          );
+        }
+        onFormation(socket);
+        return;
+      case "admission":
+        onAdmission(socket);
+        return;
+      case "snapshot":
+        onSnapshot(socket, caller.nodeId!, version);
+        return;
+      case "messages":
+        this.#receive(caller.nodeId!, { socket, version, knownAt: caller.knownAt });
     }
   }
 
-  #receive(socket: FramedSocket, from: NodeId): void {
+  #receive(from: NodeId, inbound: Inbound): void {
     const { identity, onMessage, clock } = this.#options;
+    const { socket } = inbound;
     const self = identity().nodeId!;
+    this.#inbound.set(from, inbound);
+    socket.onClose(() => {
+      if (this.#inbound.get(from) === inbound) this.#inbound.delete(from);
+    });
     // It is back: no need to wait for the next attempt.
     this.#links.get(from)?.hurry();
     const heard = watchSilence(socket, clock, () => undefined);
@@ -242,111 +300,47 @@ export class Transport {
       else onMessage(decodeMessage(payload, from, self));
     });
   }
-}
 
-/** Keeps one outgoing connection for messages alive. */
-class Link {
-  readonly peer: Peer;
-  readonly #id: NodeId;
-  readonly #transport: Transport;
-  readonly #options: TransportOptions;
-  #socket: FramedSocket | undefined;
-  #retryMs = firstRetryMs;
-  #cancelRetry: (() => void) | undefined;
-  #isClosed = false;
-
-  constructor(transport: Transport, peer: Peer, id: NodeId, options: TransportOptions) {
-    this.#transport = transport;
-    this.peer = peer;
-    this.#id = id;
-    this.#options = options;
-    void this.#open();
-  }
-
-  get takesMessages(): boolean {
-    return this.#socket !== undefined && this.#socket.unsentBytes < maxUnsentBytes;
-  }
-
-  write(payloads: readonly Uint8Array[]): void {
-    this.#socket?.write(payloads);
-  }
-
-  /** The peer is known to be there: try now. */
-  hurry(): void {
-    this.#retryMs = firstRetryMs;
-    if (this.#cancelRetry === undefined) return;
-    this.#cancelRetry();
-    this.#cancelRetry = undefined;
-    void this.#open();
-  }
-
-  close(): void {
-    this.#isClosed = true;
-    this.#cancelRetry?.();
-    this.#socket?.close();
-  }
-
-  async #open(): Promise<void> {
-    try {
-      const { socket, accepted } = await this.#transport.connect(this.peer, "messages");
-      if (this.#isClosed) {
-        socket.close();
-        return;
-      }
-      if (accepted.nodeId !== this.#id) {
-        socket.close();
-        throw new Refusal(
-          this.peer.name,
-          `it is node ${accepted.nodeId}, but the name is bound to node ${this.#id}`,
-          true,
+  #makeLink(nodeId: NodeId, peer: Peer): Link {
+    const { clock, logger, identity, onMessage, onRefused } = this.#options;
+    return new Link({
+      peer,
+      nodeId,
+      clock,
+      logger,
+      connect: () => this.connect(peer, "messages"),
+      onFrame: (payload) => onMessage(decodeMessage(payload, nodeId, identity().nodeId!)),
+      onFailure: (error) => {
+        if (!(error instanceof Refusal)) {
+          logger.warn({ peer: peer.name, error: String(error) }, "a peer answers nonsense");
+        } else if (error.permanent) {
+          this.complain(peer.name, error.message);
+          onRefused(peer.name, error);
+        }
+      },
+      onStranger: (accepted) => {
+        this.complain(
+          peer.name,
+          accepted.nodeId === undefined
+            ? `it has no data, but its name is bound to node ${nodeId}: restore its data directory, or ` +
+                `run "weir cluster replace ${peer.name}"`
+            : `it is node ${accepted.nodeId}, but its name is bound to node ${nodeId} here`,
         );
-      }
-      this.#use(socket);
-    } catch (error) {
-      if (error instanceof Refusal && error.permanent) {
-        this.#transport.complain(this.peer.name, error.message);
-        this.#options.onRefused(this.peer.name, error.message);
-      } else if (!hasCode(error, "Unavailable", "NotPermitted")) {
-        const { logger } = this.#options;
-        logger.warn({ peer: this.peer.name, error: String(error) }, "a peer answers nonsense");
-      }
-      this.#retry();
-    }
-  }
-
-  #use(socket: FramedSocket): void {
-    const { clock } = this.#options;
-    this.#socket = socket;
-    this.#retryMs = firstRetryMs;
-    const heard = watchSilence(socket, clock, () => socket.write([beat]));
-    socket.onFrame(heard);
-    socket.onClose(() => {
-      this.#socket = undefined;
-      this.#retry();
+      },
     });
   }
 
-  #retry(): void {
-    if (this.#isClosed) return;
-    this.#cancelRetry = this.#options.clock.after(this.#retryMs, () => {
-      this.#cancelRetry = undefined;
-      void this.#open();
-    });
-    this.#retryMs = Math.min(longestRetryMs, this.#retryMs * 2);
+  /** The version of the best way to a node; 0 when there is none that takes messages. */
+  #versionTo(id: NodeId): number {
+    const link = this.#links.get(id);
+    if (link?.takesMessages === true) return link.version;
+    const inbound = this.#inbound.get(id);
+    // One of the first version does not listen on its own connection.
+    if (inbound === undefined || inbound.version < 2 || !takesMessages(inbound.socket)) return 0;
+    return inbound.version;
   }
 }
 
-/** Closes the socket when `heard` was not called for some beats; counts beats, so that a pause of this process is one. */
-function watchSilence(socket: FramedSocket, clock: Clock, onBeat: () => void): () => void {
-  let silentBeats = 0;
-  const check = () => {
-    onBeat();
-    if (++silentBeats > maxSilentBeats) socket.close();
-    else cancel = clock.after(beatMs, check);
-  };
-  let cancel = clock.after(beatMs, check);
-  socket.onClose(() => cancel());
-  return () => {
-    silentBeats = 0;
-  };
+function isSamePlace(a: Peer, b: Peer): boolean {
+  return a.name === b.name && a.host === b.host && a.port === b.port;
 }

@@ -29,8 +29,6 @@ export interface Reign {
 export class Leadership {
   readonly #clock: Clock;
   readonly #logger: Logger;
-  /** RPC addresses of the masters by name. */
-  readonly #addresses: ReadonlyMap<string, string>;
   readonly #lastClusterTimeMs: () => number;
   readonly #isBootstrapped: () => boolean;
   readonly #onEmpty: () => boolean;
@@ -46,7 +44,6 @@ export class Leadership {
   constructor(options: {
     clock: Clock;
     logger: Logger;
-    addresses: ReadonlyMap<string, string>;
     /** Cluster time of the last applied entry. */
     lastClusterTimeMs: () => number;
     /** Whether the first command was applied. */
@@ -58,7 +55,6 @@ export class Leadership {
   }) {
     this.#clock = options.clock;
     this.#logger = options.logger;
-    this.#addresses = options.addresses;
     this.#lastClusterTimeMs = options.lastClusterTimeMs;
     this.#isBootstrapped = options.isBootstrapped;
     this.#onEmpty = options.onEmpty;
@@ -91,8 +87,7 @@ export class Leadership {
 
   /** RPC address of the leader, as far as this master knows. */
   get leaderAddress(): string | undefined {
-    const name = this.#status?.leaderName;
-    return name === undefined ? undefined : this.#addresses.get(name);
+    return this.#status?.leaderRpcAddress;
   }
 
   /** The reign that is on, if this master leads and is ready to. */

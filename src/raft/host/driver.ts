@@ -11,6 +11,9 @@ import { WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { Journal } from "../journal.ts";
 import type { Input, Output, Proposed, RaftCore } from "../core.ts";
+import type { MemberChange } from "../member-change.ts";
+import type { MembersChanged } from "../membership.ts";
+import type { TransferStarted } from "../transfer.ts";
 import type { Entry, Index, Message, NodeId, Term } from "../types.ts";
 import { Applier } from "./applier.ts";
 import { Persister } from "./persister.ts";
@@ -40,6 +43,8 @@ export interface DriverOptions {
   readonly snapshotFloor: () => number;
   /** Role, term or leader changed. */
   readonly onChange: () => void;
+  /** A turn is over: its output was carried out. */
+  readonly onTurn?: () => void;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -119,6 +124,20 @@ export class Driver {
     return proposed;
   }
 
+  /** Begins a change of the members: see RaftCore. */
+  changeMembers(change: MemberChange): MembersChanged {
+    const changed = this.core.changeMembers(change);
+    this.#wake();
+    return changed;
+  }
+
+  /** Begins to hand the leadership over: see RaftCore. */
+  transfer(to: NodeId | undefined): TransferStarted {
+    const started = this.core.transfer(to);
+    this.#wake();
+    return started;
+  }
+
   /** Calls back at the start of the next turn, after the sockets were read: what is proposed then is part of that turn. */
   beforeTurn(callback: () => void): void {
     this.#beforeTurn.push(callback);
@@ -173,6 +192,7 @@ export class Driver {
     this.#isTurnDue = false;
     this.#carryOut(core.take());
     this.#showChange();
+    this.#options.onTurn?.();
   }
 
   #tick(): void {

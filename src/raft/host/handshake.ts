@@ -1,6 +1,12 @@
 /**
- * Who is at the other end. Both sides of every connection say which cluster, which name and which data they are, and a
- * connection that does not fit is refused with a reason, before anything else is said.
+ * Who is at the other end. Both sides of every connection say which versions they speak, which cluster, which name and
+ * which data they are, and a connection that does not fit is refused with a reason, before anything else is said.
+ *
+ * Invariants
+ * 1. Who is of the same cluster is heard, even if this node's configuration does not name it: that configuration may be
+ *    an old one, and the caller its leader (section 4.1 of the dissertation).
+ * 2. A caller is called removed only when a configuration that is committed here, and newer than the one that it knows
+ *    itself a member of, leaves it out. Ids are never used again, so that is final.
  */
 import {
   boolean,
@@ -15,7 +21,17 @@ import {
 } from "../../lib/schema.ts";
 import type { NodeId } from "../types.ts";
 
-export const protocolVersion = 1;
+/** The versions of the protocol between masters that a node speaks, both included. */
+export interface Versions {
+  readonly oldest: number;
+  readonly newest: number;
+}
+
+/**
+ * 1: the first. 2: answers may come back on the caller's connection; snapshots resume; followers ask for read indexes;
+ * configurations change.
+ */
+export const spokenVersions: Versions = { oldest: 1, newest: 2 };
 
 /** A node's way into its cluster: no data yet; members agreed on and written; taking part. */
 export type Stage = "empty" | "forming" | "member";
@@ -28,25 +44,40 @@ export interface Identity {
   /** All undefined while `stage` is "empty". */
   readonly nodeId: NodeId | undefined;
   readonly clusterId: string | undefined;
-  readonly members: readonly Member[] | undefined;
+  readonly members: readonly Binding[] | undefined;
 }
 
 /** A configured name and the data that it is bound to. */
-export interface Member {
+export interface Binding {
   readonly name: string;
   readonly nodeId: NodeId;
 }
 
+/** What a node knows of the members when it judges a caller. */
+export interface Roster {
+  /** Data that a name is bound to. */
+  boundTo(name: string): NodeId | undefined;
+  /** True when a committed configuration newer than `knownAt` leaves the node out (invariant 2). */
+  wasRemoved(nodeId: NodeId, knownAt: number | undefined): boolean;
+  /** Index of the newest committed configuration that has this node itself; undefined when it knows of none. */
+  readonly knownAt: number | undefined;
+}
+
 /** First frame, by the one who connects. */
 export const hello = struct({
+  /** The oldest version that the caller speaks; one of the first version speaks only that one. */
   version: unsigned(),
-  purpose: word("messages", "snapshot", "formation"),
+  purpose: word("messages", "snapshot", "formation", "admission"),
   clusterName: text,
   clusterId: optional(text),
   nodeId: optional(text),
   name: text,
   /** Whom it believes to have reached. */
   to: text,
+  /** The newest version that the caller speaks. */
+  newest: optional(unsigned()),
+  /** See `Roster.knownAt`. */
+  knownAt: optional(unsigned()),
 });
 export type Hello = Infer<typeof hello>;
 
@@ -58,66 +89,115 @@ export const helloReply = union({
     nodeId: optional(text),
     /** The data that the caller's name is bound to here. */
     boundTo: optional(text),
+    /** What is spoken from here on; absent: the first one. */
+    version: optional(unsigned()),
   },
-  /** `permanent`: waiting will not help, a person has to look. */
-  refused: { reason: text, permanent: boolean },
+  /** `permanent`: waiting will not help, a person has to look. `removed`: the caller is no member any more. */
+  refused: { reason: text, permanent: boolean, removed: optional(boolean) },
 });
 export type HelloReply = Infer<typeof helloReply>;
 export type Accepted = Extract<HelloReply, { kind: "accepted" }>;
 
-/** What is agreed on when a cluster begins. */
+/** What is agreed on when a cluster begins, and what an empty master is told when it is admitted to one. */
 export const formation = struct({
   clusterId: text,
   members: list(struct({ name: text, nodeId: text })),
 });
 export type Formation = Infer<typeof formation>;
 
-/** Who the state machine's snapshot is from, and what it stands for. */
-export const snapshotHeader = struct({
-  term: unsigned(),
-  index: unsigned(),
-  indexTerm: unsigned(),
-});
+/** The answer of an admitted master: the id that it has drawn for its data. */
+export const admitted = struct({ nodeId: text });
 
-export function helloOf(self: Identity, purpose: Hello["purpose"], to: string): Hello {
-  const { clusterName, clusterId, nodeId, name } = self;
-  return { version: protocolVersion, purpose, clusterName, clusterId, nodeId, name, to };
+/** The version to speak with somebody, the newest that both know; undefined when there is none. */
+export function agreedVersion(own: Versions, other: Versions): number | undefined {
+  const newest = Math.min(own.newest, other.newest);
+  return newest >= Math.max(own.oldest, other.oldest) ? newest : undefined;
 }
 
-/** The answer to a caller, given who we are and the names in our configuration. */
-export function answerHello(self: Identity, names: readonly string[], caller: Hello): HelloReply {
-  const refuse = (reason: string, permanent = true): HelloReply => ({
+/** What a node says first. */
+export function helloOf(
+  self: Identity,
+  purpose: Hello["purpose"],
+  to: string,
+  rest: { versions: Versions; knownAt: number | undefined },
+): Hello {
+  const { clusterName, clusterId, nodeId, name } = self;
+  const { oldest: version, newest } = rest.versions;
+  const { knownAt } = rest;
+  return { version, purpose, clusterName, clusterId, nodeId, name, to, newest, knownAt };
+}
+
+/** The versions that a caller speaks. */
+export function versionsOf({ version, newest }: Hello): Versions {
+  return { oldest: version, newest: newest ?? version };
+}
+
+/** The answer to a caller, given who we are, whom the configuration file names, and the members that we know. */
+export function answerHello(
+  self: Identity,
+  knowledge: { names: readonly string[]; roster: Roster; versions: Versions },
+  caller: Hello,
+): HelloReply {
+  const { names, roster, versions } = knowledge;
+  const refuse = (reason: string, permanent = true, removed = false): HelloReply => ({
     kind: "refused",
     reason,
     permanent,
+    removed: removed || undefined,
   });
-  if (caller.version !== protocolVersion) {
-    return refuse(`it speaks version ${caller.version}, wanted ${protocolVersion}`);
+  const version = agreedVersion(versions, versionsOf(caller));
+  if (version === undefined) {
+    return refuse(
+      `it speaks ${shown(versionsOf(caller))} of the protocol, here ${shown(versions)} is spoken: ` +
+        "upgrade the older one, one release at a time",
+    );
   }
   if (caller.clusterName !== self.clusterName) {
     return refuse(`it belongs to cluster "${caller.clusterName}", wanted "${self.clusterName}"`);
   }
   if (caller.to !== self.name) {
-    return refuse(`it wanted "${caller.to}", but here is "${self.name}"`);
+    // Waiting helps where a member has moved and the caller has yet to learn it.
+    return refuse(`it wanted "${caller.to}", but here is "${self.name}"`, false);
   }
-  if (!names.includes(caller.name) || caller.name === self.name) {
-    return refuse(`"${caller.name}" is no other master of the configuration`);
+  if (caller.nodeId !== undefined && caller.nodeId === self.nodeId) {
+    return refuse(`its data is a copy of that of "${self.name}": no two masters may share it`);
   }
-  const boundTo = self.members?.find((member) => member.name === caller.name)?.nodeId;
-  if (caller.clusterId !== undefined && self.clusterId !== undefined) {
-    if (caller.clusterId !== self.clusterId) {
-      return refuse(`its data is of cluster ${caller.clusterId}, wanted ${self.clusterId}`);
-    }
-    if (caller.nodeId !== boundTo) {
-      return refuse(`"${caller.name}" is bound to node ${boundTo}, not to ${caller.nodeId}`);
-    }
+  if (
+    caller.clusterId !== undefined &&
+    self.clusterId !== undefined &&
+    caller.clusterId !== self.clusterId
+  ) {
+    return refuse(
+      `its data is of cluster ${caller.clusterId}, wanted ${self.clusterId}; ` +
+        "to have it join this one, remove its data directory and add it",
+    );
   }
-  if (caller.purpose !== "formation" && self.stage !== "member") {
-    return refuse("the cluster is not formed yet", false);
+  const accept = (): HelloReply => {
+    const { stage, clusterId, nodeId } = self;
+    const boundTo = roster.boundTo(caller.name);
+    return { kind: "accepted", stage, clusterId, nodeId, boundTo, version };
+  };
+  switch (caller.purpose) {
+    case "admission":
+      return caller.clusterId === undefined ? refuse("it has no cluster to admit to") : accept();
+    case "formation":
+      if (self.stage !== "member" && (!names.includes(caller.name) || caller.name === self.name)) {
+        return refuse(`"${caller.name}" is no other master of the configuration`);
+      }
+      return accept();
+    case "messages":
+    case "snapshot":
+      if (self.stage !== "member") return refuse("the cluster is not formed yet", false);
+      if (caller.clusterId === undefined || caller.nodeId === undefined) {
+        return refuse("it has no data");
+      }
+      if (roster.wasRemoved(caller.nodeId, caller.knownAt)) {
+        return refuse(`node ${caller.nodeId} was removed from the cluster`, true, true);
+      }
+      return accept();
   }
-  if (caller.purpose !== "formation" && caller.clusterId === undefined) {
-    return refuse("it has no data", true);
-  }
-  const { stage, clusterId, nodeId } = self;
-  return { kind: "accepted", stage, clusterId, nodeId, boundTo };
+}
+
+function shown({ oldest, newest }: Versions): string {
+  return oldest === newest ? `version ${oldest}` : `versions ${oldest} to ${newest}`;
 }

@@ -27,6 +27,7 @@ describe("Proposer", () => {
       role,
       term,
       leaderName: role === "leader" ? "master-1" : "master-2",
+      leaderRpcAddress: role === "leader" ? "10.0.0.1:19998" : "10.0.0.2:19998",
       commitIndex: 0,
       lastIndex: 0,
       appliedIndex: 0,
@@ -42,7 +43,6 @@ describe("Proposer", () => {
     leadership = new Leadership({
       clock,
       logger: silentLogger,
-      addresses: new Map([["master-2", "10.0.0.2:19998"]]),
       lastClusterTimeMs: () => 5000,
       isBootstrapped: () => true,
       onEmpty: () => true,

@@ -6,6 +6,8 @@ interface Item {
   readonly index: number;
   readonly term: number;
   readonly text: string;
+  /** Of an entry that changes the members: its payload in base64. */
+  readonly configuration?: string;
 }
 
 export class ListMachine implements StateMachineHost {
@@ -32,13 +34,23 @@ export class ListMachine implements StateMachineHost {
 
   async apply(entries: readonly Entry[]): Promise<void> {
     await this.beforeApply();
-    for (const { index, term, payload } of entries) {
+    for (const { index, term, kind, payload } of entries) {
       if (index !== this.appliedIndex + 1)
         throw new Error(`applied ${index} at ${this.appliedIndex}`);
-      this.items.push({ index, term, text: Buffer.from(payload).toString() });
+      const bytes = Buffer.from(payload);
+      this.items.push(
+        kind === "configuration"
+          ? { index, term, text: "", configuration: bytes.toString("base64") }
+          : { index, term, text: bytes.toString() },
+      );
       this.appliedIndex = index;
       this.appliedTerm = term;
     }
+  }
+
+  configuration(): { index: number; payload: Uint8Array } | undefined {
+    const last = this.items.findLast((item) => item.configuration !== undefined);
+    return last && { index: last.index, payload: Buffer.from(last.configuration!, "base64") };
   }
 
   flush(): void {

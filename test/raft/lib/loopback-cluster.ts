@@ -1,4 +1,7 @@
 /** Masters' consensus on loopback, in this process, over journals in memory that can lose what was not synced. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { systemClock, systemRandom } from "../../../src/lib/clock.ts";
 import { type Logger, silentLogger } from "../../../src/lib/logger.ts";
 import type { Journal } from "../../../src/raft/journal.ts";
@@ -17,12 +20,19 @@ export interface Member {
 }
 
 export class LoopbackCluster {
+  /** Of the masters that the cluster begins with. */
   readonly peers: readonly Peer[];
   readonly members: Member[];
+  readonly #directory: string;
   readonly #options: Partial<RaftNodeOptions>;
   readonly #directories: JournalDirectory[] = [];
 
-  private constructor(peers: readonly Peer[], options: Partial<RaftNodeOptions>) {
+  private constructor(
+    directory: string,
+    peers: readonly Peer[],
+    options: Partial<RaftNodeOptions>,
+  ) {
+    this.#directory = directory;
     this.peers = peers;
     this.#options = options;
     this.members = peers.map(() => ({
@@ -40,7 +50,8 @@ export class LoopbackCluster {
   ): Promise<LoopbackCluster> {
     const ports = await freePorts(count);
     const peers = ports.map((port, i) => ({ name: `master-${i + 1}`, host: "127.0.0.1", port }));
-    return new LoopbackCluster(peers, options);
+    const directory = await mkdtemp(join(tmpdir(), "weir-raft-"));
+    return new LoopbackCluster(directory, peers, options);
   }
 
   async start(place: number, options: Partial<RaftNodeOptions> = {}): Promise<RaftNode> {
@@ -61,6 +72,7 @@ export class LoopbackCluster {
       heartbeatTicks: 3,
       electionTicks: 20,
       retainedEntries: 1000,
+      snapshotDirectory: join(this.#directory, String(place)),
       onStatus: () => undefined,
       onFatal: (error) => {
         member.fatal = error;
@@ -111,6 +123,7 @@ export class LoopbackCluster {
       await journal.close();
     }
     for (const directory of this.#directories) await directory.remove();
+    await rm(this.#directory, { recursive: true, force: true });
   }
 
   /** Place of the node that leads, once all running ones agree on it. */

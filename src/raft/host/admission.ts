@@ -1,0 +1,41 @@
+/** How a leader admits a new, empty master: it says which cluster it is, and gets the id that the master draws. */
+import { WeirError } from "../../lib/errors.ts";
+import { decode, encode } from "../../lib/schema.ts";
+import { Refusal, type Transport } from "../transport.ts";
+import type { NodeId } from "../types.ts";
+import { admitted, formation, type Formation } from "./handshake.ts";
+import type { Peer } from "./link.ts";
+
+/** The new master writes the first record of its journal meanwhile. */
+const replyTimeoutMs = 10_000;
+
+/**
+ * Admits the master at `peer`, and returns the id of its data. Asked again, it answers the same.
+ * @throws WeirError `Unavailable` when it cannot be reached, or begins a cluster of its own
+ * @throws WeirError `InvalidArgument` when it is another master than is meant, or has data of another cluster
+ */
+export async function admit(transport: Transport, peer: Peer, cluster: Formation): Promise<NodeId> {
+  const { name, host, port } = peer;
+  const place = `"${name}" at "${host}:${port}"`;
+  const { socket, accepted } = await transport
+    .connect(peer, "admission")
+    .catch((cause: unknown) => {
+      if (!(cause instanceof Refusal)) throw cause;
+      const { message } = cause;
+      throw new WeirError("InvalidArgument", `Cannot admit ${place}: ${message}`, { cause });
+    });
+  try {
+    if (accepted.stage === "forming") {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot admit ${place}: it has begun a cluster of its own; stop it, remove its data directory, and start ` +
+          "it with the masters of this cluster in its configuration",
+      );
+    }
+    socket.write([encode(formation, cluster)]);
+    const reply = await socket.next(replyTimeoutMs);
+    return decode(admitted, reply, "admitted").nodeId;
+  } finally {
+    socket.close();
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * What an operator asks a leader to do with the members: each change goes through the log, and is answered when it is
+ * done. The rules are the core's; here are names, addresses, the first words with a new master, and the waiting.
+ *
+ * Invariant: a change that was begun is not given up because its caller is answered "unknown": whoever leads finishes it.
+ */
+import type { Clock } from "../../lib/clock.ts";
+import { WeirError } from "../../lib/errors.ts";
+import { membersOf } from "../configuration.ts";
+import type { MemberChange } from "../member-change.ts";
+import type { Transport } from "../transport.ts";
+import type { Configuration, Member, NodeId } from "../types.ts";
+import { admit } from "./admission.ts";
+import type { Driver } from "./driver.ts";
+import type { Members, MemberStatus } from "./members.ts";
+
+/** Longest wait for a change that was begun: it needs a majority, and joint consensus two. */
+const changeTimeoutMs = 30_000;
+
+/** A master that is to be added. */
+export type NewMember = Pick<Member, "name" | "host" | "raftPort" | "rpcPort" | "promote">;
+
+export interface MemberChangesOptions {
+  readonly members: Members;
+  readonly driver: Driver;
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly self: NodeId;
+  readonly clusterId: string;
+  /** What is thrown on a node that does not lead. */
+  readonly notLeader: () => WeirError;
+}
+
+interface Waiting {
+  readonly index: number;
+  readonly term: number;
+  readonly isDone: (configuration: Configuration) => boolean;
+  resolve(): void;
+  reject(error: WeirError): void;
+}
+
+export class MemberChanges {
+  readonly #options: MemberChangesOptions;
+  readonly #waiting = new Set<Waiting>();
+  /** A name that is being admitted now: the log does not show it yet. */
+  #admitting: string | undefined;
+
+  constructor(options: MemberChangesOptions) {
+    this.#options = options;
+  }
+
+  /** Everybody of the active configuration; how far each is, only the leader knows. */
+  list(): readonly MemberStatus[] {
+    const { members, driver, self } = this.#options;
+    const { core } = driver;
+    return members.all.map((member) => {
+      const { nodeId } = member;
+      const common = { ...member, role: members.roleOf(nodeId), isLeader: nodeId === core.leader };
+      if (core.role !== "leader") return common;
+      if (nodeId === self) return { ...common, matchIndex: core.lastIndex, isActive: true };
+      const progress = core.progressOf(nodeId);
+      if (progress === undefined) return common;
+      return { ...common, matchIndex: progress.matchIndex, isActive: progress.isActive };
+    });
+  }
+
+  /** See RaftNode.addMember. */
+  async add(asked: NewMember): Promise<Member> {
+    const { members } = this.#options;
+    this.#requireLead();
+    const known = members.byName(asked.name);
+    if (known !== undefined) {
+      const { host, raftPort, rpcPort } = known;
+      const isSame =
+        host === asked.host && raftPort === asked.raftPort && rpcPort === asked.rpcPort;
+      // Asked again, because the first answer was lost.
+      if (isSame && membersOf(members.committed.configuration).includes(known.nodeId)) return known;
+      if (isSame) {
+        throw new WeirError("Busy", `Cannot add "${asked.name}": it is being added`);
+      }
+      throw new WeirError(
+        "AlreadyExists",
+        `Cannot add "${asked.name}": a member of that name is at "${host}:${raftPort}" already; ` +
+          "replace or remove it first",
+      );
+    }
+    const member = await this.#admit(asked);
+    await this.#change({ kind: "addLearner", member }, (configuration) =>
+      membersOf(configuration).includes(member.nodeId),
+    );
+    return member;
+  }
+
+  /** See RaftNode.removeMember. */
+  async remove(name: string): Promise<void> {
+    this.#requireLead();
+    const { nodeId } = this.#find(name, "remove");
+    await this.#change(
+      { kind: "remove", nodeId },
+      (configuration) => !membersOf(configuration).includes(nodeId),
+    );
+  }
+
+  /** See RaftNode.promoteMember. */
+  async promote(name: string): Promise<void> {
+    const { members } = this.#options;
+    this.#requireLead();
+    const { nodeId } = this.#find(name, "promote");
+    if (members.roleOf(nodeId) === "voter") return;
+    await this.#change({ kind: "promote", nodeId }, ({ voters }) => voters.includes(nodeId));
+  }
+
+  /** See RaftNode.replaceMember. */
+  async replace(
+    name: string,
+    place: Pick<Member, "host" | "raftPort" | "rpcPort">,
+  ): Promise<Member> {
+    this.#requireLead();
+    const { nodeId: old } = this.#find(name, "replace");
+    if (old === this.#options.self) {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot replace "${name}": it leads now; its data is there`,
+      );
+    }
+    const member = await this.#admit({ name, ...place, promote: true });
+    // It has the data of the member that is there: the first answer was lost, or nothing is to be replaced.
+    if (member.nodeId === old) return member;
+    await this.#change({ kind: "replace", nodeId: old, member }, (configuration) => {
+      const ids = membersOf(configuration);
+      return ids.includes(member.nodeId) && !ids.includes(old);
+    });
+    return member;
+  }
+
+  /** Once per turn: answers what is decided. */
+  observe(): void {
+    if (this.#waiting.size === 0) return;
+    const { members, driver } = this.#options;
+    const { core } = driver;
+    const { index, configuration } = members.committed;
+    for (const waiting of [...this.#waiting]) {
+      if (index >= waiting.index && waiting.isDone(configuration)) {
+        waiting.resolve();
+      } else if (core.role !== "leader" || core.term !== waiting.term) {
+        waiting.reject(undecided("the leadership was lost"));
+      }
+    }
+  }
+
+  /** Answers all who wait. */
+  stop(): void {
+    for (const waiting of [...this.#waiting]) waiting.reject(undecided("this master stops"));
+  }
+
+  async #admit(asked: NewMember): Promise<Member> {
+    const { transport, members, clusterId } = this.#options;
+    const { name, host, raftPort: port } = asked;
+    if (this.#admitting !== undefined) {
+      throw new WeirError("Busy", `Cannot admit "${name}": "${this.#admitting}" is being admitted`);
+    }
+    this.#requireVersions();
+    this.#admitting = name;
+    try {
+      const bindings = members.all.map((each) => ({ name: each.name, nodeId: each.nodeId }));
+      const nodeId = await admit(transport, { name, host, port }, { clusterId, members: bindings });
+      return { nodeId, ...asked };
+    } finally {
+      this.#admitting = undefined;
+    }
+  }
+
+  async #change(
+    change: MemberChange,
+    isDone: (configuration: Configuration) => boolean,
+  ): Promise<void> {
+    const { driver, clock, notLeader } = this.#options;
+    this.#requireVersions();
+    const { term } = driver.core;
+    const changed = driver.changeMembers(change);
+    if (!changed.ok) {
+      throw changed.code === "NotLeader"
+        ? notLeader()
+        : new WeirError(changed.code, changed.reason);
+    }
+    await new Promise<void>((resolve, reject) => {
+      const over = () => {
+        cancel();
+        this.#waiting.delete(waiting);
+      };
+      const waiting: Waiting = {
+        index: changed.index,
+        term,
+        isDone,
+        resolve: () => {
+          over();
+          resolve();
+        },
+        reject: (error) => {
+          over();
+          reject(error);
+        },
+      };
+      const cancel = clock.after(changeTimeoutMs, () => {
+        waiting.reject(undecided(`no majority took it within ${changeTimeoutMs} ms`));
+      });
+      this.#waiting.add(waiting);
+    });
+  }
+
+  #requireLead(): void {
+    if (this.#options.driver.core.role !== "leader") throw this.#options.notLeader();
+  }
+
+  /** A member of the first version would let an entry about the members pass, and go on deciding by the old ones. */
+  #requireVersions(): void {
+    const { members, transport, self } = this.#options;
+    const old = members.all.find(
+      ({ nodeId }) => nodeId !== self && (transport.versionOf(nodeId) ?? 2) < 2,
+    );
+    if (old === undefined) return;
+    throw new WeirError(
+      "NotSupported",
+      `Cannot change the members: "${old.name}" runs a version that does not know how; upgrade it first`,
+    );
+  }
+
+  #find(name: string, verb: string): Member {
+    const member = this.#options.members.byName(name);
+    if (member !== undefined) return member;
+    const names = this.#options.members.all.map((each) => `"${each.name}"`).join(", ");
+    throw new WeirError("NotFound", `Cannot ${verb} "${name}": the members are ${names}`);
+  }
+}
+
+function undecided(why: string): WeirError {
+  return new WeirError("Unavailable", `Cannot tell whether the members were changed: ${why}`, {
+    outcome: "unknown",
+  });
+}

@@ -1,0 +1,164 @@
+/**
+ * Snapshots to followers that are behind the log, each on a connection of its own, so that heartbeats never wait behind
+ * one.
+ *
+ * Invariants
+ * 1. One at a time goes to a follower; several followers may be served at once.
+ * 2. A transfer that breaks goes on with the same snapshot, for as long as it is kept; the log is kept behind it.
+ * 3. In memory is what the socket has not taken of at most two chunks, plus `highWaterBytes` of FramedSocket.
+ */
+import { randomUUID } from "node:crypto";
+import { crc32 } from "node:zlib";
+import type { Clock } from "../../lib/clock.ts";
+import { WeirError } from "../../lib/errors.ts";
+import type { Logger } from "../../lib/logger.ts";
+import { decode, encode } from "../../lib/schema.ts";
+import type { Transport } from "../transport.ts";
+import type { NodeId } from "../types.ts";
+import type { FramedSocket } from "./framed-socket.ts";
+import {
+  end,
+  type HeldSnapshot,
+  installTimeoutMs,
+  keepMs,
+  snapshotHeader,
+  snapshotResume,
+  stallTimeoutMs,
+} from "./snapshot-protocol.ts";
+
+export interface SnapshotSenderOptions {
+  readonly take: () => Promise<HeldSnapshot>;
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Of this node, now. */
+  readonly term: () => number;
+  /** A transfer is over, well or not. */
+  readonly onOver: (to: NodeId) => void;
+}
+
+interface Held {
+  readonly id: string;
+  readonly snapshot: HeldSnapshot;
+  cancelExpiry: () => void;
+}
+
+export class SnapshotSender {
+  readonly #options: SnapshotSenderOptions;
+  readonly #running = new Map<NodeId, Promise<void>>();
+  readonly #held = new Map<NodeId, Held>();
+  readonly #sockets = new Set<FramedSocket>();
+  #isStopped = false;
+
+  constructor(options: SnapshotSenderOptions) {
+    this.#options = options;
+  }
+
+  /** The log must not begin behind this: who just got a snapshot goes on from there. Infinite without any. */
+  get floor(): number {
+    return Math.min(...[...this.#held.values()].map(({ snapshot }) => snapshot.meta.index));
+  }
+
+  /** Sends the state machine's snapshot; without effect while one is on its way to that follower. */
+  send(to: NodeId): void {
+    if (this.#running.has(to) || this.#isStopped) return;
+    const { logger, onOver } = this.#options;
+    const running = this.#sendTo(to)
+      .catch((error: unknown) => {
+        logger.warn({ to, error: String(error) }, "a snapshot could not be sent whole");
+      })
+      .finally(() => {
+        this.#running.delete(to);
+        if (!this.#isStopped) onOver(to);
+      });
+    this.#running.set(to, running);
+  }
+
+  /** Ends all transfers; resolves when no snapshot is held any more. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    for (const socket of this.#sockets) socket.close();
+    await Promise.all(this.#running.values());
+    await Promise.all([...this.#held.keys()].map((to) => this.#drop(to)));
+  }
+
+  async #sendTo(to: NodeId): Promise<void> {
+    const { transport } = this.#options;
+    const peer = transport.peerOf(to);
+    if (peer === undefined) return;
+    const { socket, accepted } = await transport.connect(peer, "snapshot");
+    this.#sockets.add(socket);
+    try {
+      const held = await this.#hold(to);
+      try {
+        await this.#stream(to, held, socket, accepted.version ?? 1);
+        await this.#drop(to);
+      } finally {
+        this.#expire(to, held);
+      }
+    } finally {
+      this.#sockets.delete(socket);
+      socket.close();
+    }
+  }
+
+  async #stream(to: NodeId, held: Held, socket: FramedSocket, version: number): Promise<void> {
+    const { id, snapshot } = held;
+    const { index, term: indexTerm } = snapshot.meta;
+    const header = { term: this.#options.term(), index, indexTerm, id };
+    await socket.writeSlowly(encode(snapshotHeader, header), stallTimeoutMs);
+    let skip = 0;
+    let crc = 0;
+    if (version >= 2) {
+      const reply = await socket.next(stallTimeoutMs);
+      ({ chunks: skip, crc } = decode(snapshotResume, reply, "snapshotResume"));
+    }
+    this.#options.logger.info({ to, index, fromChunk: skip }, "sending a snapshot");
+    let place = 0;
+    let ownCrc = 0;
+    for await (const chunk of snapshot.chunks()) {
+      if (chunk.length === 0) continue;
+      if (place++ >= skip) {
+        await socket.writeSlowly(chunk, stallTimeoutMs);
+        continue;
+      }
+      ownCrc = crc32(chunk, ownCrc);
+      if (place === skip) await this.#checkPrefix(to, ownCrc === crc);
+    }
+    if (place < skip) await this.#checkPrefix(to, false);
+    socket.write([end]);
+    await socket.next(installTimeoutMs);
+  }
+
+  /** What the follower has must be what would be sent: else it gets another snapshot, from its beginning. */
+  async #checkPrefix(to: NodeId, isSame: boolean): Promise<void> {
+    if (isSame) return;
+    await this.#drop(to);
+    throw new WeirError("Corrupt", `Cannot go on with a snapshot to ${to}: it has other chunks`);
+  }
+
+  async #hold(to: NodeId): Promise<Held> {
+    const kept = this.#held.get(to);
+    if (kept !== undefined) {
+      kept.cancelExpiry();
+      return kept;
+    }
+    const snapshot = await this.#options.take();
+    const held: Held = { id: randomUUID(), snapshot, cancelExpiry: () => undefined };
+    this.#held.set(to, held);
+    return held;
+  }
+
+  #expire(to: NodeId, held: Held): void {
+    if (this.#held.get(to) !== held || this.#isStopped) return;
+    held.cancelExpiry = this.#options.clock.after(keepMs, () => void this.#drop(to));
+  }
+
+  async #drop(to: NodeId): Promise<void> {
+    const held = this.#held.get(to);
+    if (held === undefined) return;
+    this.#held.delete(to);
+    held.cancelExpiry();
+    await held.snapshot.close();
+  }
+}

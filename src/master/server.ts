@@ -155,6 +155,10 @@ async function start(
       return late.raft.propose(payload);
     },
     isStoreFull: () => store.full,
+    beforeTurn: (callback) => {
+      if (late.raft === undefined) setImmediate(callback);
+      else late.raft.beforeTurn(callback);
+    },
   });
 
   const node = await RaftNode.start({

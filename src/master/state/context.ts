@@ -42,17 +42,55 @@ export type StateEvent =
   | { readonly kind: "garbageAdded" }
   | { readonly kind: "trashAdded" };
 
-/** Notes of what changed, in the order of the changes, each once. */
+/** Notes of what changed, in the order of the changes. */
 export class ChangeNotes {
-  readonly inodes = new Set<InodeId>();
-  readonly names = new Map<string, readonly [InodeId, string]>();
   readonly events: StateEvent[] = [];
+  #inodes: InodeId[] = [];
+  #names: (readonly [InodeId, string])[] = [];
 
-  addFrom(other: ChangeNotes): void {
-    for (const each of other.inodes) this.inodes.add(each);
-    for (const [key, each] of other.names) this.names.set(key, each);
-    this.events.push(...other.events);
+  /** An inode whose status changed. */
+  inode(id: InodeId): void {
+    this.#inodes.push(id);
   }
+
+  /** A name that came, went or changed. */
+  name(parent: InodeId, name: string): void {
+    this.#names.push([parent, name]);
+  }
+
+  /** Forgets, when `undo` is called, what was noted since. */
+  mark(): { undo(): void } {
+    const [events, inodes, names] = [this.events.length, this.#inodes.length, this.#names.length];
+    return {
+      undo: () => {
+        this.events.length = events;
+        this.#inodes.length = inodes;
+        this.#names.length = names;
+      },
+    };
+  }
+
+  /** All of them, each once. */
+  get changes(): {
+    readonly inodes: readonly InodeId[];
+    readonly names: readonly (readonly [InodeId, string])[];
+  } {
+    return { inodes: [...new Set(this.#inodes)], names: namesOnce(this.#names) };
+  }
+}
+
+function namesOnce(
+  names: readonly (readonly [InodeId, string])[],
+): readonly (readonly [InodeId, string])[] {
+  if (names.length < 2) return names;
+  const seen = new Map<InodeId, Set<string>>();
+  return names.filter(([parent, name]) => {
+    let below = seen.get(parent);
+    if (below === undefined) seen.set(parent, (below = new Set()));
+    if (below.has(name)) return false;
+    below.add(name);
+    return true;
+  });
 }
 
 /** The decision against a command; the executor turns it into `{ ok: false, code, detail }`. */
@@ -97,7 +135,7 @@ export function takeId(context: Context, name: CounterName): number {
 /** Puts a changed inode and notes that its status changed. */
 function putInode(context: Context, value: Inode): void {
   context.state.write(inode, inodeKey(value.id), value);
-  context.notes.inodes.add(value.id);
+  context.notes.inode(value.id);
 }
 
 /** Sets some fields of an inode that exists; returns it as it is now. */
@@ -111,7 +149,7 @@ export function patchInode(context: Context, id: InodeId, patch: Partial<Inode>)
 export function patchUnseen(
   context: Context,
   id: InodeId,
-  patch: Partial<Pick<Inode, "removedIndex" | "persistOp" | "source" | "holds" | "lease">>,
+  patch: Partial<Pick<Inode, "removedIndex" | "persistOp" | "source" | "holds" | "lease" | "link">>,
 ): void {
   const changed = { ...inodeOf(context.state, id)!, ...patch };
   context.state.write(inode, inodeKey(id), changed);
@@ -133,7 +171,9 @@ export interface NewInode {
   readonly target?: string | undefined;
 }
 
-/** Makes an inode without a name. `patch` sets what differs from an empty one made by a client. */
+/**
+ * Makes an inode; the edge of its `link` is the caller's. `patch` sets what differs from an empty one made by a client.
+ */
 export function makeInode(context: Context, wanted: NewInode, patch: Partial<Inode> = {}): Inode {
   const id = patch.id ?? (takeId(context, "Inode") as InodeId);
   const isDirectory = wanted.kind === "directory";
@@ -166,9 +206,11 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     extentCount: 0,
     lease: undefined,
     holds: 0,
+    link: undefined,
     ...patch,
   };
-  putInode(context, made);
+  context.state.add(inode, inodeKey(id), made);
+  context.notes.inode(id);
   context.state.write(count, inodeCountKey, inodeCount(context.state) + 1);
   return made;
 }
@@ -176,7 +218,7 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
 /** Takes the record of an inode away; its names, extents and containers are the caller's. */
 export function deleteInode(context: Context, id: InodeId): void {
   context.state.delete(inodeKey(id));
-  context.notes.inodes.add(id);
+  context.notes.inode(id);
   context.state.write(count, inodeCountKey, inodeCount(context.state) - 1);
 }
 

@@ -39,6 +39,23 @@ function idAt(key: string, offset: number): number {
   return value;
 }
 
+const slots = 4096;
+
+/**
+ * Keys made of one id, kept for the ids that come again and again: making the string and its hash costs more than what is
+ * then done with it. A slot holds the last id that fell into it.
+ */
+function idKeys(make: (value: number) => string): (value: number) => string {
+  const ids = new Float64Array(slots);
+  const keys = new Array<string>(slots).fill("");
+  return (value) => {
+    const slot = value % slots;
+    if (ids[slot] === value && value !== 0) return keys[slot]!;
+    ids[slot] = value;
+    return (keys[slot] = make(value));
+  };
+}
+
 export const clusterKey = "meta/cluster";
 export const clockKey = "meta/clock";
 /** The members of the cluster, as of the last committed change of them. */
@@ -51,19 +68,25 @@ export const inodeCountKey = "meta/inodes";
 export type CounterName = "Inode" | "Mount" | "Worker" | "Lineage" | "UfsOp";
 /** The next id of a kind. */
 export function counterKey(name: CounterName): string {
-  return `meta/next${name}`;
+  return counterKeys[name];
 }
+const counterKeys: Readonly<Record<CounterName, string>> = {
+  Inode: "meta/nextInode",
+  Mount: "meta/nextMount",
+  Worker: "meta/nextWorker",
+  Lineage: "meta/nextLineage",
+  UfsOp: "meta/nextUfsOp",
+};
 
-export function inodeKey(inode: InodeId): string {
-  return `inode/${id(inode)}`;
-}
+export const inodeKey: (inode: InodeId) => string = idKeys((inode) => `inode/${id(inode)}`);
 export function isInodeKey(key: string): boolean {
   return key.startsWith("inode/");
 }
 
 const edgePrefixLength = "edge/".length + idLength + 1;
+const edgePrefix = idKeys((parent) => `edge/${id(parent)}/`);
 export function edgeKey(parent: InodeId, name: string): string {
-  return `edge/${id(parent)}/${name}`;
+  return edgePrefix(parent) + name;
 }
 export function edgeRange(parent: InodeId): KeyRange {
   return prefixRange(edgeKey(parent, ""));
@@ -73,7 +96,7 @@ export function nameOfEdge(key: string): string {
   return key.slice(edgePrefixLength);
 }
 
-/** The links of an inode. */
+/** The names of an inode that has several. */
 export function parentKey(inode: InodeId): string {
   return `parent/${id(inode)}`;
 }
@@ -121,17 +144,18 @@ export function containerOfKept(key: string): { inode: InodeId; writeId: WriteId
   };
 }
 
-export function sessionKey(session: SessionId): string {
-  return `session/${id(session)}`;
-}
+export const sessionKey: (session: SessionId) => string = idKeys(
+  (session) => `session/${id(session)}`,
+);
 export const sessionRange = prefixRange("session/");
 export function sessionOfKey(key: string): SessionId {
   return idAt(key, key.length - idLength) as SessionId;
 }
 
 /** The results of one request of a session. */
+const resultPrefix = idKeys((session) => `result/${id(session)}/`);
 export function resultKey(session: SessionId, sequence: number): string {
-  return `result/${id(session)}/${id(sequence)}`;
+  return resultPrefix(session) + id(sequence);
 }
 export function resultRange(session: SessionId): KeyRange {
   return prefixRange(`result/${id(session)}/`);
@@ -157,9 +181,7 @@ export function inodeAtEnd(key: string): InodeId {
   return idAt(key, key.length - idLength) as InodeId;
 }
 
-export function mountKey(mount: MountId): string {
-  return `mount/${id(mount)}`;
-}
+export const mountKey: (mount: MountId) => string = idKeys((mount) => `mount/${id(mount)}`);
 
 export function workerKey(worker: WorkerId): string {
   return `worker/${id(worker)}`;

@@ -4,13 +4,15 @@
  *
  * Invariants
  * 1. `edge/<p>/<n>` is i exactly if (p, n) is in the links of i. Directories have one link, the root has none.
- * 2. `childCount` of a directory is the number of its edges; its `nlink` is 2 + the number of those to directories.
+ * 2. An only name is in the inode, several are in `parent/<inode>`; never in both. Older versions kept an only one there
+ *    too: it stays until it changes.
+ * 3. `childCount` of a directory is the number of its edges; its `nlink` is 2 + the number of those to directories.
  */
 import type { InodeId } from "../../lib/ids.ts";
 import { retireInode } from "./containers.ts";
-import { type Context, deleteInode, patchInode, refuse } from "./context.ts";
+import { type Context, deleteInode, patchInode, patchUnseen, refuse } from "./context.ts";
 import { edgeKey, parentKey } from "./keys.ts";
-import { type Edge, edge, type Inode, type Link, links } from "./model.ts";
+import { type Edge, edge, type Inode, type Link, type Links, links } from "./model.ts";
 import { edgeOf, inodeOf, linksOf } from "./queries.ts";
 import { queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
 
@@ -62,8 +64,17 @@ export function needFree(context: Context, parent: Inode, name: string): void {
   needLoaded(parent);
 }
 
-function noteName(context: Context, link: Link): void {
-  context.notes.names.set(edgeKey(link.parent, link.name), [link.parent, link.name]);
+/** Stores the names of an inode: an only one with the inode itself. */
+function setLinks(context: Context, id: InodeId, all: Links): void {
+  const before = inodeOf(context.state, id)!.link;
+  const [first, second] = all;
+  if (second !== undefined) {
+    if (before !== undefined) patchUnseen(context, id, { link: undefined });
+    context.state.write(links, parentKey(id), all);
+    return;
+  }
+  if (before === undefined) context.state.delete(parentKey(id));
+  if (before !== first) patchUnseen(context, id, { link: first });
 }
 
 /** Adds or takes one child of a directory. */
@@ -79,23 +90,27 @@ function countChild(context: Context, parent: InodeId, child: Inode, delta: 1 | 
 
 /** Gives an inode a name that is free. Its `nlink` is the caller's. */
 export function addLink(context: Context, child: Inode, link: Link): void {
+  setLinks(context, child.id, [...linksOf(context.state, child.id), link]);
+  addEdge(context, child, link);
+}
+
+/** Enters the name that an inode was made with into its directory. */
+export function addEdge(context: Context, child: Inode, link: Link): void {
   context.state.write(edge, edgeKey(link.parent, link.name), {
     child: child.id,
     kind: child.kind,
   });
-  context.state.write(links, parentKey(child.id), [...linksOf(context.state, child.id), link]);
   countChild(context, link.parent, child, 1);
-  noteName(context, link);
+  context.notes.name(link.parent, link.name);
 }
 
 /** Takes a name from an inode. Its `nlink` and the store are the caller's. */
 export function removeLink(context: Context, child: Inode, link: Link): void {
   context.state.delete(edgeKey(link.parent, link.name));
   const rest = linksOf(context.state, child.id).filter((each) => !isSameLink(each, link));
-  if (rest.length === 0) context.state.delete(parentKey(child.id));
-  else context.state.write(links, parentKey(child.id), rest);
+  setLinks(context, child.id, rest);
   countChild(context, link.parent, child, -1);
-  noteName(context, link);
+  context.notes.name(link.parent, link.name);
 }
 
 function isSameLink(a: Link, b: Link): boolean {
@@ -110,11 +125,11 @@ export function moveLink(context: Context, child: Inode, from: Link, to: Link): 
   context.state.delete(edgeKey(from.parent, from.name));
   const { id, kind } = child;
   context.state.write(edge, edgeKey(to.parent, to.name), { child: id, kind });
-  context.state.write(links, parentKey(id), moved);
+  setLinks(context, id, moved);
   countChild(context, from.parent, child, -1);
   countChild(context, to.parent, child, 1);
-  noteName(context, from);
-  noteName(context, to);
+  context.notes.name(from.parent, from.name);
+  context.notes.name(to.parent, to.name);
 }
 
 /**

@@ -6,8 +6,8 @@ import type { WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult, UfsEntry } from "../../rpc/commands.ts";
 import { type Context, makeInode, needDirectory, patchInode, refuse } from "./context.ts";
 import { tombKey } from "./keys.ts";
-import { addLink, isValidName } from "./links.ts";
-import type { Inode } from "./model.ts";
+import { addEdge, isValidName } from "./links.ts";
+import type { Inode, Link } from "./model.ts";
 import { edgeOf, inodeOf, isReachable, mountOf } from "./queries.ts";
 
 /** Result: the status of the directory is not shown; `Stale` asks for a new listing. */
@@ -44,6 +44,7 @@ function addEntry(context: Context, directory: Inode, entry: UfsEntry): void {
   const isFile = kind === "file";
   const writeId = context.position as number as WriteId;
   const { mtime: directoryTime } = directory;
+  const link: Link = { parent: directory.id, name: entry.name };
   const made = makeInode(
     context,
     { kind, mode, uid, gid, mountId: directory.mountId, target: isFile ? undefined : target },
@@ -54,10 +55,11 @@ function addEntry(context: Context, directory: Inode, entry: UfsEntry): void {
       atime: mtime,
       persistence: "persisted",
       persistedVersion: 1,
+      link,
       ...(isFile ? { size, form: "source", source: { writeId, fingerprint, size } } : { size: 0 }),
     },
   );
-  addLink(context, made, { parent: directory.id, name: entry.name });
+  addEdge(context, made, link);
   // The directory itself did not change, it became known.
   patchInode(context, directory.id, { mtime: directoryTime });
 }

@@ -84,7 +84,7 @@ export function applyEntry(
     results: answers.map((answer) => answer.results),
     positions: answers.map((answer) => answer.position),
     replayed: answers.map((answer) => answer.replayed),
-    changes: { inodes: [...notes.inodes], names: [...notes.names.values()] },
+    changes: notes.changes,
     events: notes.events,
   };
 }
@@ -154,12 +154,13 @@ function forAll(commands: readonly Command[], result: CommandResult): CommandRes
 function executeEach(at: Place, request: Request): CommandResult[] {
   return request.commands.map((command, i) => {
     const savepoint = at.state.savepoint();
-    const notes = new ChangeNotes();
-    const { result, undo } = execute(contextOf(at, request, i, notes), command);
-    if (undo) savepoint.rollback();
-    else {
+    const mark = at.notes.mark();
+    const { result, undo } = execute(contextOf(at, request, i), command);
+    if (undo) {
+      savepoint.rollback();
+      mark.undo();
+    } else {
       savepoint.commit();
-      at.notes.addFrom(notes);
     }
     return result;
   });
@@ -168,12 +169,13 @@ function executeEach(at: Place, request: Request): CommandResult[] {
 /** All commands or none. */
 function executeAtomic(at: Place, request: Request): CommandResult[] {
   const savepoint = at.state.savepoint();
-  const notes = new ChangeNotes();
+  const mark = at.notes.mark();
   const results: CommandResult[] = [];
   for (const [i, command] of request.commands.entries()) {
-    const { result } = execute(contextOf(at, request, i, notes), command);
+    const { result } = execute(contextOf(at, request, i), command);
     if (!result.ok) {
       savepoint.rollback();
+      mark.undo();
       const detail = `command ${i} of the same request was refused: ${result.detail}`;
       const cancelled = forAll(request.commands, { ok: false, code: "Cancelled", detail });
       cancelled[i] = result;
@@ -182,11 +184,10 @@ function executeAtomic(at: Place, request: Request): CommandResult[] {
     results.push(result);
   }
   savepoint.commit();
-  at.notes.addFrom(notes);
   return results;
 }
 
-function contextOf(at: Place, request: Request, i: number, notes: ChangeNotes): Context {
+function contextOf(at: Place, request: Request, i: number): Context {
   return {
     state: at.state,
     index: at.index,
@@ -195,7 +196,7 @@ function contextOf(at: Place, request: Request, i: number, notes: ChangeNotes): 
     clusterTimeMs: at.clock.clusterTimeMs,
     wallTime: at.clock.wallTime,
     blockSizeBytes: clusterOf(at.state)?.blockSizeBytes ?? 0,
-    notes,
+    notes: at.notes,
   };
 }
 

@@ -121,6 +121,8 @@ export const inode = struct({
   lease: optional(struct({ session: sessionId, writeId })),
   /** Sessions that hold the inode beyond its last name (`retained/…`). */
   holds: unsigned(),
+  /** Its name, if it has only one; what an older version wrote has it in `parent/<inode>` all the same. */
+  link: optional(struct({ parent: inodeId, name })),
 });
 export type Inode = Infer<typeof inode>;
 
@@ -128,7 +130,7 @@ export type Inode = Infer<typeof inode>;
 export const edge = struct({ child: inodeId, kind: fileKind });
 export type Edge = Infer<typeof edge>;
 
-/** `parent/<inode>`: its names, the first of which is the one that its store path is made of. */
+/** `parent/<inode>`: its names where they are not in its `link`; the first is the one that its store path is made of. */
 export const links = list(struct({ parent: inodeId, name }));
 export type Links = Infer<typeof links>;
 export type Link = Links[number];
@@ -161,6 +163,8 @@ export const session = struct({
   prunedBelow: unsigned(),
   /** It is being closed, in steps: no request is served any more, its leases are free to take. */
   closing: boolean,
+  /** No sequence from here on was executed; absent where an older version did not say. */
+  executedBelow: optional(unsigned()),
 });
 export type Session = Infer<typeof session>;
 

@@ -17,6 +17,7 @@ import {
 } from "./context.ts";
 import { retainedKey } from "./keys.ts";
 import {
+  addEdge,
   addLink,
   dropFileLink,
   forgetDirectory,
@@ -88,6 +89,7 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   }
   const inherits = (parent.mode & setGroupId) !== 0;
   const setsGroup = inherits && command.fileKind === "directory" ? setGroupId : 0;
+  const link: Link = { parent: parent.id, name: command.name };
   const made = makeInode(
     context,
     {
@@ -98,9 +100,9 @@ export function create(context: Context, command: Of<"create">): CommandResult {
       mountId: parent.mountId,
       target: command.target,
     },
-    { writeType: command.writeType ?? "ASYNC_THROUGH" },
+    { writeType: command.writeType ?? "ASYNC_THROUGH", link },
   );
-  addLink(context, made, { parent: parent.id, name: command.name });
+  addEdge(context, made, link);
   const writeId = command.lease ? grantLease(context, made.id) : undefined;
   if (made.writeType !== "MUST_CACHE") {
     if (made.kind === "directory" || made.kind === "symlink") queueMake(context, made);

@@ -95,7 +95,13 @@ export function edgeOf(reader: PointReader, parent: InodeId, name: string): Edge
 
 /** All names of an inode; none for the root, the trash and what was unlinked. */
 export function linksOf(reader: PointReader, id: InodeId): Links {
-  return reader.read(links, parentKey(id)) ?? [];
+  const only = inodeOf(reader, id)?.link;
+  return only === undefined ? (reader.read(links, parentKey(id)) ?? []) : [only];
+}
+
+/** The first of the names of an inode. */
+export function firstLinkOf(reader: PointReader, id: InodeId): Link | undefined {
+  return inodeOf(reader, id)?.link ?? reader.read(links, parentKey(id))?.[0];
 }
 
 /** What `stat` shows of an inode. */
@@ -148,11 +154,11 @@ export function lookup(reader: PointReader, parent: InodeId, name: string): Foun
     return { found: false, code: "NotDirectory", unloaded: undefined };
   }
   if (name === "." || name === "..") {
-    const up = name === "." ? parent : (linksOf(reader, parent)[0]?.parent ?? parent);
+    const up = name === "." ? parent : (firstLinkOf(reader, parent)?.parent ?? parent);
     return {
       found: true,
       inode: inodeOf(reader, up)!,
-      parent: linksOf(reader, up)[0]?.parent,
+      parent: firstLinkOf(reader, up)?.parent,
     };
   }
   const child = edgeOf(reader, parent, name);
@@ -178,14 +184,16 @@ export function* ancestorsOf(reader: PointReader, directory: InodeId): Iterable<
   let at: InodeId | undefined = directory;
   while (at !== undefined) {
     yield at;
-    at = linksOf(reader, at)[0]?.parent;
+    at = firstLinkOf(reader, at)?.parent;
   }
 }
 
 /** Whether `directory` can be reached from the root. */
 export function isReachable(reader: PointReader, directory: InodeId): boolean {
   let top = directory;
-  for (const ancestor of ancestorsOf(reader, directory)) top = ancestor;
+  for (let up = firstLinkOf(reader, top); up !== undefined; up = firstLinkOf(reader, top)) {
+    top = up.parent;
+  }
   return top === rootInodeId;
 }
 
@@ -194,7 +202,7 @@ export function pathOf(reader: PointReader, id: InodeId): string | undefined {
   const parts: string[] = [];
   let at = id;
   while (at !== rootInodeId) {
-    const link = linksOf(reader, at)[0];
+    const link = firstLinkOf(reader, at);
     if (link === undefined) return undefined;
     parts.push(link.name);
     at = link.parent;
@@ -210,7 +218,7 @@ export function ufsPathOfLink(reader: PointReader, link: Link): string | undefin
     const directory = inodeOf(reader, at);
     if (directory === undefined || at === trashInodeId) return undefined;
     if (directory.mountPoint) break;
-    const up = linksOf(reader, at)[0];
+    const up = firstLinkOf(reader, at);
     if (up === undefined) return undefined;
     parts.push(up.name);
     at = up.parent;
@@ -222,7 +230,7 @@ export function ufsPathOfLink(reader: PointReader, link: Link): string | undefin
 /** The path below the root of its mount ("" is the root) by its first link, or undefined as above. */
 export function ufsPathOf(reader: PointReader, of: Inode): string | undefined {
   if (of.mountPoint) return isReachable(reader, of.id) ? "" : undefined;
-  const link = linksOf(reader, of.id)[0];
+  const link = firstLinkOf(reader, of.id);
   return link === undefined ? undefined : ufsPathOfLink(reader, link);
 }
 

@@ -26,6 +26,7 @@ export function openSession(context: Context, command: Of<"openSession">): Comma
     expiresAtMs: context.clusterTimeMs + timeoutMs,
     prunedBelow: 0,
     closing: false,
+    executedBelow: 0,
   });
   context.notes.events.push({ kind: "sessionOpened", session: id });
   return { ok: true, id };

@@ -4,6 +4,7 @@
  * Invariants
  * 1. The results of a session are those of executed sequences in [prunedBelow, prunedBelow + window).
  * 2. A sequence below `prunedBelow` is never executed again: it is refused.
+ * 3. No sequence from `executedBelow` on has results.
  */
 import type { Position } from "../../lib/ids.ts";
 import type { CommandResult, Request } from "../../rpc/commands.ts";
@@ -29,9 +30,11 @@ function refusal(code: Extract<CommandResult, { ok: false }>["code"], detail: st
   return { kind: "refuse", result: { ok: false, code, detail } };
 }
 
+const execute: Admission = { kind: "execute" };
+
 /** Decides about a request; prunes what its client has the answers of. */
 export function admit(state: StateWriter, of: Request, clusterTimeMs: number): Admission {
-  if (of.session === 0) return { kind: "execute" };
+  if (of.session === 0) return execute;
   const found = sessionOf(state, of.session);
   if (found === undefined || found.closing) {
     return refusal("SessionExpired", `session ${of.session} is over`);
@@ -39,7 +42,9 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
   if (of.sequence < found.prunedBelow) {
     return refusal("SequenceForgotten", `the answer to sequence ${of.sequence} was acknowledged`);
   }
-  const known = state.read(storedResults, resultKey(of.session, of.sequence));
+  // Most requests come in the order of their sequences: then there is nothing to look for.
+  const isFirst = found.executedBelow !== undefined && of.sequence >= found.executedBelow;
+  const known = isFirst ? undefined : state.read(storedResults, resultKey(of.session, of.sequence));
   if (known !== undefined) {
     return { kind: "replay", position: known.position as Position, results: known.results };
   }
@@ -56,8 +61,15 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
     state.delete(resultKey(of.session, sequence));
   }
   const expiresAtMs = Math.max(found.expiresAtMs, clusterTimeMs + found.timeoutMs);
-  state.write(session, sessionKey(of.session), { ...found, prunedBelow, expiresAtMs });
-  return { kind: "execute" };
+  state.write(session, sessionKey(of.session), {
+    clientName: found.clientName,
+    timeoutMs: found.timeoutMs,
+    expiresAtMs,
+    prunedBelow,
+    closing: false,
+    executedBelow: isFirst ? of.sequence + 1 : found.executedBelow,
+  });
+  return execute;
 }
 
 /** Keeps the answer to an executed request. */

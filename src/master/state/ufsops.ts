@@ -14,7 +14,15 @@ import { type Context, patchInode, patchMount, patchUnseen, refuse, takeId } fro
 import { markPersisted } from "./content.ts";
 import { tombKey, ufsOpKey } from "./keys.ts";
 import { type Inode, type Link, storedId, type UfsOp, type UfsOpAction, ufsOp } from "./model.ts";
-import { inodeOf, linksOf, mountOf, ufsOpOf, ufsPathOf, ufsPathOfLink } from "./queries.ts";
+import {
+  firstLinkOf,
+  inodeOf,
+  linksOf,
+  mountOf,
+  ufsOpOf,
+  ufsPathOf,
+  ufsPathOfLink,
+} from "./queries.ts";
 
 /** Whether the store may hold something under the inode's name: it does, did, or will when its queue is executed. */
 export function storeMayHold(of: Inode): boolean {
@@ -97,7 +105,7 @@ function ensureParents(context: Context, directory: InodeId): void {
 
 /** Queues the making of a directory or a symbolic link that the store does not have. */
 export function queueMake(context: Context, of: Inode): void {
-  const link = linksOf(context.state, of.id)[0];
+  const link = firstLinkOf(context.state, of.id);
   if (link === undefined || !isWritable(context, of.mountId)) return;
   const path = ufsPathOfLink(context.state, link);
   if (path === undefined) return;
@@ -164,7 +172,7 @@ export function queueAttributes(
   if (!storeMayHold(of) || !isWritable(context, of.mountId)) return;
   const path = ufsPathOf(context.state, of);
   if (path === undefined) return;
-  const link = linksOf(context.state, of.id)[0];
+  const link = firstLinkOf(context.state, of.id);
   queue(context, {
     mountId: of.mountId,
     action: { kind: "setAttributes", path, inode: of.id, ...attributes },

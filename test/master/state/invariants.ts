@@ -57,6 +57,9 @@ function checkNames(state: InspectableState, inodes: readonly model.Inode[]): vo
   for (const inode of inodes) {
     const own = linksOf(state, inode.id).length;
     links += own;
+    if (inode.link !== undefined) {
+      assert.equal(state.get(parentKey(inode.id)), undefined, "links are in two places");
+    }
     if (inode.kind === "directory") {
       assert.equal(inode.childCount, children.get(inode.id) ?? 0, "childCount is wrong");
       assert.equal(inode.nlink, 2 + (directories.get(inode.id) ?? 0), "nlink is wrong");

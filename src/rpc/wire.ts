@@ -7,6 +7,7 @@
  */
 import { Packr } from "msgpackr";
 import { type ErrorCode, errorCodes, type Outcome, WeirError } from "../lib/errors.ts";
+import { Reader, unfit, Writer } from "../lib/msgpack.ts";
 import type { Schema } from "../lib/schema.ts";
 
 /** Largest message, in bytes: bulk data is paged, so that no message needs more. */
@@ -19,9 +20,16 @@ export const streamWindow = 256;
 /** Bytes of one msgpack value, which the schemas of a method read and write. */
 export type Body = Uint8Array;
 
-/** The body of `value`. */
+/** The body of `value`; nobody writes to its bytes again. */
 export function encodeBody<T>(schema: Schema<T>, value: T): Body {
-  return packr.pack(schema.toWire(value));
+  writer.begin();
+  try {
+    schema.write(writer, value);
+    return writer.take();
+  } catch (thrown) {
+    if (thrown !== unfit) throw thrown;
+    return packr.pack(schema.toWire(value));
+  }
 }
 
 /**
@@ -29,6 +37,16 @@ export function encodeBody<T>(schema: Schema<T>, value: T): Body {
  * @throws WeirError `ProtocolError` for what does not fit the schema
  */
 export function decodeBody<T>(schema: Schema<T>, body: Body, at: string): T {
+  reader.begin(body);
+  try {
+    const value = schema.read(reader);
+    if (reader.isAtEnd) return value;
+  } catch (thrown) {
+    if (thrown !== unfit) throw thrown;
+  } finally {
+    reader.end();
+  }
+  // The long way, which knows all forms of msgpack and says what is wrong.
   let wire: unknown;
   try {
     wire = packr.unpack(body);
@@ -39,6 +57,9 @@ export function decodeBody<T>(schema: Schema<T>, body: Body, at: string): T {
   }
   return schema.fromWire(wire, at);
 }
+
+const writer = new Writer();
+const reader = new Reader();
 
 export type Frame =
   /** `deadlineMs`: what is left of the caller's time when it sends; 0 means that there is no deadline (streams). */

@@ -29,16 +29,33 @@ function decisiveNames(of: Command): readonly Decisive[] {
  * The directories whose names must be loaded before `command` is proposed: otherwise its result is `Stale`, since what
  * the store has there could decide it.
  */
-export function directoriesToLoad(reader: PointReader, command: Command): InodeId[] {
+export function directoriesToLoad(reader: PointReader, command: Command): readonly InodeId[] {
+  if (command.kind === "create") {
+    // What makes the load: nearly always in a directory that is loaded.
+    return isUnloaded(reader, command.parent) && !hasName(reader, command)
+      ? [command.parent]
+      : none;
+  }
   const wanted = new Set<InodeId>();
-  const add = (directory: InodeId) => {
-    const found = inodeOf(reader, directory);
-    if (found?.kind === "directory" && !found.loaded) wanted.add(directory);
-  };
   for (const { parent, name, itself } of decisiveNames(command)) {
+    const isOpen = isUnloaded(reader, parent);
+    if (!isOpen && !itself) continue;
     const found = edgeOf(reader, parent, name);
-    if (found === undefined) add(parent);
-    else if (itself) add(found.child);
+    if (found === undefined && isOpen) wanted.add(parent);
+    else if (found !== undefined && itself && isUnloaded(reader, found.child)) {
+      wanted.add(found.child);
+    }
   }
   return [...wanted];
+}
+
+const none: readonly InodeId[] = [];
+
+function isUnloaded(reader: PointReader, directory: InodeId): boolean {
+  const found = inodeOf(reader, directory);
+  return found?.kind === "directory" && !found.loaded;
+}
+
+function hasName(reader: PointReader, of: { parent: InodeId; name: string }): boolean {
+  return edgeOf(reader, of.parent, of.name) !== undefined;
 }

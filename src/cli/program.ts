@@ -4,6 +4,7 @@ import { exitCodeOf, toWeirError } from "../lib/errors.ts";
 import { registerBackup } from "./commands/backup.ts";
 import { registerCluster } from "./commands/cluster.ts";
 import { registerFs } from "./commands/fs.ts";
+import { registerJournal } from "./commands/journal.ts";
 import { registerLineage } from "./commands/lineage.ts";
 import { registerParts } from "./commands/parts.ts";
 import { registerStart } from "./commands/start.ts";
@@ -29,6 +30,7 @@ export function buildProgram(context: CliContext, version: string): Command {
   registerLineage(program, context);
   registerCluster(program, context);
   registerBackup(program, context);
+  registerJournal(program, context);
   program.addHelpText(
     "after",
     `

@@ -205,6 +205,7 @@ export function damage(path: string, offset: number, reason: string): WeirError 
   return new WeirError(
     "Corrupt",
     `Cannot open the journal: "${path}" is damaged at byte ${offset}: ${reason}. Two ways back: ` +
-      "start this node with an empty directory, so that it joins anew as a learner; or restore a backup of the directory",
+      "start this master with an empty data directory and let it join anew as a learner (weir cluster replace NAME); " +
+      "or, when no majority has the data any more, restore a backup into a new cluster (weir backup restore FILE)",
   );
 }

@@ -217,8 +217,8 @@ describe("journal recovery", function () {
       const message = await reopen(directory);
       assert.ok(typeof message === "string");
       assert.ok(message.includes(path) && message.includes(`byte ${from}`), message);
-      assert.match(message, /empty directory.*learner/);
-      assert.match(message, /restore a backup/);
+      assert.match(message, /empty data directory.*learner.*weir cluster replace/);
+      assert.match(message, /restore a backup.*weir backup restore/);
     }));
 
   it("R3: never finds a term with the vote of another term", () =>

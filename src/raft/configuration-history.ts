@@ -5,8 +5,9 @@
  * 1. Never empty; indexes rise; the first one holds from the beginning of what is known.
  * 2. The last one is active, from the moment its entry is in the log.
  */
+import { isVoter } from "./configuration.ts";
 import { decodeConfiguration } from "./configuration-codec.ts";
-import { type Configuration, type Entry, type Index, zeroIndex } from "./types.ts";
+import { type Configuration, type Entry, type Index, type NodeId, zeroIndex } from "./types.ts";
 
 interface Placed {
   readonly index: Index;
@@ -27,6 +28,16 @@ export class ConfigurationHistory {
   /** Index of the entry that brought the active one; 0 for the one that the cluster began with. */
   get activeIndex(): Index {
     return this.#placed[this.#placed.length - 1]!.index;
+  }
+
+  /** True when the node votes in the active configuration, or in one that holds again should later ones be lost. */
+  mayVote(id: NodeId, commitIndex: number): boolean {
+    for (let place = this.#placed.length - 1; place >= 0; place--) {
+      const { index, configuration } = this.#placed[place]!;
+      if (isVoter(configuration, id)) return true;
+      if (index <= commitIndex) return false;
+    }
+    return false;
   }
 
   /**

@@ -194,7 +194,7 @@ export class RaftCore {
     if (state.role !== "leader") return { ok: false, code: "NotLeader" };
     if (
       state.transferTarget !== undefined ||
-      !state.mayCampaign ||
+      !state.isVoter ||
       state.log.lastIndex - state.appliedIndex >= state.maxUnappliedEntries ||
       (state.unappliedBytes > 0 && state.unappliedBytes + payload.length > state.maxUnappliedBytes)
     ) {

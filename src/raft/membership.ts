@@ -9,7 +9,7 @@
  * 3. A leader that is no voter any more counts for nothing in decisions, takes no new commands, and steps down as soon as
  *    its removal is committed and told to the others.
  */
-import { hasQuorum, isVoter, membersOf } from "./configuration.ts";
+import { hasQuorum, membersOf } from "./configuration.ts";
 import { encodeConfiguration } from "./configuration-codec.ts";
 import { leaveJoint, type MemberChange, nameOf, planChange } from "./member-change.ts";
 import { Progress } from "./progress.ts";
@@ -71,7 +71,7 @@ export function finishJoint(state: State): void {
  */
 export function resignIfRemoved(state: State): void {
   const { configurations, commitIndex } = state;
-  if (isVoter(configurations.active, state.id) || commitIndex < configurations.activeIndex) return;
+  if (state.isVoter || commitIndex < configurations.activeIndex) return;
   resign(state);
 }
 

@@ -174,9 +174,18 @@ export class State {
     return this.configurations.active;
   }
 
-  /** Voters may campaign; learners and strangers never do. */
-  get mayCampaign(): boolean {
+  /** True when this node's vote counts, for itself too. */
+  get isVoter(): boolean {
     return isVoter(this.configuration, this.id);
+  }
+
+  /**
+   * Voters may campaign; learners and strangers never do. One that is being removed may until that is committed, though
+   * its own vote does not count: it may be the only one with the last entries, and the others need its vote, which it
+   * could not give them (section 4.2.2 of the dissertation).
+   */
+  get mayCampaign(): boolean {
+    return this.configurations.mayVote(this.id, this.commitIndex);
   }
 
   /** All members but this node. */

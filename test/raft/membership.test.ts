@@ -342,6 +342,25 @@ describe("raft membership", () => {
       assert.equal(core.role, "follower");
     });
 
+    it("R7: a node whose removal is not committed leads once more where only it has the last entry", () => {
+      const cluster = clusterOf(2);
+      // n2 leads and removes itself; n1 gets the joint configuration, but not the one behind it.
+      cluster.core("n1").step({ kind: "transfer", to: "n2" });
+      cluster.settle();
+      cluster.drop = (each) =>
+        each.to === "n1" && each.kind === "append" && each.entries.some(({ index }) => index > 3);
+      change(cluster, { kind: "remove", nodeId: "n2" }, "n2");
+      assert.deepEqual(shape(cluster.core("n2").configuration), shape(of(["n1"])));
+      assert.deepEqual(cluster.core("n1").configuration.outgoing, ["n1", "n2"]);
+      for (const id of cluster.ids) cluster.restart(id);
+      cluster.isolate();
+      cluster.tick(60);
+      agreeOn(cluster, cluster.ids, of(["n1"]));
+      assert.equal(cluster.core("n1").role, "leader");
+      cluster.tick(100);
+      assert.equal(cluster.core("n2").role, "follower");
+    });
+
     it("R19: a removed node that never heard of it disturbs nobody", () => {
       const cluster = clusterOf(3);
       cluster.isolate("n3");

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { membersOf } from "../../src/raft/configuration.ts";
+import { CoreWorld } from "./lib/core-world.ts";
+
+const nodes = 5;
+const ids = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
+const node = fc.constantFrom(...ids);
+const place = fc.nat(30);
+
+type Action = (world: CoreWorld) => void;
+/** An action that shows itself in a counterexample. */
+const action = <T extends unknown[]>(
+  name: string,
+  run: (world: CoreWorld, ...values: T) => void,
+  ...values: { [K in keyof T]: fc.Arbitrary<T[K]> }
+): fc.Arbitrary<Action> =>
+  fc.tuple(...values).map((drawn) => {
+    const perform: Action = (world) => run(world, ...(drawn as T));
+    return Object.assign(perform, {
+      [fc.toStringMethod]: () => `${name}(${drawn.map((value) => String(value)).join(", ")})`,
+    });
+  });
+
+const usual = [
+  { weight: 6, arbitrary: action("settle", (world) => world.settle()) },
+  {
+    weight: 5,
+    arbitrary: action("tick", (world, id, count) => world.tick(id, count), node, fc.nat(14)),
+  },
+  { weight: 3, arbitrary: action("tickLeader", (world) => tickLeader(world)) },
+  { weight: 4, arbitrary: action("propose", (world) => world.propose()) },
+  { weight: 2, arbitrary: action("proposeAt", (world, id) => world.propose(id), node) },
+  { weight: 4, arbitrary: action("deliver", (world, at) => world.deliver(at), place) },
+  { weight: 3, arbitrary: action("sync", (world, id) => world.sync(id), node) },
+  { weight: 2, arbitrary: action("read", (world, id) => world.read(id), node) },
+  { weight: 1, arbitrary: action("transfer", (world, id) => world.transfer(id), node) },
+  { weight: 1, arbitrary: action("compact", (world, id) => world.compact(id), node) },
+];
+const faults = [
+  { weight: 2, arbitrary: action("lose", (world, at) => world.deliver(at, true), place) },
+  { weight: 1, arbitrary: action("duplicate", (world, at) => world.duplicate(at), place) },
+  {
+    weight: 2,
+    arbitrary: action("crash", (world, id, kept) => world.crash(id, kept), node, fc.nat(2)),
+  },
+  { weight: 3, arbitrary: action("restart", (world, id) => world.restart(id), node) },
+  {
+    weight: 1,
+    arbitrary: action("cut", (world, side) => world.partition(side), fc.subarray(ids)),
+  },
+  { weight: 1, arbitrary: action("heal", (world) => world.partition([])) },
+];
+const changes = [
+  {
+    weight: 6,
+    arbitrary: action(
+      "change",
+      (world, kind, id, other) => world.change(kind, id, other),
+      fc.constantFrom("addLearner", "addLearner", "promote", "promote", "remove", "replace"),
+      node,
+      node,
+    ),
+  },
+];
+const options = fc.record({
+  nodes: fc.constant(nodes),
+  voters: fc.integer({ min: 1, max: 3 }),
+  seed: fc.nat(1e6),
+});
+
+/** Long enough for learners that wait for it to be promoted. */
+function tickLeader(world: CoreWorld): void {
+  const id = world.leader?.id ?? "n1";
+  for (let i = 0; i < 10; i++) {
+    world.tick(id);
+    world.settle();
+  }
+}
+
+/** Everybody is up and reaches everybody: one leader, which commits, no change half done, and all members of one mind. */
+function converge(world: CoreWorld): void {
+  world.partition([]);
+  for (const id of ids) world.restart(id);
+  const isDone = () => {
+    const { leader } = world;
+    if (leader === undefined || leader.isChangingMembers) return false;
+    return membersOf(leader.configuration).every((id) => {
+      const core = world.core(id)!;
+      return core.appliedIndex === leader.lastIndex && core.term === leader.term;
+    });
+  };
+  for (let round = 0; round < 400; round++) {
+    if (round % 20 === 0) world.propose();
+    for (const id of ids) world.tick(id);
+    world.settle();
+    if (round > 40 && isDone()) {
+      const { leader } = world;
+      const { configuration } = leader!;
+      for (const id of membersOf(configuration)) {
+        assert.deepEqual(world.core(id)!.configuration, configuration);
+      }
+      return;
+    }
+  }
+  assert.fail("a healed cluster does not come to one mind");
+}
+
+describe("raft membership under faults", () => {
+  const runs = Number(process.env["WEIR_MODEL_RUNS"] ?? 150);
+
+  it("keeps one leader a term and every committed entry, and ends in one mind when all is healed", () => {
+    const actions = fc.array(fc.oneof(...usual, ...faults, ...changes), {
+      minLength: 20,
+      maxLength: 200,
+      size: "max",
+    });
+    fc.assert(
+      fc.property(options, actions, (started, drawn) => {
+        const world = new CoreWorld(started);
+        for (const perform of drawn) perform(world);
+        converge(world);
+      }),
+      { numRuns: runs },
+    );
+  }).timeout(600_000);
+
+  it("R5: so it does where change follows change without a fault but lost messages", () => {
+    const actions = fc.array(fc.oneof(...usual, ...faults.slice(0, 2), ...changes, ...changes), {
+      minLength: 50,
+      maxLength: 150,
+      size: "max",
+    });
+    fc.assert(
+      fc.property(options, actions, (started, drawn) => {
+        const world = new CoreWorld(started);
+        for (const perform of drawn) perform(world);
+        converge(world);
+      }),
+      { numRuns: Math.ceil(runs / 3) },
+    );
+  }).timeout(600_000);
+});

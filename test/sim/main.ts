@@ -1,14 +1,17 @@
 /**
- * Runs seeds of the simulation, some events each, and prints what was simulated. A seed that breaks an invariant ends it
- * with status 1 and the command that replays it.
+ * Runs seeds of the simulation and prints what was simulated. A seed that breaks an invariant ends it with status 1 and
+ * the command that replays it.
  */
 import { parseArgs } from "node:util";
-import { type Report, simulateRaft } from "./raft-simulation.ts";
+import { simulateRaft } from "./raft-simulation.ts";
+import { runSwarm } from "./swarm.ts";
+import { addReport, describeTotals, emptyTotals } from "./totals.ts";
 
-const usage = `Usage: npm run sim -- [--seed N] [--seeds K] [--steps M]
+const usage = `Usage: npm run sim -- [--seed N] [--seeds K] [--steps M] [--jobs J]
   --seed N    the first seed (default: one by chance)
-  --seeds K   how many, from N on (default: 1 with --seed, else 100)
-  --steps M   events of each (default: 20000)
+  --seeds K   how many, from N on (default: 1 with --seed, else 1000)
+  --steps M   events of each before everything heals (default: 5000)
+  --jobs J    processes (default: one for each core)
 `;
 
 function refuse(message: string): never {
@@ -22,7 +25,8 @@ function argumentsGiven() {
       options: {
         seed: { type: "string" },
         seeds: { type: "string" },
-        steps: { type: "string", default: "20000" },
+        steps: { type: "string", default: "5000" },
+        jobs: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
       },
     }).values;
@@ -45,26 +49,41 @@ if (values.help) {
   process.exit(0);
 }
 const first = wholeNumber("seed", values.seed ?? String(Math.floor(Math.random() * 1e9)), 0);
-const count = wholeNumber("seeds", values.seeds ?? (values.seed === undefined ? "100" : "1"), 1);
+const seeds = wholeNumber("seeds", values.seeds ?? (values.seed === undefined ? "1000" : "1"), 1);
 const steps = wholeNumber("steps", values.steps, 1);
-const startMs = performance.now();
-const totals = new Map<string, number>();
+const jobs = values.jobs === undefined ? undefined : wholeNumber("jobs", values.jobs, 1);
 
-for (let seed = first; seed < first + count; seed++) {
+if (seeds === 1) await runOne();
+else await runMany();
+
+/** In this process, with the whole trace of what fails. */
+async function runOne(): Promise<void> {
+  const startMs = performance.now();
   try {
-    const report: Report = simulateRaft(seed, steps);
-    for (const [name, value] of Object.entries(report)) {
-      totals.set(name, (totals.get(name) ?? 0) + Number(value));
-    }
+    const report = await simulateRaft({ seed: first, steps });
+    const totals = emptyTotals();
+    addReport(totals, report);
+    const seconds = (performance.now() - startMs) / 1000;
+    console.log(`Seed ${first}: no violation, digest ${report.digest.toString(16)}`);
+    console.log(describeTotals(totals, report.situations.size, seconds));
   } catch (error) {
     console.error(error);
-    console.error(`Replay: npm run sim -- --seed ${seed} --seeds 1 --steps ${steps}`);
-    process.exit(1);
+    showReplay(first);
   }
 }
 
-const seconds = (performance.now() - startMs) / 1000;
-const figures = [...totals].map(([name, value]) => `${name} ${value}`).join(", ");
-console.log(
-  `${count} ${count === 1 ? "seed" : "seeds"} from ${first}: no violation. ${(count / seconds).toFixed(1)} seeds/s, ${figures}`,
-);
+async function runMany(): Promise<void> {
+  const options = { first, seeds, steps, ...(jobs === undefined ? {} : { jobs }) };
+  const { totals, situations, seconds } = await runSwarm(options);
+  console.log(`Seeds from ${first}: ${totals.failed.length} of ${seeds} fail`);
+  console.log(describeTotals(totals, situations, seconds));
+  for (const { seed, claim } of totals.failed) {
+    console.error(`\nSeed ${seed}: ${claim}`);
+    showReplay(seed);
+  }
+}
+
+function showReplay(seed: number): void {
+  console.error(`Replay: npm run sim -- --seed ${seed} --steps ${steps}`);
+  process.exitCode = 1;
+}

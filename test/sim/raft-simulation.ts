@@ -1,221 +1,326 @@
 /**
  * A whole cluster in one process, on simulated time, network and disks, replayed by one seed. First anything may go wrong
- * and nothing unsafe may happen; then everything heals and progress is demanded.
+ * and nothing unsafe may happen; then a core of the cluster is healed, and progress is demanded while the rest stays
+ * broken; then everything is healed, and all nodes must come to one state.
  */
-import { type Random, seededRandom } from "../../src/lib/clock.ts";
+import { seededRandom } from "../../src/lib/clock.ts";
+import { membersOf } from "../../src/raft/configuration.ts";
+import type { Output } from "../../src/raft/core.ts";
 import type { Configuration, NodeId } from "../../src/raft/types.ts";
-import { drawFaults, type Faults, noFaults, SimulatedNetwork } from "./faults.ts";
-import { Invariants, require } from "./invariants.ts";
+import { Adversary } from "./adversary.ts";
+import { Clients } from "./clients.ts";
+import { Coverage } from "./coverage.ts";
+import { calm, drawFaults, type Faults } from "./faults.ts";
+import { Invariants } from "./invariants.ts";
+import { Network } from "./network.ts";
+import { decide, memberOf, Operator } from "./operator.ts";
+import type { PlantedBug } from "./planted-bugs.ts";
+import { encodeRequest, type MachineState } from "./simulated-machine.ts";
 import { SimulatedNode } from "./simulated-node.ts";
-import { Timeline } from "./timeline.ts";
+import { require } from "./violation.ts";
+import { World } from "./world.ts";
 
-/** Longest simulated time that a healed cluster may take to be of one mind. */
-const convergenceMs = 20_000;
+/** Longest simulated time that a healed core, or cluster, may take to make progress. */
+const progressMs = 30_000;
+/** A healed core has not done its work before so many commands were committed. */
+const progressCommands = 10;
+/** The whole log of the quorum is looked at once in so many events. */
+const auditEvery = 64;
+
+/** What may be the matter with a node that is not healed; a deaf one hears nobody, a mute one is heard by nobody. */
+const brokenWays = ["down", "paused", "stalled", "deaf", "mute", "apart"] as const;
 
 export interface Report {
+  readonly seed: number;
+  /** Events that happened, before and after the healing. */
   readonly steps: number;
   readonly simulatedMs: number;
+  /** Nodes at the beginning. */
   readonly nodes: number;
   readonly terms: number;
   readonly committed: number;
-  readonly crashes: number;
-  readonly partitions: number;
-  readonly pauses: number;
-  readonly snapshots: number;
-  readonly dropped: number;
-  readonly delivered: number;
+  readonly writes: number;
+  readonly reads: number;
+  /** Equal for two runs of one seed. */
+  readonly digest: number;
+  /** What happened how often. */
+  readonly counts: ReadonlyMap<string, number>;
+  /** Hashes of the situations that the cluster was in. */
+  readonly situations: ReadonlySet<number>;
+}
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Events until everything heals. */
+  readonly steps: number;
+  readonly bug?: PlantedBug | undefined;
+  /** In place of what the seed would draw. */
+  readonly faults?: Partial<Faults>;
+  readonly nodes?: number;
 }
 
 /**
- * Runs one seed for `steps` events and through its convergence.
- * @throws Violation when an invariant does not hold
+ * Runs one seed.
+ * @throws Violation when an invariant does not hold, or no progress is made where it must be
  */
-export function simulateRaft(seed: number, steps: number): Report {
-  return new RaftSimulation(seed).run(steps);
+export async function simulateRaft(options: SimulationOptions): Promise<Report> {
+  return new RaftSimulation(options).run();
 }
 
-class RaftSimulation {
-  readonly #random: Random;
-  readonly #timeline = new Timeline();
-  readonly #invariants: Invariants;
-  readonly #nodes: SimulatedNode[];
-  readonly #network: SimulatedNetwork;
-  #faults: Faults;
-  #payload = 0;
-  #counts = { crashes: 0, partitions: 0, pauses: 0, snapshots: 0 };
+export class RaftSimulation {
+  readonly world: World;
+  readonly invariants: Invariants;
+  readonly network: Network;
+  readonly nodes: SimulatedNode[] = [];
+  readonly operator: Operator;
+  readonly adversary: Adversary;
+  readonly clients: Clients;
+  readonly #options: SimulationOptions;
+  readonly #coverage = new Coverage();
+  readonly #byId = new Map<NodeId, SimulatedNode>();
+  readonly #configuration: Configuration;
+  #sequence = 0;
 
-  constructor(seed: number) {
-    const random = seededRandom(seed);
-    this.#random = random;
-    this.#faults = drawFaults(random);
-    const ids: NodeId[] = Array.from({ length: 1 + random.below(5) }, (_, i) => `n${i + 1}`);
-    const configuration: Configuration = { voters: ids, outgoing: [], learners: [] };
-    const timeline = this.#timeline;
-    this.#invariants = new Invariants((index, term) => {
-      const holders = this.#nodes.filter(({ disk }) => disk.holds(index, term));
-      return holders.length * 2 > this.#nodes.length;
-    });
-    const byId = new Map<NodeId, SimulatedNode>();
-    this.#network = new SimulatedNetwork({
-      timeline,
-      random,
-      faults: this.#faults,
-      deliver: (message) => byId.get(message.to)!.receive(message),
-    });
-    const retainedEntries = 1 + random.below(random.below(2) === 0 ? 10 : 200);
-    const [fastest, slowest] = this.#faults.tickMs;
-    this.#nodes = ids.map((id) => {
-      const node: SimulatedNode = new SimulatedNode({
-        id,
-        configuration,
-        timeline,
-        random,
-        invariants: this.#invariants,
-        retainedEntries,
-        tickMs: fastest + random.below(slowest - fastest),
-        syncMs: () => this.#syncMs(node),
-        send: (message) => this.#network.send(message),
-        sendSnapshot: (to, snapshot) => {
-          this.#counts.snapshots++;
-          timeline.after(this.#network.delayMs() * 3, () => {
-            const isLost = random.below(100) < this.#faults.lossPercent;
-            const isCut = this.#network.isCut(id, to) || this.#network.isCut(to, id);
-            if (!isLost && !isCut) byId.get(to)!.install(snapshot, id);
-            timeline.after(this.#network.delayMs(), () => node.snapshotOver(to));
-          });
-        },
-      });
-      byId.set(id, node);
-      return node;
-    });
+  constructor(options: SimulationOptions) {
+    this.#options = options;
+    const random = seededRandom(options.seed);
+    this.world = new World(random, { ...drawFaults(random), ...options.faults });
+    this.invariants = new Invariants((id, index, term) => this.#byId.get(id)!.holds(index, term));
+    this.network = new Network(this.world, (message) =>
+      this.#byId.get(message.to)?.receive(message),
+    );
+    const count = options.nodes ?? [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.below(12)]!;
+    const ids = Array.from({ length: count }, (_, place) => `n${place + 1}`);
+    this.#configuration = {
+      voters: ids,
+      outgoing: [],
+      learners: [],
+      members: ids.map((id) => memberOf(id, false)),
+    };
+    for (const _ of ids) this.#addNode();
+    const { world, network } = this;
+    const nodes = () => this.nodes;
+    this.operator = new Operator({ world, nodes, addNode: () => this.#addNode() });
+    this.adversary = new Adversary({ world, network, nodes, operator: this.operator });
+    const asked = () => this.nodes.filter(({ isRetired }) => !isRetired);
+    this.clients = new Clients(
+      { world, invariants: this.invariants, nodes: asked },
+      1 + random.below(4),
+    );
+    this.#proposeBursts();
   }
 
-  run(steps: number): Report {
-    for (const node of this.#nodes) node.start();
-    this.#every(
-      () => 1 + this.#random.below(this.#faults.useEveryMs),
-      () => this.#useIt(),
-    );
-    this.#every(
-      () => 1 + this.#random.below(2 * this.#faults.faultEveryMs),
-      () => this.#harm(),
-    );
-    const timeline = this.#timeline;
-    while (timeline.steps < steps) timeline.step();
-    this.#converge();
+  async run(): Promise<Report> {
+    const { world, invariants, clients } = this;
+    const nodes = this.nodes.length;
+    while (world.timeline.steps < this.#options.steps) await this.step();
+    await this.#demandProgressOfCore();
+    await this.#demandOneState();
     return {
-      steps: timeline.steps,
-      simulatedMs: timeline.nowMs,
-      nodes: this.#nodes.length,
-      terms: this.#invariants.leaders.size,
-      committed: this.#invariants.lastCommitted,
-      dropped: this.#network.dropped,
-      delivered: this.#network.delivered,
-      ...this.#counts,
+      seed: this.#options.seed,
+      steps: world.timeline.steps,
+      simulatedMs: Math.round(world.timeline.nowMs),
+      nodes,
+      terms: invariants.leaders.size,
+      committed: invariants.lastCommitted,
+      writes: clients.writes,
+      reads: clients.reads,
+      digest: world.digest,
+      counts: world.counts,
+      situations: this.#coverage.seen,
     };
   }
 
-  /** Heals everything, and demands that what is proposed then is applied everywhere. */
-  #converge(): void {
-    this.#faults = noFaults;
-    this.#network.faults = noFaults;
-    this.#network.heal();
-    const timeline = this.#timeline;
-    for (const node of this.#nodes) {
-      node.pausedUntilMs = Math.min(node.pausedUntilMs, timeline.nowMs);
-      if (!node.isUp) node.start();
-    }
-    const goal = this.#invariants.lastCommitted + 10;
-    const untilMs = timeline.nowMs + convergenceMs;
-    const isThere = () => this.#nodes.every((node) => node.machine.index >= goal);
-    while (!isThere()) {
-      require(timeline.nowMs < untilMs, `no progress in ${convergenceMs} ms of a healed world`);
-      timeline.step();
-    }
-    const sums = new Map<number, number>();
-    for (const { machine, id } of this.#nodes) {
-      const sum = sums.get(machine.index) ?? machine.sum;
-      require(sum === machine.sum, `${id} holds another state at ${machine.index}`);
-      sums.set(machine.index, sum);
+  /** Lets the next thing happen, and looks whether everything still holds. */
+  async step(): Promise<void> {
+    const { world } = this;
+    const settled = world.step();
+    if (settled !== undefined) await settled;
+    if (world.failure !== undefined) throw world.failure;
+    if (world.timeline.steps % auditEvery === 0) this.#audit();
+  }
+
+  /** Lets things happen until `holds`, for a while at most. */
+  async until(what: string, holds: () => boolean, limitMs = progressMs): Promise<void> {
+    const untilMs = this.world.timeline.nowMs + limitMs;
+    while (!holds()) {
+      require(this.world.timeline.nowMs < untilMs, () =>
+        `${what}: not within ${limitMs} ms\n${this.nodes.map(shown).join("\n")}`);
+      await this.step();
     }
   }
 
-  #useIt(): void {
-    const random = this.#random;
-    const leaders = this.#nodes.filter((node) => node.core?.role === "leader");
-    const node = leaders[random.below(Math.max(1, leaders.length))];
-    if (node === undefined || node.pausedUntilMs > this.#timeline.nowMs) return;
-    const count = random.below(8);
-    for (let i = 0; i < count; i++) {
-      node.propose(Buffer.alloc(random.below(40), String(++this.#payload)));
+  #audit(): void {
+    let leader: SimulatedNode["core"];
+    for (const { core } of this.nodes) {
+      if (core?.role === "leader" && core.term > (leader?.term ?? 0)) leader = core;
     }
-    if (random.below(3) === 0) node.read();
-    if (random.below(200) === 0) node.transfer();
+    if (leader !== undefined) this.invariants.checkQuorumLog(leader.configuration);
   }
 
-  #harm(): void {
-    const random = this.#random;
-    const { crashes, partitions, pauses } = this.#faults;
-    // Rather the leader than another one.
-    const leader = this.#nodes.find(({ core }) => core?.role === "leader");
-    const any = this.#nodes[random.below(this.#nodes.length)]!;
-    const node = random.below(2) === 0 ? (leader ?? any) : any;
-    switch (random.below(6)) {
-      case 0:
-        if (crashes) this.#crash(node);
-        return;
-      case 1:
-        if (crashes && random.below(5) === 0) for (const each of this.#nodes) this.#crash(each);
-        return;
-      case 2:
-      case 3:
-        if (!partitions) return;
-        this.#counts.partitions++;
-        this.#network.partition(
-          this.#nodes.map(({ id }) => id),
-          node.id,
-        );
-        return;
-      case 4:
-        this.#network.heal();
-        return;
-      default:
-        if (!pauses) return;
-        this.#counts.pauses++;
-        node.pausedUntilMs = this.#timeline.nowMs + random.below(2000);
-    }
+  #addNode(): SimulatedNode {
+    const { world, invariants } = this;
+    const id = `n${this.nodes.length + 1}`;
+    const node: SimulatedNode = new SimulatedNode({
+      world,
+      id,
+      configuration: this.#configuration,
+      invariants,
+      bug: this.#options.bug,
+      send: (message) => this.network.send(message),
+      sendSnapshot: (from, to, state, whenOver) => this.#carry(from, to, state, whenOver),
+      onExecuted: (by, entry) => this.clients.onExecuted(by, entry),
+      onOutput: (of, output) => this.#onOutput(of, output),
+    });
+    node.files.onWrite = (durationMs) => {
+      if (!world.oneIn(world.faults.crashInSyncOneIn)) return;
+      world.timeline.after(world.random.below(Math.ceil(durationMs)), () => {
+        this.adversary.crash(node, true);
+      });
+    };
+    this.nodes.push(node);
+    this.#byId.set(id, node);
+    node.start();
+    return node;
   }
 
-  #crash(node: SimulatedNode): void {
-    if (!node.isUp) return;
-    this.#counts.crashes++;
-    node.crash();
-    this.#timeline.after(1 + this.#random.below(1000), () => {
-      if (!node.isUp) node.start();
+  #onOutput(_node: SimulatedNode, output: Output): void {
+    if (output.persist === undefined && output.apply.length === 0) return;
+    this.#coverage.observe(this.nodes, this.invariants);
+  }
+
+  #carry(from: NodeId, to: NodeId, state: MachineState, whenOver: () => void): void {
+    const { world, network } = this;
+    const durationMs = 2 * network.delayMs() + world.random.below(20);
+    world.timeline.after(durationMs, () => {
+      const isLost = network.isCut(from, to) || world.random.below(100) < world.faults.lossPercent;
+      if (!isLost) this.#byId.get(to)?.install(state, from);
+      world.timeline.after(network.delayMs(), whenOver);
     });
   }
 
-  /** Time of a sync; crashes are likelier while one is under way. */
-  #syncMs(node: SimulatedNode): number {
-    const random = this.#random;
-    const { syncMs, stallOneIn, crashInSyncOneIn, crashes } = this.#faults;
-    const isOneIn = (count: number) => Number.isFinite(count) && random.below(count) === 0;
-    const ms = 1 + random.below(isOneIn(stallOneIn) ? syncMs * 50 : syncMs);
-    if (crashes && isOneIn(crashInSyncOneIn)) {
-      this.#timeline.after(random.below(ms), () => this.#crash(node));
-    }
-    return ms;
-  }
-
-  #every(periodMs: () => number, action: () => void): void {
-    const delayMs = periodMs();
-    if (!Number.isFinite(delayMs)) {
-      this.#timeline.after(1000, () => this.#every(periodMs, action));
-      return;
-    }
-    this.#timeline.after(delayMs, () => {
-      action();
-      this.#every(periodMs, action);
+  /** Commands that nobody waits for, many at once. */
+  #proposeBursts(): void {
+    const { world } = this;
+    world.timeline.after(1 + world.random.below(3 * world.faults.useEveryMs), () => {
+      const leaders = this.nodes.filter(({ core }) => core?.role === "leader");
+      const leader = leaders[world.random.below(Math.max(1, leaders.length))];
+      const count = leader === undefined || leader.isPaused ? 0 : world.random.below(8);
+      for (let i = 0; i < count; i++) {
+        leader?.propose(encodeRequest(0, ++this.#sequence, world.random.below(40)));
+      }
+      this.#proposeBursts();
     });
   }
+
+  /** Nodes that decide alone in every configuration that may be in force, as few as chance finds. */
+  #chooseCore(): readonly SimulatedNode[] {
+    const { random } = this.world;
+    const configurations = this.#configurationsInForce();
+    const members = new Set(configurations.flatMap(membersOf));
+    const sound = this.nodes.filter((node) => node.isSound && members.has(node.id));
+    for (let place = sound.length - 1; place > 0; place--) {
+      const other = random.below(place + 1);
+      [sound[place], sound[other]] = [sound[other]!, sound[place]!];
+    }
+    const core: SimulatedNode[] = [];
+    for (const node of sound) {
+      core.push(node);
+      const ids = core.map(({ id }) => id);
+      if (configurations.every((configuration) => decide(configuration, ids))) break;
+    }
+    return core;
+  }
+
+  #configurationsInForce(): readonly Configuration[] {
+    return this.nodes.filter(({ isRetired, isLost }) => !isRetired && !isLost).map((n) => n.known);
+  }
+
+  async #demandProgressOfCore(): Promise<void> {
+    const { world, network, invariants } = this;
+    world.faults = calm(world.faults);
+    network.heal();
+    for (const { files } of this.nodes) {
+      files.isFull = false;
+      files.stalledUntilMs = 0;
+      files.slowness = 1;
+      files.failsNextWrite = false;
+      files.misdirectsNextWrite = undefined;
+    }
+    const core = this.#chooseCore();
+    // With links of the rest to only some of the core, one of the rest may lead, and a node of the core that it does not
+    // reach is left behind for as long as the others hear that leader: then progress of the cluster is all there can be.
+    const isPartial = world.random.below(4) === 0;
+    const rest = this.nodes.filter((node) => !core.includes(node));
+    for (const node of rest) this.#break(node, isPartial);
+    for (const node of core) {
+      node.process?.resume();
+      node.start();
+    }
+    const goal = invariants.lastCommitted + progressCommands;
+    const { writes, reads } = this.clients;
+    const isThere = ({ id, machine }: SimulatedNode) =>
+      machine.index >= goal || !this.#isMember(id);
+    await this.until(
+      `the healed nodes ${core.map(({ id }) => id).join(" ")} commit, apply and answer`,
+      () =>
+        (isPartial ? core.some(isThere) : core.every(isThere)) &&
+        this.clients.writes > writes &&
+        this.clients.reads > reads,
+    );
+  }
+
+  #isMember(id: NodeId): boolean {
+    const configuration = this.operator.latest;
+    return configuration !== undefined && membersOf(configuration).includes(id);
+  }
+
+  /** Leaves a node outside the core as badly off as it may be. */
+  #break(node: SimulatedNode, isPartial: boolean): void {
+    const { network, world, nodes } = this;
+    const { random } = world;
+    world.count("left broken");
+    const way = isPartial ? "partial" : brokenWays[random.below(brokenWays.length)]!;
+    if (way === "down") node.crash(true);
+    if (way === "paused") node.process?.pause(1e9);
+    if (way === "stalled") node.files.stalledUntilMs = 1e9;
+    for (const { id } of nodes) {
+      const isSome = way === "partial" && random.below(2) === 0;
+      if (way === "deaf" || way === "apart" || isSome) network.cut(id, node.id);
+      if (way === "mute" || way === "apart" || isSome) network.cut(node.id, id);
+    }
+  }
+
+  async #demandOneState(): Promise<void> {
+    const { world, network, invariants } = this;
+    network.heal();
+    for (const node of this.nodes) {
+      node.files.stalledUntilMs = 0;
+      node.process?.resume();
+      node.start();
+    }
+    const goal = invariants.lastCommitted + progressCommands;
+    await this.until("all sound members come to one state", () => {
+      const configuration = this.operator.latest;
+      if (configuration === undefined) return false;
+      return membersOf(configuration).every((id) => {
+        const node = this.#byId.get(id)!;
+        return !node.isSound || node.machine.index >= goal;
+      });
+    });
+    world.count("converged");
+  }
+}
+
+function shown(node: SimulatedNode): string {
+  const { id, core, machine, isUp, isLost, isRetired, isDamaged, isPaused } = node;
+  const marks = Object.entries({ isUp, isLost, isRetired, isDamaged, isPaused });
+  const state = marks.flatMap(([name, holds]) => (holds ? [name.slice(2).toLowerCase()] : []));
+  const { voters, outgoing, learners } = node.known;
+  const configuration = `${voters.join(" ")} | ${outgoing.join(" ")} | ${learners.join(" ")}`;
+  const log =
+    core === undefined
+      ? ""
+      : `${core.role} of term ${core.term}, log ${core.baseIndex} to ${core.lastIndex}, commit ${core.commitIndex}, `;
+  return `${id}: ${state.join(" ")}; ${log}applied ${machine.index}, [${configuration}]`;
 }

@@ -1,242 +1,385 @@
-/** One node of a simulated cluster: the real core under a small host, with a simulated disk and state machine. */
-import type { Random } from "../../src/lib/clock.ts";
-import { RaftCore } from "../../src/raft/core.ts";
+/**
+ * One master's part in consensus, simulated: the product's core, host loop and journal in a simulated process, on a
+ * simulated disk, with a simulated state machine. It can be killed at any moment and started again; a journal that refuses
+ * to open leaves it out for good.
+ */
+import { openJournal } from "../../src/journal/journal.ts";
+import { hasCode } from "../../src/lib/errors.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import { Driver, type DriverOptions } from "../../src/raft/host/driver.ts";
+import type { Output, RaftCore } from "../../src/raft/core.ts";
+import type { Journal } from "../../src/raft/journal.ts";
 import { startingLog } from "../../src/raft/starting-log.ts";
 import type { Configuration, Entry, Index, Message, NodeId, Term } from "../../src/raft/types.ts";
-import { SimulatedDisk } from "./disk.ts";
-import { type Invariants, require } from "./invariants.ts";
-import type { Timeline } from "./timeline.ts";
+import type { Invariants } from "./invariants.ts";
+import { ObservedCore } from "./observed-core.ts";
+import type { PlantedBug } from "./planted-bugs.ts";
+import { SimulatedFiles } from "./simulated-files.ts";
+import { applied, emptyState, type MachineState } from "./simulated-machine.ts";
+import { SimulatedProcess } from "./simulated-process.ts";
+import { require, Violation } from "./violation.ts";
+import { Promised, WatchedJournal } from "./watched-journal.ts";
+import type { World } from "./world.ts";
 
-/** What the state machine holds: a sum over what was applied tells whether two are equal. */
-export interface MachineState {
-  readonly index: Index;
-  readonly term: Term;
-  readonly sum: number;
-}
+export const tickMs = 10;
+export const electionTicks = 10;
 
 export interface NodeOptions {
+  readonly world: World;
   readonly id: NodeId;
+  /** What a node that has no log yet goes by. */
   readonly configuration: Configuration;
-  readonly timeline: Timeline;
-  readonly random: Random;
   readonly invariants: Invariants;
-  readonly syncMs: () => number;
   readonly send: (message: Message) => void;
-  readonly sendSnapshot: (to: NodeId, snapshot: MachineState) => void;
-  readonly retainedEntries: number;
-  readonly tickMs: number;
+  /** Carries a state to another node; calls back when that is over, well or not. */
+  readonly sendSnapshot: (
+    from: NodeId,
+    to: NodeId,
+    state: MachineState,
+    whenOver: () => void,
+  ) => void;
+  /** A request was executed for the first time as far as this node knows. */
+  readonly onExecuted: (id: NodeId, entry: Entry) => void;
+  readonly onOutput: (node: SimulatedNode, output: Output) => void;
+  readonly bug: PlantedBug | undefined;
+}
+
+interface Proposal {
+  readonly term: Term;
+  readonly whenApplied: (position: number | undefined) => void;
 }
 
 export class SimulatedNode {
   readonly id: NodeId;
-  readonly disk: SimulatedDisk;
-  /** Undefined while it is down. */
-  core: RaftCore | undefined;
-  /** Until then it does nothing, like a stopped process; what arrives waits. */
-  pausedUntilMs = 0;
-  machine: MachineState = { index: 0 as Index, term: 0 as Term, sum: 0 };
+  readonly files: SimulatedFiles;
+  readonly promised = new Promised();
+  /** The disk was made to break its promises: the journal may refuse to open. */
+  isDamaged = false;
+  /** The journal has refused to open: this node is gone for good. */
+  isLost = false;
+  /** Removed from the cluster and switched off. */
+  isRetired = false;
+  process: SimulatedProcess | undefined;
+  machine: MachineState = emptyState;
+  #driver: Driver | undefined;
+  #core: ObservedCore | undefined;
   readonly #options: NodeOptions;
-  #flushed: MachineState = this.machine;
-  #generation = 0;
-  #inbox: Message[] = [];
-  #isTickDue = false;
-  #isTurnDue = false;
-  #applyQueue: Entry[] = [];
-  #isApplying = false;
-  #sequence = 0;
-  readonly #reads = new Map<number, number>();
-  #readId = 0;
+  readonly #speed: number;
+  #flushed: MachineState = emptyState;
+  #proposals = new Map<number, Proposal>();
+  #waiters: { index: number; resolve: () => void }[] = [];
+  /** Snapshots that go out, with the index of each. */
+  #outgoing = new Map<NodeId, number>();
+  #isReceiving = false;
+  #lastKnown: Configuration;
 
   constructor(options: NodeOptions) {
     this.#options = options;
     this.id = options.id;
-    const { timeline, random, syncMs } = options;
-    this.disk = new SimulatedDisk({ timeline, random, syncMs });
+    this.#lastKnown = options.configuration;
+    const { world } = options;
+    const [slowest, fastest] = world.faults.clockPercent;
+    this.#speed = (slowest + world.random.below(fastest - slowest)) / 100;
+    this.files = new SimulatedFiles(world);
   }
 
+  /** Its process runs, though it may be starting still. */
   get isUp(): boolean {
-    return this.core !== undefined;
+    return this.process !== undefined;
+  }
+  /** Undefined while it is down or starting. */
+  get core(): RaftCore | undefined {
+    return this.#core;
+  }
+  get isPaused(): boolean {
+    return this.process?.isPaused ?? false;
+  }
+  /** It could be started and would find what it has promised. */
+  get isSound(): boolean {
+    return !this.isLost && !this.isRetired && !this.isDamaged;
+  }
+
+  /** The configuration that it goes by, or will when it is started. */
+  get known(): Configuration {
+    return this.#core?.configuration ?? this.#lastKnown;
+  }
+
+  /** Whether this version of the entry would be found after a crash, in the log or in what the state machine keeps. */
+  holds(index: number, term: Term): boolean {
+    return index <= this.#flushed.index || this.promised.holds(index, term);
   }
 
   start(): void {
-    const { configuration, random } = this.#options;
-    this.machine = this.#flushed;
-    const log = startingLog(this.disk.contents, this.machine);
-    if (log.baseIndex !== this.disk.contents.baseIndex) {
-      this.disk.resetNow(log.baseIndex, log.baseTerm);
-    }
-    this.core = new RaftCore({
-      id: this.id,
-      configuration,
-      hardState: this.disk.contents.hardState,
-      ...log,
-      appliedIndex: this.machine.index,
-      electionTicks: 10,
-      heartbeatTicks: 3,
-      random,
-      maxAppendBytes: 64,
-      maxInflight: 2,
-      maxUnappliedEntries: 500,
-    });
-    this.#every(this.#options.tickMs, () => {
-      this.#isTickDue = true;
-      this.#wake();
-    });
-    this.#every(30 + random.below(50), () => this.#flush());
+    if (this.isUp || this.isLost || this.isRetired) return;
+    const { world } = this.#options;
+    const process = new SimulatedProcess(world, this.#speed);
+    this.process = process;
+    world.stir();
+    this.#boot(process).catch((error: unknown) => this.#fail(process, error));
   }
 
-  crash(): void {
-    this.#generation++;
-    this.core = undefined;
-    this.disk.crash();
-    this.#inbox = [];
-    this.#isTickDue = false;
-    this.#isTurnDue = false;
-    this.#applyQueue = [];
-    this.#isApplying = false;
-    this.#reads.clear();
+  /** Ends the process, with or without the machine below it. */
+  crash(losesPower: boolean): void {
+    if (!this.isUp) return;
+    this.#end();
+    if (losesPower) this.files.losePower();
+    else this.files.kill();
   }
 
   receive(message: Message): void {
-    if (!this.isUp) return;
-    this.#inbox.push(message);
-    this.#wake();
+    this.process?.arrive(() => this.#driver?.receive(message));
   }
 
-  propose(payload: Uint8Array): boolean {
-    const isTaken = this.core?.propose(payload).ok ?? false;
-    if (isTaken) this.#wake();
-    return isTaken;
+  /** Puts a command into the log; calls back with where it was executed once it is applied, or undefined when it is lost. */
+  propose(payload: Uint8Array, whenApplied?: (position: number | undefined) => void): boolean {
+    const proposed = this.#driver?.propose(payload);
+    if (proposed?.ok !== true) return false;
+    if (whenApplied !== undefined) {
+      this.#proposals.get(proposed.index)?.whenApplied(undefined);
+      this.#proposals.set(proposed.index, { term: proposed.term, whenApplied });
+    }
+    return true;
   }
 
-  read(): void {
-    if (this.core?.role !== "leader") return;
-    const id = ++this.#readId;
-    this.#reads.set(id, this.#options.invariants.lastCommitted);
-    this.core.step({ kind: "read", id });
-    this.#wake();
+  /** A linearizable read: calls back with the index of the state that it saw, or undefined when it failed. */
+  read(whenDone: (index: number | undefined) => void): void {
+    const { process } = this;
+    if (this.#driver === undefined) {
+      whenDone(undefined);
+      return;
+    }
+    this.#driver
+      .readIndex()
+      .then(async (index) => {
+        if (this.machine.index < index) {
+          await new Promise<void>((resolve) => this.#waiters.push({ index, resolve }));
+        }
+        return this.machine.index;
+      })
+      .then(
+        (index) => {
+          if (process?.isAlive === true) whenDone(index);
+        },
+        () => {
+          whenDone(undefined);
+        },
+      );
   }
 
   transfer(): void {
-    this.core?.step({ kind: "transfer", to: undefined });
-    this.#wake();
+    this.#driver?.step({ kind: "transfer", to: undefined });
   }
 
-  /** A snapshot of `from` has arrived whole; it is installed when the state machine is free. */
-  install(snapshot: MachineState, from: NodeId): void {
-    const { core } = this;
-    if (core === undefined || this.#isApplying) return;
-    if (snapshot.index > this.machine.index) {
-      this.machine = snapshot;
-      this.#flushed = snapshot;
-    }
-    core.step({ kind: "installed", index: snapshot.index, term: snapshot.term, from });
-    this.#wake();
+  /** Asks the core itself; the host's turn that follows carries it out. */
+  ask<T>(question: (core: RaftCore) => T): T | undefined {
+    if (this.#core === undefined || this.#driver === undefined) return undefined;
+    const answer = question(this.#core);
+    this.#driver.step({ kind: "compact", index: this.#core.baseIndex });
+    return answer;
   }
 
-  /** A snapshot to `to` is over, well or not. */
-  snapshotOver(to: NodeId): void {
-    this.core?.step({ kind: "snapshotDone", to, ok: false, index: 0 as Index });
-    this.#wake();
-  }
-
-  /** Schedules a turn soon, or when the pause is over. */
-  #wake(): void {
-    if (this.#isTurnDue || !this.isUp) return;
-    this.#isTurnDue = true;
-    const { timeline } = this.#options;
-    const pauseMs = Math.max(0, this.pausedUntilMs - timeline.nowMs);
-    this.#later(pauseMs, () => {
-      this.#isTurnDue = false;
-      if (this.pausedUntilMs > timeline.nowMs) this.#wake();
-      else this.#turn();
-    });
-  }
-
-  #turn(): void {
-    const core = this.core!;
-    const { invariants, send, sendSnapshot } = this.#options;
-    const inbox = this.#inbox;
-    this.#inbox = [];
-    for (const message of inbox) core.step({ kind: "receive", message });
-    if (this.#isTickDue) core.step({ kind: "tick" });
-    this.#isTickDue = false;
-    const output = core.take();
-    invariants.checkEntries(core, output.persist?.entries ?? []);
-    invariants.checkNode(core);
-    const dispatch = (messages: readonly Message[]) => {
-      for (const message of messages) {
-        invariants.checkMessage(message);
-        send(message);
-      }
-    };
-    dispatch(output.send);
-    if (output.persist !== undefined || output.sendAfterPersist.length > 0) {
-      if (output.persist !== undefined) this.#sequence = output.persist.sequence;
-      const sequence = this.#sequence;
-      this.disk.write(output.persist, () => {
-        core.step({ kind: "persisted", sequence });
-        dispatch(output.sendAfterPersist);
-        this.#wake();
+  /** A state from `from` has arrived whole: installed while the state machine is free, if it brings this node forward. */
+  install(state: MachineState, from: NodeId): void {
+    const { process } = this;
+    process?.arrive(() => {
+      const driver = this.#driver;
+      if (driver === undefined || this.#isReceiving) return;
+      this.#isReceiving = true;
+      driver.betweenApplies(async () => {
+        await process.wait(1 + this.#options.world.random.below(5));
+        if (state.index > this.machine.index) {
+          this.#options.world.count("snapshots installed");
+          this.#options.invariants.checkState(this.id, state.index, state.hash);
+          this.machine = state;
+          this.#flushed = state;
+          this.#resolveWaiters();
+        }
+        this.#isReceiving = false;
+        driver.step({
+          kind: "installed",
+          index: state.index as Index,
+          term: state.term as Term,
+          from,
+          configuration: state.configuration?.value,
+          configurationIndex: state.configuration?.index as Index | undefined,
+        });
       });
+    });
+  }
+
+  async #boot(process: SimulatedProcess): Promise<void> {
+    const { id } = this;
+    const { world, invariants, bug } = this.#options;
+    const { segmentBytes, retainedEntries } = world.faults;
+    const opened = await openJournal({
+      directory: `/simulated/${id}`,
+      openFiles: async (directory) => this.files.open(directory),
+      newSalt: () => world.random.below(2 ** 31),
+      segmentBytes,
+      reservedDiskBytes: 1024 * 1024,
+      clock: process,
+      logger: silentLogger,
+    });
+    const watched = new WatchedJournal(opened, this.promised);
+    const journal: Journal = bug?.journal?.(watched) ?? watched;
+    this.promised.recover(id, journal.state);
+    // It has looked at every byte that counts, so what was changed is overwritten by now, or never counted.
+    this.isDamaged = false;
+    if (journal.state.nodeId === undefined) {
+      await journal.initialize({ nodeId: id, clusterId: "simulated" });
     }
-    for (const { id, index } of output.reads) {
-      const floor = this.#reads.get(id)!;
-      this.#reads.delete(id);
-      require(index === undefined ||
-        index >= floor, `${this.id} reads at ${index} what was asked for at ${floor}`);
+    this.machine = this.#flushed;
+    const { machine } = this;
+    require(machine.index >= journal.state.baseIndex, () =>
+      `the log of ${id} begins behind its state`);
+    const log = startingLog(journal.state, machine);
+    if (log.baseIndex !== journal.state.baseIndex) {
+      await journal.reset(log.baseIndex, log.baseTerm);
     }
-    this.#applyQueue.push(...output.apply);
-    this.#apply();
-    for (const to of output.snapshots) sendSnapshot(to, this.#flushed);
+    const core: ObservedCore = new ObservedCore(
+      {
+        id,
+        configuration: machine.configuration?.value ?? this.#options.configuration,
+        configurationIndex: machine.configuration?.index as Index | undefined,
+        hardState: journal.state.hardState,
+        ...log,
+        appliedIndex: machine.index as Index,
+        electionTicks,
+        heartbeatTicks: 3,
+        random: world.random,
+        maxAppendBytes: 96,
+        maxInflight: 2,
+        maxUnappliedEntries: 400,
+      },
+      (output) => this.#observe(core, bug?.output?.(output, core) ?? output),
+    );
+    invariants.checkEntries(core, log.entries);
+    this.#core = core;
+    this.#driver = new Driver({
+      core,
+      journal,
+      machine: this.#machineFor(process),
+      clock: process,
+      logger: silentLogger,
+      tickMs,
+      electionTicks,
+      retainedEntries,
+      afterPoll: (callback) => process.afterPoll(callback),
+      send: (messages) => {
+        if (process.isAlive) for (const message of messages) this.#send(message);
+      },
+      sendSnapshot: (to) => this.#sendSnapshot(process, to),
+      snapshotFloor: () => Math.min(...this.#outgoing.values()),
+      onChange: () => undefined,
+      onFatal: (error) => this.#fail(process, error),
+    });
+    this.#flushOften(process);
   }
 
-  #apply(): void {
-    if (this.#isApplying || this.#applyQueue.length === 0) return;
-    this.#isApplying = true;
-    const { random, invariants } = this.#options;
-    this.#later(random.below(4), () => {
-      const entries = this.#applyQueue.splice(0, 1 + random.below(20));
-      for (const entry of entries) {
-        if (entry.index <= this.machine.index) continue;
-        const { index, term } = this.machine;
-        require(entry.index === index + 1, `${this.id} applies ${entry.index} behind ${index}`);
-        invariants.checkApplied(this.id, entry);
-        const sum = (this.machine.sum * 31 + entry.term * 7 + entry.payload.length + term) % 1e9;
-        this.machine = { index: entry.index, term: entry.term, sum };
-      }
-      this.#isApplying = false;
-      this.core!.step({ kind: "applied", index: entries[entries.length - 1]!.index });
-      this.#wake();
-      this.#apply();
+  #send(message: Message): void {
+    this.#options.invariants.checkMessage(message);
+    this.#options.send(message);
+  }
+
+  #observe(core: RaftCore, output: Output): Output {
+    const { invariants, world, onOutput } = this.#options;
+    if (output.persist !== undefined) invariants.checkEntries(core, output.persist.entries);
+    invariants.checkNode(core);
+    if (output.reads.length > 0) world.stir();
+    world.note(core.term * 8191 + core.commitIndex * 31 + core.lastIndex);
+    world.note(
+      output.send.length * 64 + output.sendAfterPersist.length + output.apply.length * 512,
+    );
+    onOutput(this, output);
+    return output;
+  }
+
+  #machineFor(process: SimulatedProcess): DriverOptions["machine"] {
+    const currentIndex = () => this.machine.index;
+    return {
+      get appliedIndex() {
+        return currentIndex();
+      },
+      apply: async (entries: readonly Entry[]) => {
+        await process.wait(this.#options.world.random.below(4));
+        for (const entry of entries) this.#apply(entry);
+        this.#resolveWaiters();
+      },
+      flushedIndex: () => this.#flushed,
+    };
+  }
+
+  #apply(entry: Entry): void {
+    const { invariants, bug, onExecuted } = this.#options;
+    const { index } = this.machine;
+    require(entry.index === index + 1, () => `${this.id} applies ${entry.index} behind ${index}`);
+    const outcome = applied(this.machine, bug?.entry?.(entry, this.id) ?? entry, bug?.remembers);
+    this.machine = outcome.state;
+    invariants.checkApplied(this.id, entry, this.machine.hash);
+    if (outcome.isExecuted) onExecuted(this.id, entry);
+    const proposal = this.#proposals.get(entry.index);
+    if (proposal === undefined) return;
+    this.#proposals.delete(entry.index);
+    proposal.whenApplied(proposal.term === entry.term ? outcome.position : undefined);
+  }
+
+  #resolveWaiters(): void {
+    this.#waiters = this.#waiters.filter(({ index, resolve }) => {
+      if (index > this.machine.index) return true;
+      this.#options.world.stir();
+      resolve();
+      return false;
     });
   }
 
-  #flush(): void {
-    if (this.#isApplying) return;
-    this.#flushed = this.machine;
-    const core = this.core!;
-    const index = Math.min(
-      this.#flushed.index - this.#options.retainedEntries,
-      core.appliedIndex,
-    ) as Index;
-    if (index <= core.baseIndex) return;
-    this.disk.compact(index, core.termAt(index)!);
-    core.step({ kind: "compact", index });
-  }
-
-  #every(periodMs: number, action: () => void): void {
-    this.#later(periodMs, () => {
-      action();
-      this.#every(periodMs, action);
+  /** Makes the state durable now and then, as the metadata store does. */
+  #flushOften(process: SimulatedProcess): void {
+    const { random } = this.#options.world;
+    process.after(20 + random.below(60), () => {
+      const state = this.machine;
+      process.after(1 + random.below(10), () => {
+        if (state.index > this.#flushed.index) this.#flushed = state;
+        this.#flushOften(process);
+      });
     });
   }
 
-  /** Calls back unless it has crashed meanwhile. */
-  #later(delayMs: number, action: () => void): void {
-    const generation = this.#generation;
-    this.#options.timeline.after(delayMs, () => {
-      if (generation === this.#generation && this.isUp) action();
+  #sendSnapshot(process: SimulatedProcess, to: NodeId): void {
+    if (this.#outgoing.has(to)) return;
+    this.#options.world.count("snapshots sent");
+    this.#outgoing.set(to, this.#flushed.index);
+    this.#options.sendSnapshot(this.id, to, this.#flushed, () => {
+      process.arrive(() => {
+        this.#outgoing.delete(to);
+        this.#driver?.step({ kind: "snapshotDone", to, ok: false, index: 0 as Index });
+      });
     });
+  }
+
+  /** What ends a process by itself: a damaged journal, a failing disk; anything else is a bug. */
+  #fail(process: SimulatedProcess, error: unknown): void {
+    if (!process.isAlive) return;
+    const { world } = this.#options;
+    if (hasCode(error, "Corrupt")) {
+      require(this.isDamaged, () => `${this.id} refuses to start: ${String(error)}`);
+      world.count("damage refused");
+      this.isLost = true;
+    } else if (!String(error).includes("EIO: ")) {
+      world.failure ??=
+        error instanceof Violation ? error : new Violation(String(error), { cause: error });
+    }
+    this.crash(false);
+  }
+
+  #end(): void {
+    this.#lastKnown = this.known;
+    this.process?.kill();
+    this.process = undefined;
+    this.#driver = undefined;
+    this.#core = undefined;
+    this.#proposals = new Map();
+    this.#waiters = [];
+    this.#outgoing = new Map();
+    this.#isReceiving = false;
   }
 }

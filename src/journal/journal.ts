@@ -354,6 +354,8 @@ class FileJournal implements Journal {
       { cause: thrown, outcome: "unknown" },
     );
     this.#logger.error({ error: String(thrown) }, "the journal failed");
+    // No write is under way any more, or the host would take the disk for a slow one and keep still for ever.
+    this.#writingSinceMs = undefined;
     for (const job of [...group, ...this.#jobs.splice(0)]) job.reject(this.#failure);
   }
 }

@@ -2,7 +2,9 @@
  * Three real master processes on loopback and what a test needs around them: a worker that only lists directories, and a
  * client that only speaks the RPC.
  */
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { systemClock } from "../../src/lib/clock.ts";
@@ -105,6 +107,28 @@ export class MasterCluster {
   /** The data directory of the master at a place. */
   dataDir(place: number): string {
     return join(this.directory, this.configs[place]!.name);
+  }
+
+  /** Starts a master that has no data while others have: it listens for the others and says no READY until it is added. */
+  async startEmpty(name: string): Promise<ControlledProcess> {
+    const place = this.configs.findIndex((each) => each.name === name);
+    const { host, raftPort: port } = this.configs[place]!;
+    this.masters[place]!.start();
+    await eventually(`${name} to listen`, async () => {
+      const socket = connect({ host, port });
+      const [event] = (await Promise.race([
+        once(socket, "connect").then(() => ["connect"]),
+        once(socket, "close").then(() => ["close"]),
+      ])) as [string];
+      socket.destroy();
+      return event === "connect";
+    });
+    return this.masters[place]!;
+  }
+
+  /** What the master at a place has logged since it was last started. */
+  async log(place: number): Promise<string> {
+    return readFile(join(this.directory, `${this.configs[place]!.name}.log`), "utf8");
   }
 
   #define(config: MasterConfig): ControlledProcess {

@@ -1,4 +1,5 @@
 /** RPC: the cluster itself, and the change feed. */
+import { hasCode } from "../../lib/errors.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { clusterOf, inodeCount } from "../state/queries.ts";
@@ -9,11 +10,19 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
 
   server.handle(masterApi.status, async () => {
     const { nodeId, role, term, leaderName, commitIndex } = raft.status;
+    const members = raft.members();
+    const isLearner = members.some((each) => each.nodeId === nodeId && each.role === "learner");
+    // Before there is a cluster, those that are to begin it.
+    const masters = members.length > 0 ? members : config.masters;
     return {
       clusterId: clusterOf(store)?.clusterId ?? "",
       clusterName: config.clusterName,
       nodeId,
-      role: role === "preCandidate" ? ("candidate" as const) : role,
+      role: isLearner
+        ? ("learner" as const)
+        : role === "preCandidate"
+          ? ("candidate" as const)
+          : role,
       leader: leaderName,
       leaderAddress: leadership.leaderAddress,
       term,
@@ -22,7 +31,7 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
       flushedIndex: machine.flushedIndex().index,
       stateHash: store.hash(),
       inodes: inodeCount(store),
-      masters: config.masters.map(({ name, host, rpcPort }) => ({
+      masters: masters.map(({ name, host, rpcPort }) => ({
         name,
         address: `${host}:${String(rpcPort)}`,
       })),
@@ -31,10 +40,62 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
     };
   });
 
-  server.handle(masterApi.transferLeadership, async () => {
-    await raft.transferLeadership();
-    return { from: parts.name };
-  });
+  /** Does what only the leader can; elsewhere, and where the lead is lost, the answer says who leads. */
+  const leading = async <T>(signal: AbortSignal, act: () => T | Promise<T>): Promise<T> => {
+    await leadership.whenReigning(signal);
+    try {
+      return await act();
+    } catch (thrown) {
+      throw hasCode(thrown, "NotLeader") ? leadership.error() : thrown;
+    }
+  };
+
+  server.handle(masterApi.clusterMembers, (_, { signal }) =>
+    leading(signal, () => {
+      const { term, lastIndex, commitIndex } = raft.status;
+      const clusterId = raft.clusterId ?? "";
+      const members = raft.members().map((member) => {
+        const { matchIndex, isActive } = member;
+        return { ...member, matchIndex, isActive };
+      });
+      return { clusterId, term, lastIndex, commitIndex, members };
+    }),
+  );
+
+  server.handle(masterApi.addMember, (member, { signal }) =>
+    leading(signal, async () => {
+      const { nodeId } = await raft.addMember(member);
+      return { nodeId };
+    }),
+  );
+
+  server.handle(masterApi.removeMember, ({ name }, { signal }) =>
+    leading(signal, async () => {
+      await raft.removeMember(name);
+      return {};
+    }),
+  );
+
+  server.handle(masterApi.promoteMember, ({ name }, { signal }) =>
+    leading(signal, async () => {
+      await raft.promoteMember(name);
+      return {};
+    }),
+  );
+
+  server.handle(masterApi.replaceMember, ({ name, ...place }, { signal }) =>
+    leading(signal, async () => {
+      const { nodeId } = await raft.replaceMember(name, place);
+      return { nodeId };
+    }),
+  );
+
+  server.handle(masterApi.transferLeadership, ({ to }, { signal }) =>
+    leading(signal, async () => {
+      if (to !== parts.name) await raft.transferLeadership(to);
+      return { from: parts.name };
+    }),
+  );
 
   server.handleStream(masterApi.subscribe, ({ after }, { signal }) =>
     parts.feed.subscribe(after, signal),

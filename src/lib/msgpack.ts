@@ -11,6 +11,13 @@ const chunkBytes = 64 * 1024;
 /** No number and no header is longer. */
 const slackBytes = 16;
 
+/** Bytes [start, end) of a chunk that others share. */
+export interface Span {
+  chunk: Buffer | undefined;
+  start: number;
+  end: number;
+}
+
 /** Writes messages one after the other into chunks of memory; what was handed out is never written to again. */
 export class Writer {
   #chunk: Buffer = Buffer.allocUnsafeSlow(chunkBytes);
@@ -28,6 +35,14 @@ export class Writer {
     const taken = this.#chunk.subarray(this.#start, this.#at);
     this.#start = this.#at;
     return taken;
+  }
+
+  /** As `take`, told as a place in a chunk: many small messages then cost no object each. */
+  takeSpan(span: Span): void {
+    span.chunk = this.#chunk;
+    span.start = this.#start;
+    span.end = this.#at;
+    this.#start = this.#at;
   }
 
   #grow(wanted: number): void {
@@ -178,12 +193,14 @@ export class Writer {
 export class Reader {
   #bytes: Buffer = Buffer.alloc(0);
   #at = 0;
+  #end = 0;
 
-  begin(bytes: Uint8Array): void {
+  begin(bytes: Uint8Array, start = 0, end = bytes.length): void {
     this.#bytes = Buffer.isBuffer(bytes)
       ? bytes
       : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#at = 0;
+    this.#at = start;
+    this.#end = end;
   }
 
   /** Keeps no message alive. */
@@ -192,7 +209,7 @@ export class Reader {
   }
 
   get isAtEnd(): boolean {
-    return this.#at === this.#bytes.length;
+    return this.#at === this.#end;
   }
 
   /** Takes a nil, if one is next. */
@@ -218,7 +235,7 @@ export class Reader {
     const length = (bytes[this.#at]! << 8) | bytes[this.#at + 1]!;
     this.#at += 2;
     // Each value has a byte at least: hostile lengths allocate nothing.
-    if (this.#at + length > bytes.length) throw unfit;
+    if (this.#at + length > this.#end) throw unfit;
     return length;
   }
 
@@ -272,13 +289,13 @@ export class Reader {
     } else if (head === 0xcc) {
       this.#at = at + 1;
       value = bytes[at]!;
-    } else if (head === 0xcb && at + 8 <= bytes.length) {
+    } else if (head === 0xcb && at + 8 <= this.#end) {
       this.#at = at + 8;
       value = bytes.readDoubleBE(at);
     } else {
       throw unfit;
     }
-    if (this.#at > bytes.length) throw unfit;
+    if (this.#at > this.#end) throw unfit;
     return value;
   }
 
@@ -288,7 +305,7 @@ export class Reader {
     const at = this.#at;
     const bytes = this.#bytes;
     const end = at + length;
-    if (end > bytes.length) throw unfit;
+    if (end > this.#end) throw unfit;
     for (let i = at; i < end; i++) if (bytes[i]! > 0x7f) throw unfit;
     this.#at = end;
     return bytes.toString("latin1", at, end);
@@ -343,7 +360,7 @@ export class Reader {
       throw unfit;
     }
     // Also refuses what is no number, past the end.
-    if (!(this.#at + length <= bytes.length)) throw unfit;
+    if (!(this.#at + length <= this.#end)) throw unfit;
     return length;
   }
 

@@ -14,7 +14,7 @@
 import { compileFunction } from "node:vm";
 import { Packr } from "msgpackr";
 import { WeirError } from "./errors.ts";
-import { Reader, unfit, Words, Writer } from "./msgpack.ts";
+import { Reader, type Span, unfit, Words, Writer } from "./msgpack.ts";
 
 /** Both directions between a value and its msgpack form. `at` names the place in error messages. */
 export interface Schema<T> {
@@ -395,6 +395,33 @@ export function encode<T>(schema: Schema<T>, value: T, version = 1): Buffer {
   }
 }
 
+/** As `encode`, to where `into` writes; tells `span` where that is. */
+export function encodeSpan<T>(into: Writer, schema: Schema<T>, value: T, span: Span): void {
+  into.begin();
+  try {
+    into.list(2);
+    into.number(1);
+    schema.write(into, value);
+    into.takeSpan(span);
+  } catch (thrown) {
+    if (thrown !== unfit) throw thrown;
+    span.chunk = packr.pack([1, schema.toWire(value)]);
+    span.start = 0;
+    span.end = span.chunk.length;
+  }
+}
+
+/** The value of bytes [start, end) of `chunk`, as `decode`. */
+export function decodeSpan<T>(
+  schema: Schema<T>,
+  { chunk, start, end }: { readonly chunk: Buffer; readonly start: number; readonly end: number },
+  at: string,
+): T {
+  return (
+    readDirectly(schema, chunk, start, end, 1) ?? decode(schema, chunk.subarray(start, end), at)
+  );
+}
+
 /**
  * The value of bytes written by `encode`.
  * @throws WeirError `ProtocolError` for bytes that are no msgpack, a version from 2 on, or a field of the wrong type
@@ -405,7 +432,21 @@ export function decode<T>(
   at: string,
   newestVersion = 1,
 ): T {
-  reader.begin(encoded);
+  return (
+    readDirectly(schema, encoded, 0, encoded.length, newestVersion) ??
+    decodeAny(schema, encoded, at, newestVersion)
+  );
+}
+
+/** Undefined where the long way has to decide. */
+function readDirectly<T>(
+  schema: Schema<T>,
+  encoded: Uint8Array,
+  start: number,
+  end: number,
+  newestVersion: number,
+): T | undefined {
+  reader.begin(encoded, start, end);
   try {
     if (reader.list() === 2 && reader.unsigned() <= newestVersion) {
       const value = schema.read(reader);
@@ -416,7 +457,7 @@ export function decode<T>(
   } finally {
     reader.end();
   }
-  return decodeAny(schema, encoded, at, newestVersion);
+  return undefined;
 }
 
 /** The long way, which knows all forms of msgpack and says what is wrong. */

@@ -42,6 +42,12 @@ export type StateEvent =
   | { readonly kind: "garbageAdded" }
   | { readonly kind: "trashAdded" };
 
+interface NotesMark {
+  readonly events: number;
+  readonly inodes: number;
+  readonly names: number;
+}
+
 /** Notes of what changed, in the order of the changes. */
 export class ChangeNotes {
   readonly events: StateEvent[] = [];
@@ -58,16 +64,20 @@ export class ChangeNotes {
     this.#names.push([parent, name]);
   }
 
-  /** Forgets, when `undo` is called, what was noted since. */
-  mark(): { undo(): void } {
-    const [events, inodes, names] = [this.events.length, this.#inodes.length, this.#names.length];
+  /** What is noted so far, for `undo`. */
+  mark(): NotesMark {
     return {
-      undo: () => {
-        this.events.length = events;
-        this.#inodes.length = inodes;
-        this.#names.length = names;
-      },
+      events: this.events.length,
+      inodes: this.#inodes.length,
+      names: this.#names.length,
     };
+  }
+
+  /** Forgets what was noted since the mark. */
+  undo({ events, inodes, names }: NotesMark): void {
+    this.events.length = events;
+    this.#inodes.length = inodes;
+    this.#names.length = names;
   }
 
   /** All of them, each once. */

@@ -158,7 +158,7 @@ function executeEach(at: Place, request: Request): CommandResult[] {
     const { result, undo } = execute(contextOf(at, request, i), command);
     if (undo) {
       savepoint.rollback();
-      mark.undo();
+      at.notes.undo(mark);
     } else {
       savepoint.commit();
     }
@@ -175,7 +175,7 @@ function executeAtomic(at: Place, request: Request): CommandResult[] {
     const { result } = execute(contextOf(at, request, i), command);
     if (!result.ok) {
       savepoint.rollback();
-      mark.undo();
+      at.notes.undo(mark);
       const detail = `command ${i} of the same request was refused: ${result.detail}`;
       const cancelled = forAll(request.commands, { ok: false, code: "Cancelled", detail });
       cancelled[i] = result;

@@ -79,5 +79,6 @@ export function remember(
   answer: { readonly position: Position; readonly results: readonly CommandResult[] },
 ): void {
   if (of.session === 0) return;
-  state.write(storedResults, resultKey(of.session, of.sequence), answer);
+  // What was executed now had no results: they would have been the answer.
+  state.add(storedResults, resultKey(of.session, of.sequence), answer);
 }

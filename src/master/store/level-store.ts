@@ -7,7 +7,8 @@
  * and hashed once, and what came and went between them never.
  *
  * Invariants
- * 1. Reads go overlay → cache → LevelDB. There is one cell for a key in the overlay, with the newest value.
+ * 1. Reads go to the table of rows, then to LevelDB. The table has one cell for a key, with the newest contents, and all
+ *    that is not on disk.
  * 2. A generation begins and ends between two entries, so every batch is the state at exactly one applied index.
  * 3. The running hash is that of LevelDB and of what of a sealed generation was counted; each cell knows its own part in
  *    it. The hash of the newest state follows from that and the overlay.
@@ -21,14 +22,15 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../../lib/clock.ts";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
+import { Writer } from "../../lib/msgpack.ts";
 import type { Schema } from "../../lib/schema.ts";
-import { Cell } from "./cell.ts";
+import { bytesOf, Cell, type Contents } from "./cell.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
 import { type Batch, type Cursor, Database, isOwnKey, type Place } from "./database.ts";
 import { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
-import { ReadCache } from "./read-cache.ts";
+import { RowTable } from "./row-table.ts";
 import { hashRow, StateHash } from "./state-hash.ts";
 import type { KeyRange, KeyValue, StateStore, StoreSnapshot } from "./types.ts";
 
@@ -70,12 +72,9 @@ export async function openStateStore(options: StateStoreOptions): Promise<StateS
 }
 
 /** What a cell was before a write within a savepoint. */
-interface Undo {
+interface Undo extends Contents {
   readonly cell: Cell;
-  readonly schema: Schema<unknown> | undefined;
-  readonly value: unknown;
   readonly generation: number;
-  readonly weight: number;
 }
 
 interface Sealed {
@@ -84,17 +83,49 @@ interface Sealed {
   readonly term: number;
 }
 
+/** Takes back what was written since it was made. */
+class Savepoint {
+  readonly #undo: Undo[];
+  readonly #active: Generation;
+  readonly #mark: number;
+  readonly #weight: number;
+  readonly #end: () => void;
+
+  constructor(undo: Undo[], active: Generation, end: () => void) {
+    this.#undo = undo;
+    this.#active = active;
+    this.#mark = undo.length;
+    this.#weight = active.weight;
+    this.#end = end;
+  }
+
+  commit(): void {
+    this.#end();
+  }
+
+  rollback(): void {
+    for (let i = this.#undo.length - 1; i >= this.#mark; i--) {
+      const before = this.#undo[i]!;
+      before.cell.restore(before);
+      before.cell.generation = before.generation;
+    }
+    this.#undo.length = this.#mark;
+    this.#active.weight = this.#weight;
+    this.#end();
+  }
+}
+
 class LevelStore implements StateStore {
   readonly #options: Required<Omit<StateStoreOptions, "onFailure">>;
   readonly #onFailure: ((error: WeirError) => void) | undefined;
   #name: string;
   #database: Database;
-  /** Cells that are not on disk as they are: those of the active and of the sealed generations. */
-  readonly #overlay = new Map<string, Cell>();
   #active = new Generation(1);
   /** Oldest first; the first one is being written while `#inFlight` is there. */
   readonly #sealed: Sealed[] = [];
-  readonly #cache: ReadCache;
+  readonly #rows: RowTable;
+  /** For rows that are kept as bytes. */
+  readonly #writer = new Writer();
   readonly #pins = new PinnedRanges();
   #hash: StateHash;
   #appliedIndex: number;
@@ -130,7 +161,7 @@ class LevelStore implements StateStore {
     this.#onFailure = options.onFailure;
     this.#name = name;
     this.#database = database;
-    this.#cache = new ReadCache(options.cacheBytes);
+    this.#rows = new RowTable(options.cacheBytes, () => this.#unflushed());
     const { index, term, hash } = database.place;
     this.#hash = new StateHash(hash);
     this.#appliedIndex = this.#flushedIndex = index;
@@ -157,16 +188,23 @@ class LevelStore implements StateStore {
 
   hash(): string {
     const hash = new StateHash(this.#hash.digest());
-    for (const cell of this.#overlay.values()) {
+    for (const cell of new Set(this.#unflushed())) {
       hash.removeRow(cell);
-      const bytes = cell.bytes();
+      const bytes = bytesOf(cell);
       if (bytes !== null) hash.add(cell.key, bytes);
     }
     return hash.digest();
   }
 
+  /** Cells that are not on disk as they are, each at least once. */
+  *#unflushed(): Generator<Cell> {
+    for (const { cells } of this.#generations()) {
+      for (const cell of cells) if (cell.generation !== 0) yield cell;
+    }
+  }
+
   get(key: string): Uint8Array | undefined {
-    return this.#cellOf(key).bytes() ?? undefined;
+    return bytesOf(this.#cellOf(key)) ?? undefined;
   }
 
   read<T>(schema: Schema<T>, key: string): T | undefined {
@@ -174,91 +212,83 @@ class LevelStore implements StateStore {
   }
 
   #cellOf(key: string): Cell {
-    return this.#overlay.get(key) ?? this.#cache.get(key) ?? this.#storedCell(key);
+    return this.#rows.get(key) ?? this.#storedCell(key);
   }
 
   #storedCell(key: string): Cell {
+    checkKey(key);
     const cell = Cell.stored(key, this.#database.get(key));
-    this.#cache.set(cell);
+    this.#rows.set(cell);
     return cell;
   }
 
   put(key: string, value: Uint8Array): void {
-    this.#change(this.#cellFor(key), undefined, value);
+    const cell = this.#cellOf(key);
+    const { weight } = cell;
+    this.#begin(cell);
+    cell.set(undefined, value);
+    this.#active.weight += cell.weight - weight;
   }
 
   write<T>(schema: Schema<T>, key: string, value: T): void {
-    this.#change(this.#cellFor(key), schema as Schema<unknown>, value);
+    const cell = this.#cellOf(key);
+    const { weight } = cell;
+    this.#begin(cell);
+    cell.set(schema as Schema<unknown>, value);
+    this.#active.weight += cell.weight - weight;
   }
 
   add<T>(schema: Schema<T>, key: string, value: T): void {
-    let cell = this.#overlay.get(key);
+    let cell = this.#rows.get(key);
     if (cell === undefined) {
       checkKey(key);
       cell = new Cell(key);
-      this.#overlay.set(key, cell);
+      this.#rows.set(cell);
     }
-    this.#change(cell, schema as Schema<unknown>, value);
+    const { weight } = cell;
+    this.#begin(cell);
+    cell.setEncoded(this.#writer, schema as Schema<unknown>, value);
+    this.#active.weight += cell.weight - weight;
   }
 
   delete(key: string): void {
-    const cell = this.#cellFor(key);
-    if (cell.value !== null) this.#change(cell, undefined, null);
+    const cell = this.#cellOf(key);
+    if (cell.isAbsent) return;
+    const { weight } = cell;
+    this.#begin(cell);
+    cell.set(undefined, null);
+    this.#active.weight += cell.weight - weight;
   }
 
-  /** The cell of a key, now in the overlay. */
-  #cellFor(key: string): Cell {
-    const known = this.#overlay.get(key);
-    if (known !== undefined) return known;
-    checkKey(key);
-    const cell = this.#cache.get(key) ?? this.#storedCell(key);
-    this.#overlay.set(key, cell);
-    return cell;
-  }
-
-  #change(cell: Cell, schema: Schema<unknown> | undefined, value: unknown): void {
+  /** Makes a cell one of the active generation's, with its weight; what it was can be had back. */
+  #begin(cell: Cell): void {
     this.#isWithinEntry = true;
-    const { weight, generation } = cell;
-    if (this.#savepoints > 0) {
-      this.#undo.push({ cell, schema: cell.schema, value: cell.value, generation, weight });
-    }
-    cell.set(schema, value);
+    const { generation } = cell;
     const active = this.#active;
-    if (generation === active.number) {
-      active.weight += cell.weight - weight;
-    } else {
-      active.weight += cell.weight;
-      active.add(cell);
-      cell.generation = active.number;
+    if (this.#savepoints > 0) {
+      const { schema, value, chunk, start, end, weight } = cell;
+      this.#undo.push({ cell, schema, value, chunk, start, end, weight, generation });
     }
+    if (generation === active.number) return;
+    if (generation !== 0) this.#sealedOf(generation)?.keep(cell);
+    cell.generation = active.number;
+    active.cells.push(cell);
+    active.weight += cell.weight;
+  }
+
+  #sealedOf(number: number): Generation | undefined {
+    return this.#sealed.find(({ generation }) => generation.number === number)?.generation;
   }
 
   savepoint(): { rollback(): void; commit(): void } {
-    const mark = this.#undo.length;
-    const { weight } = this.#active;
     this.#savepoints++;
-    return {
-      commit: () => this.#endSavepoint(),
-      rollback: () => {
-        for (let i = this.#undo.length - 1; i >= mark; i--) {
-          const before = this.#undo[i]!;
-          const { cell } = before;
-          cell.schema = before.schema;
-          cell.value = before.value;
-          cell.generation = before.generation;
-          cell.weight = before.weight;
-        }
-        this.#undo.length = mark;
-        this.#active.weight = weight;
-        this.#endSavepoint();
-      },
-    };
+    return new Savepoint(this.#undo, this.#active, this.#endSavepoint);
   }
 
-  #endSavepoint(): void {
+  readonly #endSavepoint = (): void => {
     this.#savepoints--;
     if (this.#savepoints === 0) this.#undo.length = 0;
-  }
+  };
 
   async load(ranges: readonly KeyRange[]): Promise<void> {
     this.#assertOpen();
@@ -285,9 +315,11 @@ class LevelStore implements StateStore {
     return [...this.#sealed.map(({ generation }) => generation), this.#active];
   }
 
-  /** The value of a key in the overlay; undefined: it is not there. */
-  readonly #newest = (key: string): Uint8Array | null | undefined =>
-    this.#overlay.get(key)?.bytes();
+  /** The value of a key that a generation has changed; undefined: it is on disk as it is. */
+  readonly #newest = (key: string): Uint8Array | null | undefined => {
+    const cell = this.#rows.get(key);
+    return cell === undefined || cell.generation === 0 ? undefined : bytesOf(cell);
+  };
 
   async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
     this.#assertOpen();
@@ -339,9 +371,6 @@ class LevelStore implements StateStore {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     const generation = this.#active;
-    for (const cell of generation.seal()) {
-      if (cell.generation === 0) this.#overlay.delete(cell.key);
-    }
     this.#sealed.push({ generation, index: this.#appliedIndex, term: this.#appliedTerm });
     this.#active = new Generation(generation.number + 1);
   }
@@ -360,7 +389,9 @@ class LevelStore implements StateStore {
     const { cells } = generation;
     for (let place = 0; place < cells.length; place++) {
       if (place % rowsPerTurn === rowsPerTurn - 1) await nextTurn();
-      this.#count(cells[place]!, generation.bytesAt(place), batch);
+      const cell = cells[place]!;
+      const contents = generation.contentsOf(cell);
+      if (contents !== undefined) this.#count(cell, bytesOf(contents), batch);
     }
     await batch.write({ index, term, hash: this.#hash.digest() });
   }
@@ -384,8 +415,8 @@ class LevelStore implements StateStore {
     for (const cell of generation.cells) {
       if (cell.generation !== generation.number) continue;
       cell.generation = 0;
-      this.#overlay.delete(cell.key);
-      if (cell.value !== null) this.#cache.set(cell);
+      // Of what is gone nothing needs to be known.
+      if (cell.isAbsent) this.#rows.delete(cell.key);
     }
     this.#pins.flushed(generation);
     this.#sealed.shift();
@@ -475,10 +506,9 @@ class LevelStore implements StateStore {
     const replaced = this.#database;
     this.#name = name;
     this.#database = fresh;
-    this.#overlay.clear();
+    this.#rows.clear();
     this.#active = new Generation(this.#active.number + 1);
     this.#sealed.length = 0;
-    this.#cache.clear();
     this.#pins.clear();
     this.#hash = place.hash;
     this.#isWithinEntry = false;

@@ -5,6 +5,7 @@
  * in order, until the pin is released. So a scan is right whatever was flushed between.
  */
 import assert from "node:assert/strict";
+import { bytesOf } from "./cell.ts";
 import type { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
 import type { KeyRange, KeyValue } from "./types.ts";
@@ -74,10 +75,11 @@ export class PinnedRanges {
   }
 }
 
+/** The value of a key that is not in the overlay any more: its last cell has not changed since. */
 function lastOf(generations: readonly Generation[], key: string): Uint8Array | null | undefined {
   for (let i = generations.length - 1; i >= 0; i--) {
-    const value = generations[i]!.bytes(key);
-    if (value !== undefined) return value;
+    const cell = generations[i]!.cellOf(key);
+    if (cell !== undefined) return bytesOf(cell);
   }
   return undefined;
 }

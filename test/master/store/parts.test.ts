@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Cell } from "../../../src/master/store/cell.ts";
 import { decodeChunk, encodeChunk } from "../../../src/master/store/chunk-codec.ts";
-import { ReadCache } from "../../../src/master/store/read-cache.ts";
+import { RowTable } from "../../../src/master/store/row-table.ts";
 import { SortedKeys } from "../../../src/master/store/sorted-keys.ts";
 import { StateHash } from "../../../src/master/store/state-hash.ts";
 
@@ -101,9 +101,11 @@ describe("state hash", () => {
   });
 });
 
-describe("read cache", () => {
-  it("stays within its bytes, and keeps what is read again", () => {
-    const cache = new ReadCache(300_000);
+describe("table of rows", () => {
+  it("A11: stays within its bytes, keeps what is read again, and all that is not on disk", () => {
+    const unflushed = Cell.stored("unflushed", new Uint8Array([2]));
+    const cache = new RowTable(300_000, () => [unflushed]);
+    cache.set(unflushed);
     const hot = Cell.stored("hot", new Uint8Array([1]));
     const absent = Cell.stored("absent", undefined);
     cache.set(hot);
@@ -113,6 +115,7 @@ describe("read cache", () => {
       assert.equal(cache.get("hot"), hot);
       assert.equal(cache.get("absent"), absent);
     }
+    assert.equal(cache.get("unflushed"), unflushed);
     let kept = 0;
     for (let i = 0; i < 10_000; i++) if (cache.get(`cold/${i}`) !== undefined) kept++;
     assert.ok(kept > 100 && kept * 600 <= 300_000, `${kept} kept`);

@@ -190,7 +190,10 @@ export class RaftNode {
         else node.#part.receiver.receive(socket, from, version);
       },
       onFormation: (socket) => void node.#forming.serve(socket),
-      onAdmission: (socket) => void node.#forming.serveAdmission(socket),
+      onAdmission: (socket) => {
+        if (node.#isOver) socket.close();
+        else void node.#forming.serveAdmission(socket);
+      },
       onRefused: (peer, refusal) => node.#noteRefusal(peer, refusal),
     });
     if (node.#forming.identity.stage === "member") await node.#takePart();

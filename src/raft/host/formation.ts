@@ -203,7 +203,7 @@ export class Forming {
   }
 
   /** Becomes a member of a cluster that is formed, and returns the id of this node's data. */
-  async #join({ clusterId, members: others }: Formation): Promise<string> {
+  async #join({ clusterId, members }: Formation): Promise<string> {
     const { name, clusterName, journal, logger } = this.#options;
     // Asked again: the answer was lost, or the leader changed before it had written who is new.
     if (this.#identity.clusterId === clusterId && this.#identity.stage === "member") {
@@ -213,7 +213,7 @@ export class Forming {
       throw new WeirError("Stale", "Cannot join a cluster: this master is not empty");
     }
     const nodeId = randomUUID();
-    const members = [...others.filter((each) => each.name !== name), { name, nodeId }];
+    // The members do not name this one: until the log says so it is none, and must not count itself as one.
     this.#isWriting = true;
     try {
       await journal.initialize({ nodeId, clusterId, members });
@@ -292,7 +292,12 @@ export class Forming {
 
   /** Whether a cluster is there that this empty master could only be added to; says what to do about it. */
   #tellFormed(views: ReadonlyMap<Peer, View>): boolean {
-    const { name, clusterName } = this.#options;
+    const { name, clusterName, peers } = this.#options;
+    const own = peers.find((peer) => peer.name === name);
+    const options =
+      own === undefined
+        ? ""
+        : ` --host ${own.host} --raft-port ${own.port} --rpc-port ${own.rpcPort ?? 0}`;
     const clusters = new Map<string, string[]>();
     for (const [peer, view] of views) {
       if (view.kind !== "accepted" || view.clusterId === undefined || view.stage !== "member")
@@ -303,9 +308,9 @@ export class Forming {
       const says =
         view.boundTo === undefined
           ? `"${peer.name}" holds data of cluster ${view.clusterId}, which does not have a member of that ` +
-            `name; run "weir cluster add ${name}", or start with empty masters only`
+            `name; run "weir cluster add ${name}${options}", or start with empty masters only`
           : `"${peer.name}" knows that name as node ${view.boundTo}, whose data is not here; restore the data ` +
-            `directory, or run "weir cluster replace ${name}"`;
+            `directory, or run "weir cluster replace ${name}${options}"`;
       this.#tellOnce(`Cannot join cluster "${clusterName}" as "${name}" yet: ${says}`);
     }
     if (clusters.size > 1) {
@@ -344,10 +349,10 @@ export class Forming {
   }
 }
 
-/** Refuses a journal that is another master's. */
+/** Refuses a journal that is another master's. The members of one that was admitted do not name itself. */
 function checkOwn(name: string, members: readonly Binding[], nodeId: string): void {
-  const owner = members.find((member) => member.nodeId === nodeId)?.name ?? "nobody";
-  if (owner === name) return;
+  const owner = members.find((member) => member.nodeId === nodeId)?.name;
+  if (owner === undefined || owner === name) return;
   throw new WeirError(
     "ConfigInvalid",
     `Cannot use the journal of "${name}": it belongs to "${owner}" of a cluster of ` +

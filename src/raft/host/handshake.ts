@@ -181,8 +181,10 @@ export function answerHello(
     case "admission":
       return caller.clusterId === undefined ? refuse("it has no cluster to admit to") : accept();
     case "formation":
-      if (self.stage !== "member" && (!names.includes(caller.name) || caller.name === self.name)) {
-        return refuse(`"${caller.name}" is no other master of the configuration`);
+      if (caller.name === self.name) return refuse(`"${self.name}" is the name of another master`);
+      // A master that is to be added later may come before the others have begun.
+      if (self.stage !== "member" && !names.includes(caller.name)) {
+        return refuse(`"${caller.name}" is no other master of the configuration`, false);
       }
       return accept();
     case "messages":

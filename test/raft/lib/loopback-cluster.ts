@@ -20,9 +20,12 @@ export interface Member {
 }
 
 export class LoopbackCluster {
-  /** Of the masters that the cluster begins with. */
+  /** Of the masters that the cluster begins with: what their configuration files list. */
   readonly peers: readonly Peer[];
+  /** One for each of `peers`, then those that `addMaster` made. */
   readonly members: Member[];
+  /** Where each of `members` listens. */
+  readonly places: Peer[];
   readonly #directory: string;
   readonly #options: Partial<RaftNodeOptions>;
   readonly #directories: JournalDirectory[] = [];
@@ -34,13 +37,9 @@ export class LoopbackCluster {
   ) {
     this.#directory = directory;
     this.peers = peers;
+    this.places = [...peers];
     this.#options = options;
-    this.members = peers.map(() => ({
-      node: undefined,
-      journal: new MemoryJournal(),
-      machine: new ListMachine(),
-      fatal: undefined,
-    }));
+    this.members = peers.map(newMember);
   }
 
   /** Nothing runs yet. */
@@ -49,20 +48,26 @@ export class LoopbackCluster {
     options: Partial<RaftNodeOptions> = {},
   ): Promise<LoopbackCluster> {
     const ports = await freePorts(count);
-    const peers = ports.map((port, i) => ({ name: `master-${i + 1}`, host: "127.0.0.1", port }));
+    const peers = ports.map((port, i) => ({
+      name: `master-${i + 1}`,
+      host: "127.0.0.1",
+      port,
+      rpcPort: 10_001 + i,
+    }));
     const directory = await mkdtemp(join(tmpdir(), "weir-raft-"));
     return new LoopbackCluster(directory, peers, options);
   }
 
   async start(place: number, options: Partial<RaftNodeOptions> = {}): Promise<RaftNode> {
     const member = this.members[place]!;
+    const own = this.places[place]!;
     member.fatal = undefined;
     const logger: Logger = silentLogger;
     member.node = await RaftNode.start({
-      name: this.peers[place]!.name,
+      name: own.name,
       clusterName: "test",
-      peers: this.peers,
-      listen: this.peers[place]!,
+      peers: this.peers.includes(own) ? this.peers : [...this.peers, own],
+      listen: own,
       journal: member.journal,
       machine: member.machine,
       clock: systemClock,
@@ -81,6 +86,31 @@ export class LoopbackCluster {
       ...options,
     });
     return member.node;
+  }
+
+  /** An empty master that nobody's configuration file lists but its own, not started; returns its place. */
+  async addMaster(name = `master-${this.places.length + 1}`): Promise<number> {
+    const [port] = await freePorts(1);
+    const place = this.places.length;
+    this.places.push({ name, host: "127.0.0.1", port: port!, rpcPort: 10_001 + place });
+    this.members.push(newMember());
+    return place;
+  }
+
+  /** What the leader is told to add the master at `place`. */
+  addressOf(place: number): { name: string; host: string; raftPort: number; rpcPort: number } {
+    const { name, host, port: raftPort, rpcPort = 0 } = this.places[place]!;
+    return { name, host, raftPort, rpcPort };
+  }
+
+  /** The node of the one that leads. */
+  async leading(): Promise<RaftNode> {
+    return this.members[await this.leader()]!.node!;
+  }
+
+  /** Takes the data of a master that does not run. */
+  wipe(place: number): void {
+    Object.assign(this.members[place]!, newMember());
   }
 
   async startAll(): Promise<void> {
@@ -126,15 +156,22 @@ export class LoopbackCluster {
     await rm(this.#directory, { recursive: true, force: true });
   }
 
-  /** Place of the node that leads, once all running ones agree on it. */
+  /** Place of the node that leads, once all running members agree on it. */
   leader(): Promise<number> {
     return eventually("a leader that all know", () => {
-      const running = this.members.flatMap(({ node }) => (node === undefined ? [] : [node.status]));
-      const name = running[0]?.leaderName;
-      const place = this.peers.findIndex((peer) => peer.name === name);
-      const isAgreed = running.every((status) => status.leaderName === name);
-      const isLeading = this.members[place]?.node?.status.role === "leader";
-      return isAgreed && isLeading ? { place } : undefined;
+      const place = this.members.findIndex(
+        ({ node, fatal }) => fatal === undefined && node?.status.role === "leader",
+      );
+      const leader = this.members[place]?.node;
+      if (leader === undefined) return undefined;
+      const { term } = leader.status;
+      const ids = new Set(leader.members().map(({ nodeId }) => nodeId));
+      const isAgreed = this.members.every(({ node, fatal }) => {
+        if (node === undefined || fatal !== undefined || !ids.has(node.status.nodeId)) return true;
+        const { status } = node;
+        return status.term === term && status.leaderName === this.places[place]!.name;
+      });
+      return isAgreed ? { place } : undefined;
     }).then(({ place }) => place);
   }
 
@@ -160,10 +197,21 @@ export class LoopbackCluster {
   /** Waits until every running node has applied the same commands, and returns them. */
   converged(): Promise<string[]> {
     return eventually("all to have applied the same", () => {
-      const running = this.members.filter((member) => member.node !== undefined);
+      const running = this.members.filter(
+        ({ node, fatal }) => node?.clusterId !== undefined && fatal === undefined,
+      );
       const last = Math.max(...running.map(({ node }) => node!.status.lastIndex));
       const isDone = running.every(({ machine }) => machine.appliedIndex === last);
       return isDone ? running[0]!.machine.texts : undefined;
     });
   }
+}
+
+function newMember(): Member {
+  return {
+    node: undefined,
+    journal: new MemoryJournal(),
+    machine: new ListMachine(),
+    fatal: undefined,
+  };
 }

@@ -1,0 +1,388 @@
+import assert from "node:assert/strict";
+import { hasCode } from "../../src/lib/errors.ts";
+import { type Logger, silentLogger } from "../../src/lib/logger.ts";
+import { eventually } from "../lib/eventually.ts";
+import { LoopbackCluster } from "./lib/loopback-cluster.ts";
+
+/** Keeps what is said loudly. */
+function listening(): { logger: Logger; said: string[] } {
+  const said: string[] = [];
+  const note = (_fields: object, message: string) => said.push(message);
+  return { said, logger: { ...silentLogger, warn: note, error: note } };
+}
+
+describe("raft node: members", function () {
+  this.timeout(60_000);
+  let cluster: LoopbackCluster;
+  afterEach(() => cluster.stop());
+
+  /** `name: role` of all members, as the leader has them. */
+  async function roles(): Promise<string[]> {
+    return (await cluster.leading()).members().map(({ name, role }) => `${name}: ${role}`);
+  }
+  function rolesToBe(...wanted: string[]): Promise<unknown> {
+    return eventually(`the members ${wanted.join(", ")}`, async () => {
+      return (await roles()).sort().join() === wanted.sort().join();
+    });
+  }
+  /** Starts a new, empty master and has it added. */
+  async function add(promote = true): Promise<number> {
+    const place = await cluster.addMaster();
+    await cluster.start(place);
+    await (await cluster.leading()).addMember({ ...cluster.addressOf(place), promote });
+    return place;
+  }
+  const voters = (count: number) =>
+    Array.from({ length: count }, (_, i) => `master-${i + 1}: voter`);
+
+  it("adds an empty master as a learner, which becomes a voter when it has caught up", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    for (let i = 0; i < 20; i++) await cluster.write(`entry ${i}`);
+    const place = await add();
+    await rolesToBe(...voters(4));
+    await cluster.write("after");
+    const texts = await cluster.converged();
+    assert.equal(texts.length, 21);
+    assert.deepEqual(cluster.members[place]!.machine.texts, texts);
+    // Three of four are needed now, and the new one is one of them.
+    const leader = await cluster.leader();
+    await cluster.crash([0, 1, 2].find((each) => each !== leader)!);
+    await cluster.write("with three of four");
+  });
+
+  it("tells where everybody listens, and who leads, from the log and not from the file", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    const place = await add();
+    await rolesToBe(...voters(4));
+    await (await cluster.leading()).transferLeadership("master-4");
+    assert.equal(await cluster.leader(), place);
+    for (const { node } of cluster.members) {
+      await eventually("the new leader's address", () => {
+        return node!.status.leaderRpcAddress === `127.0.0.1:${cluster.places[place]!.rpcPort}`;
+      });
+    }
+    const shown = cluster.members[place]!.node!.members();
+    assert.deepEqual(
+      shown.map(({ name, isLeader, isActive }) => ({ name, isLeader, isActive })),
+      [1, 2, 3, 4].map((i) => ({ name: `master-${i}`, isLeader: i === 4, isActive: true })),
+    );
+    assert.ok(shown.every(({ matchIndex }) => matchIndex !== undefined));
+  });
+
+  it("keeps a learner that was not to be promoted one, until it is asked to", async () => {
+    cluster = await LoopbackCluster.make(1);
+    await cluster.startAll();
+    await add(false);
+    await cluster.write("a");
+    await cluster.converged();
+    assert.deepEqual(await roles(), ["master-1: voter", "master-2: learner"]);
+    const leader = await cluster.leading();
+    await eventually("the promotion", async () => {
+      await leader.promoteMember("master-2");
+      return true;
+    });
+    assert.deepEqual(await roles(), voters(2));
+  });
+
+  it("grows from one to three and keeps what was written when the first one goes", async () => {
+    cluster = await LoopbackCluster.make(1, { retainedEntries: 5 });
+    await cluster.startAll();
+    for (let i = 0; i < 50; i++) await cluster.write(`entry ${i}`);
+    const { machine, journal } = cluster.members[0]!;
+    machine.flush();
+    await eventually("the log to be compacted", () => journal.state.baseIndex > 30);
+    await add();
+    await rolesToBe(...voters(2));
+    await add();
+    await rolesToBe(...voters(3));
+    await cluster.crash(0);
+    await cluster.write("without the first");
+    await (await cluster.leading()).removeMember("master-1");
+    await rolesToBe("master-2: voter", "master-3: voter");
+    assert.equal((await cluster.converged()).length, 51);
+  });
+
+  it("does not begin anything with an empty master until it is added, and says what to run", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const place = await cluster.addMaster();
+    const { logger, said } = listening();
+    const node = await cluster.start(place, { logger });
+    let isReady = false;
+    void node.ready.then(() => {
+      isReady = true;
+    });
+    await eventually("a word on what to do", () =>
+      said.some((each) => /weir cluster add master-4 --host 127.0.0.1 --raft-port \d+/.test(each)),
+    );
+    assert.equal(said.filter((each) => each.includes("master-1")).length, 1);
+    assert.equal(node.status.stage, "joining");
+    assert.equal(isReady, false);
+    assert.equal(cluster.members[place]!.journal.state.nodeId, undefined);
+    assert.throws(
+      () => node.propose(Buffer.from("b")),
+      (error) => hasCode(error, "NotLeader"),
+    );
+    await (await cluster.leading()).addMember({ ...cluster.addressOf(place), promote: true });
+    await node.ready;
+    assert.equal(node.status.stage, "member");
+  });
+
+  it("answers the same when asked again to add, and refuses a name that is taken", async () => {
+    cluster = await LoopbackCluster.make(1);
+    await cluster.startAll();
+    const place = await add(false);
+    const leader = await cluster.leading();
+    const again = await leader.addMember({ ...cluster.addressOf(place), promote: false });
+    assert.equal(again.nodeId, cluster.members[place]!.node!.status.nodeId);
+    const elsewhere = { ...cluster.addressOf(place), raftPort: 1, promote: false };
+    await assert.rejects(leader.addMember(elsewhere), (error) => hasCode(error, "AlreadyExists"));
+    assert.equal(leader.members().length, 2);
+  });
+
+  it("admits a master whose first admission led to nothing", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    const place = await cluster.addMaster();
+    await cluster.start(place);
+    const leading = await cluster.leader();
+    const leader = cluster.members[leading]!.node!;
+    // Nobody to commit it: the leader gives up, and a later one has never heard of it.
+    const others = [0, 1, 2].filter((each) => each !== leading);
+    const asked = { ...cluster.addressOf(place), promote: true };
+    const adding = leader.addMember(asked);
+    await Promise.all(others.map((each) => cluster.crash(each)));
+    await assert.rejects(adding, (error) => hasCode(error, "Unavailable"));
+    await cluster.crash(leading);
+    for (const each of others) await cluster.start(each);
+    await cluster.write("a");
+    await (await cluster.leading()).addMember(asked);
+    await cluster.start(leading);
+    await rolesToBe(...voters(4));
+    await cluster.converged();
+  });
+
+  it("refuses a master that has data of another cluster, or is another one than is meant", async () => {
+    cluster = await LoopbackCluster.make(1);
+    await cluster.startAll();
+    const place = await cluster.addMaster();
+    await cluster.start(place, { peers: [cluster.places[place]!] });
+    await eventually("a cluster of its own", () => cluster.members[place]!.node!.clusterId);
+    const leader = cluster.members[0]!.node!;
+    await eventually("the lead", () => leader.status.role === "leader");
+    const asked = { ...cluster.addressOf(place), promote: true };
+    await assert.rejects(leader.addMember(asked), (error) => {
+      assert.ok(hasCode(error, "InvalidArgument"));
+      assert.match(error.message, /its data is of cluster .*remove its data directory and add it/);
+      return true;
+    });
+    await assert.rejects(leader.addMember({ ...asked, name: "master-9" }), /here is "master-2"/);
+    await assert.rejects(leader.addMember({ ...asked, name: "master-9", raftPort: 1 }), (error) =>
+      hasCode(error, "Unavailable"),
+    );
+    assert.equal(leader.members().length, 1);
+  });
+
+  it("ends a master that is removed, and goes on without it", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const removed = ((await cluster.leader()) + 1) % 3;
+    const { name } = cluster.places[removed]!;
+    await (await cluster.leading()).removeMember(name);
+    const fatal = await eventually("its end", () => cluster.members[removed]!.fatal);
+    assert.ok(hasCode(fatal, "ConfigInvalid"));
+    assert.match(fatal.message, new RegExp(`was removed from cluster "test".*cluster add ${name}`));
+    await cluster.write("b");
+    assert.equal((await roles()).length, 2);
+  });
+
+  it("tells a master that was away while it was removed", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const removed = ((await cluster.leader()) + 1) % 3;
+    await cluster.crash(removed);
+    const term = (await cluster.leading()).status.term;
+    await (await cluster.leading()).removeMember(cluster.places[removed]!.name);
+    await cluster.write("b");
+    await cluster.start(removed);
+    const fatal = await eventually("its end", () => cluster.members[removed]!.fatal);
+    assert.match(fatal.message, /was removed from cluster "test", as "master-\d" says/);
+    await cluster.write("c");
+    assert.equal((await cluster.leading()).status.term, term, "it disturbed the others");
+  });
+
+  it("removes the leader itself, and another one follows", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const removed = await cluster.leader();
+    await cluster.members[removed]!.node!.removeMember(cluster.places[removed]!.name);
+    await eventually("its end", () => cluster.members[removed]!.fatal);
+    await cluster.write("b");
+    assert.notEqual(await cluster.leader(), removed);
+    assert.equal((await roles()).length, 2);
+  });
+
+  it("R19: has a member that lags hear a leader that it does not know yet", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const behind = ((await cluster.leader()) + 1) % 3;
+    await cluster.crash(behind);
+    const place = await add();
+    await eventually("it to be a voter", async () => (await roles()).includes("master-4: voter"));
+    await (await cluster.leading()).transferLeadership("master-4");
+    assert.equal(await cluster.leader(), place);
+    const { logger, said } = listening();
+    await cluster.start(behind, { logger });
+    await cluster.write("b");
+    assert.deepEqual(await cluster.converged(), ["a", "b"]);
+    assert.equal(await cluster.leader(), place);
+    assert.equal(cluster.members[place]!.fatal, undefined);
+    assert.deepEqual(said, []);
+  });
+
+  it("starts from the members of the log, whatever the file says", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    const place = await add();
+    await rolesToBe(...voters(4));
+    await (await cluster.leading()).removeMember("master-1");
+    await eventually("its end", () => cluster.members[0]!.fatal);
+    for (const member of cluster.members) member.machine.flush();
+    for (let each = 0; each < 4; each++) await cluster.crash(each);
+    // The files of master-2 and master-3 still list master-1, and none lists master-4 but its own.
+    for (const each of [1, 2, place]) await cluster.start(each);
+    await cluster.write("a");
+    await rolesToBe("master-2: voter", "master-3: voter", "master-4: voter");
+  });
+
+  it("refuses changes while a member runs a version that does not know them", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.start(0);
+    await cluster.start(1);
+    await cluster.start(2, { versions: { oldest: 1, newest: 1 } });
+    await cluster.write("a");
+    await cluster.converged();
+    const place = await cluster.addMaster();
+    await cluster.start(place);
+    const { node } = cluster.members[await cluster.leader()]!;
+    const asked = { ...cluster.addressOf(place), promote: true };
+    const leader = await cluster.leader();
+    if (leader === 2) await node!.transferLeadership("master-1");
+    await eventually("the refusal", async () => {
+      const error: unknown = await (await cluster.leading())
+        .addMember(asked)
+        .catch((e: unknown) => e);
+      return hasCode(error, "NotSupported") && /"master-3" runs a version/.test(error.message);
+    });
+    await cluster.crash(2);
+    await cluster.start(2);
+    await eventually("the upgraded one to do", async () => {
+      await (await cluster.leading()).addMember(asked);
+      return true;
+    });
+    await rolesToBe(...voters(4));
+  });
+
+  describe("a master that lost its data", () => {
+    it("is refused under its old id, says the way back, and comes back by a replacement", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      const wiped = ((await cluster.leader()) + 1) % 3;
+      const { name } = cluster.places[wiped]!;
+      const before = cluster.members[wiped]!.node!.status.nodeId;
+      await cluster.crash(wiped);
+      cluster.wipe(wiped);
+      const { logger, said } = listening();
+      await cluster.start(wiped, { logger });
+      await eventually("the way back", () =>
+        said.some((each) =>
+          new RegExp(
+            `knows that name as node ${before}, whose data is not here.*cluster replace ${name}`,
+          ).test(each),
+        ),
+      );
+      assert.equal(cluster.members[wiped]!.journal.state.nodeId, undefined);
+      await cluster.write("b");
+      const member = await (await cluster.leading()).replaceMember(name, cluster.addressOf(wiped));
+      assert.notEqual(member.nodeId, before);
+      await rolesToBe(...voters(3));
+      assert.deepEqual(await cluster.converged(), ["a", "b"]);
+      assert.equal(cluster.members[wiped]!.node!.status.nodeId, member.nodeId);
+      const again = await (await cluster.leading()).replaceMember(name, cluster.addressOf(wiped));
+      assert.equal(again.nodeId, member.nodeId);
+    });
+
+    it("may be replaced by one at another place, even if the old one is still there", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      const old = ((await cluster.leader()) + 1) % 3;
+      const place = await cluster.addMaster(cluster.places[old]!.name);
+      await cluster.start(place, {
+        peers: [...cluster.peers.filter((_, i) => i !== old), cluster.places[place]!],
+      });
+      await (await cluster.leading()).replaceMember(
+        cluster.places[old]!.name,
+        cluster.addressOf(place),
+      );
+      await eventually("the old one's end", () => cluster.members[old]!.fatal);
+      await rolesToBe(...voters(3));
+      assert.deepEqual(await cluster.converged(), ["a"]);
+    });
+  });
+
+  describe("forming", () => {
+    it("begins no second cluster where some masters hold data and most lost theirs", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      for (let place = 0; place < 3; place++) await cluster.crash(place);
+      cluster.wipe(0);
+      cluster.wipe(1);
+      const { logger, said } = listening();
+      await cluster.start(0, { logger });
+      await cluster.start(1);
+      await cluster.start(2);
+      await eventually("the holder of data to be named", () =>
+        said.some((each) => /"master-3" knows that name as node/.test(each)),
+      );
+      assert.equal(cluster.members[0]!.node!.clusterId, undefined);
+      assert.equal(cluster.members[1]!.node!.clusterId, undefined);
+      assert.equal(cluster.members[2]!.node!.status.leaderName, undefined);
+    });
+
+    it("goes on when a master crashes between writing its admission and taking part", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      const place = await add(false);
+      const { nodeId, clusterId, members } = cluster.members[place]!.journal.state;
+      await (await cluster.leading()).removeMember("master-4");
+      await cluster.crash(place);
+      cluster.wipe(place);
+      // As a crash would leave it: who it is, and no term yet.
+      await cluster.members[place]!.journal.initialize({
+        nodeId: `${nodeId}-again`,
+        clusterId: clusterId!,
+        members,
+      });
+      await cluster.crash(1);
+      const node = await cluster.start(place);
+      await eventually("it to take part", () => node.status.stage === "member");
+      const leader = await eventually(
+        "a leader",
+        () => cluster.members.find((each) => each.node?.status.role === "leader")?.node,
+      );
+      await leader.addMember({ ...cluster.addressOf(place), promote: false });
+      await cluster.write("a");
+      assert.deepEqual(await cluster.converged(), ["a"]);
+    });
+  });
+});

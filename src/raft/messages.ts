@@ -68,6 +68,22 @@ export function encodeMessage(message: Message): Buffer {
   }
 }
 
+/** Whether two messages have the same bytes, as a leader's appends to several followers mostly do. */
+export function haveSameBytes(a: Message, b: Message): boolean {
+  if (a.kind !== "append" || b.kind !== "append") return false;
+  const count = a.entries.length;
+  // Entries of one log: with equal ends, what lies between is equal too.
+  return (
+    a.term === b.term &&
+    a.prevIndex === b.prevIndex &&
+    a.prevTerm === b.prevTerm &&
+    a.commit === b.commit &&
+    count === b.entries.length &&
+    a.entries[0] === b.entries[0] &&
+    a.entries[count - 1] === b.entries[count - 1]
+  );
+}
+
 function encode(message: Message, flags: number, ...fields: readonly number[]): Buffer {
   const encoded = Buffer.allocUnsafe(headerBytes + fields.length * numberBytes);
   writeHeader(encoded, message, flags);

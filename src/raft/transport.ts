@@ -31,7 +31,7 @@ import {
   versionsOf,
 } from "./host/handshake.ts";
 import { beat, Link, type Peer, takesMessages, watchSilence } from "./host/link.ts";
-import { decodeMessage, encodeMessage } from "./messages.ts";
+import { decodeMessage, encodeMessage, haveSameBytes } from "./messages.ts";
 import type { Message, NodeId } from "./types.ts";
 
 export type { Peer } from "./host/link.ts";
@@ -154,12 +154,16 @@ export class Transport {
   send(messages: readonly Message[]): void {
     if (messages.length === 0) return;
     const payloads = new Map<NodeId, Uint8Array[]>();
+    let last: { readonly message: Message; readonly encoded: Uint8Array } | undefined;
     for (const message of messages) {
       const version = this.#versionTo(message.to);
       if (version === 0 || (version < 2 && sinceVersion2.has(message.kind))) continue;
+      if (last === undefined || !haveSameBytes(last.message, message)) {
+        last = { message, encoded: encodeMessage(message) };
+      }
       const queued = payloads.get(message.to);
-      if (queued === undefined) payloads.set(message.to, [encodeMessage(message)]);
-      else queued.push(encodeMessage(message));
+      if (queued === undefined) payloads.set(message.to, [last.encoded]);
+      else queued.push(last.encoded);
     }
     for (const [to, queued] of payloads) {
       const link = this.#links.get(to);

@@ -261,4 +261,53 @@ describe("raft host", () => {
       return machine.appliedIndex === 2;
     });
   });
+
+  it("reads the sockets between the pieces of a long backlog", async () => {
+    const loop = new HandLoop();
+    const machine = new ListMachine();
+    const { driver } = drive(follower(), loop, { journal: await initialized(), machine });
+    const payload = Buffer.alloc(100 * 1024);
+    const entries = [1, 2, 3, 4].map((index) => ({ ...entry(index, 1), payload }));
+    const append = { kind: "append", from: "n2", to: "n1", term: 1, prevTerm: 0 };
+    driver.receive(message({ ...append, prevIndex: 0, commit: 4, entries }));
+    const seen: number[] = [];
+    await eventually("all to be applied", () => {
+      loop.sockets.push(() => seen.push(machine.appliedIndex));
+      loop.turn();
+      return machine.appliedIndex === 4;
+    });
+    assert.deepEqual(
+      [1, 2, 3].map((index) => seen.includes(index)),
+      [true, true, true],
+    );
+  });
+
+  it("proposes before a turn what is to leave with it", async () => {
+    const loop = new HandLoop();
+    const core = follower();
+    makeLeader(core, ["n1", "n2", "n3"]);
+    const { driver } = drive(core, loop, { journal: await initialized() });
+    loop.turn();
+    const { lastIndex } = core;
+    driver.beforeTurn(() => driver.propose(Buffer.from("first")));
+    driver.beforeTurn(() => driver.propose(Buffer.from("second")));
+    assert.equal(core.lastIndex, lastIndex);
+    loop.turn();
+    assert.equal(core.lastIndex, lastIndex + 2);
+  });
+
+  it("asks for one point of the log for all reads of a turn", async () => {
+    const loop = new HandLoop();
+    const { driver } = drive(follower(), loop);
+    const reads = [driver.readIndex(), driver.readIndex()];
+    assert.equal(reads[0], reads[1]);
+    loop.turn();
+    assert.notEqual(driver.readIndex(), reads[0]);
+    await driver.stop();
+    const outcomes = await Promise.allSettled(reads);
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      ["rejected", "rejected"],
+    );
+  });
 });

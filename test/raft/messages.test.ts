@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { hasCode } from "../../src/lib/errors.ts";
-import { decodeMessage, encodeMessage } from "../../src/raft/messages.ts";
+import { decodeMessage, encodeMessage, haveSameBytes } from "../../src/raft/messages.ts";
 import type { Message } from "../../src/raft/types.ts";
 
 const number = fc.maxSafeNat();
@@ -63,6 +63,21 @@ describe("raft messages", () => {
     fc.assert(
       fc.property(message, (sent) => {
         assert.deepEqual(decodeMessage(encodeMessage(sent), "n1", "n2"), { ...sent });
+      }),
+    );
+  });
+
+  it("are encoded once for several followers only where their bytes are the same", () => {
+    fc.assert(
+      fc.property(append, append, fc.nat(4), (one, other, cut) => {
+        const [a, b] = [one, other] as unknown as Extract<Message, { kind: "append" }>[];
+        const copy = { ...a!, to: "n3", entries: [...a!.entries] };
+        const shorter = { ...copy, entries: a!.entries.slice(0, cut) };
+        assert.ok(haveSameBytes(a!, copy));
+        for (const each of [copy, shorter, { ...copy, commit: b!.commit }, b!]) {
+          if (!haveSameBytes(a!, each)) continue;
+          assert.deepEqual(encodeMessage(a!), encodeMessage(each));
+        }
       }),
     );
   });

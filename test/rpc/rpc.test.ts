@@ -120,6 +120,45 @@ describe("RPC", () => {
     await eventually("the handler to be aborted", () => hanging[0]?.signal.aborted === true);
   });
 
+  it("ends many calls with deadlines of their own", async () => {
+    const ended: number[] = [];
+    const deadlines = [400, 40, 250, 90, 150];
+    const calls = deadlines.map((deadlineMs) =>
+      client.call(hang, {}, { deadlineMs }).catch((error: unknown) => {
+        assert(hasCode(error, "DeadlineExceeded"));
+        ended.push(deadlineMs);
+      }),
+    );
+    await Promise.all(calls);
+    assert.deepEqual(
+      ended.toSorted((a, b) => a - b),
+      [40, 90, 150, 250, 400],
+    );
+  });
+
+  it("gives an aborted signal to a handler that asks for it when the call is over", async () => {
+    const late: CallContext[] = [];
+    server.handle(double, (_request, context) => {
+      late.push(context);
+      return new Promise(() => undefined);
+    });
+    await assert.rejects(client.call(double, { value: 1 }, { deadlineMs: 30 }));
+    await eventually("the server to see it", () => late[0]?.aborted === true);
+    assert.ok(late[0]!.signal.aborted);
+    assert(hasCode(late[0]!.signal.reason, "DeadlineExceeded"));
+  });
+
+  it("answers at once from handlers that need not wait, and with what they throw", async () => {
+    server.handle(double, ({ value }) => {
+      if (value === 0) throw new WeirError("NotFound", "Cannot double nothing");
+      return { value: value * 2 };
+    });
+    assert.equal((await client.call(double, { value: 4 }, { deadlineMs: 5000 })).value, 8);
+    await assert.rejects(client.call(double, { value: 0 }, { deadlineMs: 5000 }), (error) =>
+      hasCode(error, "NotFound"),
+    );
+  });
+
   it("aborts the handler when the client cancels", async () => {
     const controller = new AbortController();
     const call = client.call(hang, {}, { deadlineMs: 60_000, signal: controller.signal });

@@ -1,17 +1,21 @@
 /**
- * Hands committed entries to the state machine, one call after the other, without holding up the consensus turns. A
+ * Hands committed entries to the state machine, one call after the other, without holding up the consensus turns: the
+ * machine may work through a call without a pause, so a backlog is cut, and the sockets are read between its pieces. A
  * snapshot is installed in the same queue, so that the state machine never does two things at once.
  */
 import type { Entry, Index } from "../types.ts";
 
-/** Most entries in one call, so that progress is told while a long backlog is applied. */
+/** Most entries, and bytes of payload, in one call (but always one entry). */
 const maxEntriesPerCall = 1024;
+const maxBytesPerCall = 128 * 1024;
 
 export interface ApplierOptions {
   readonly machine: {
     readonly appliedIndex: number;
     apply(entries: readonly Entry[]): Promise<void>;
   };
+  /** Calls back after the sockets that are readable now were read: `setImmediate`. */
+  readonly afterPoll: (callback: () => void) => void;
   readonly onApplied: (index: Index) => void;
   readonly onFatal: (error: unknown) => void;
 }
@@ -22,6 +26,8 @@ export class Applier {
   #tasks: (() => Promise<void>)[] = [];
   #running: Promise<void> | undefined;
   #isStopped = false;
+  /** Ends the pause between two calls. */
+  #goOn: () => void = () => undefined;
 
   constructor(options: ApplierOptions) {
     this.#options = options;
@@ -42,6 +48,7 @@ export class Applier {
   /** Starts nothing new; resolves when the call under way is over. */
   async stop(): Promise<void> {
     this.#isStopped = true;
+    this.#goOn();
     await this.#running;
   }
 
@@ -59,7 +66,8 @@ export class Applier {
   }
 
   async #drain(): Promise<void> {
-    const { machine, onApplied } = this.#options;
+    const { machine, onApplied, afterPoll } = this.#options;
+    let hasApplied = false;
     while (!this.#isStopped) {
       const task = this.#tasks.shift();
       if (task !== undefined) {
@@ -67,7 +75,16 @@ export class Applier {
         continue;
       }
       if (this.#entries.length === 0) return;
-      const all = this.#entries.splice(0, maxEntriesPerCall);
+      if (hasApplied) {
+        hasApplied = false;
+        await new Promise<void>((resolve) => {
+          this.#goOn = resolve;
+          afterPoll(resolve);
+        });
+        continue;
+      }
+      hasApplied = true;
+      const all = this.#entries.splice(0, this.#callLength());
       // A snapshot installed meanwhile may have brought some of them.
       const { appliedIndex } = machine;
       const entries =
@@ -75,5 +92,16 @@ export class Applier {
       if (entries.length > 0) await machine.apply(entries);
       if (!this.#isStopped) onApplied(all[all.length - 1]!.index);
     }
+  }
+
+  /** How many of the entries go into the next call. */
+  #callLength(): number {
+    const limit = Math.min(this.#entries.length, maxEntriesPerCall);
+    let bytes = 0;
+    for (let count = 0; count < limit; count++) {
+      bytes += this.#entries[count]!.payload.length;
+      if (bytes > maxBytesPerCall) return Math.max(1, count);
+    }
+    return limit;
   }
 }

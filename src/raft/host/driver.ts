@@ -89,6 +89,7 @@ export class Driver {
     });
     this.#applier = new Applier({
       machine,
+      afterPoll,
       onFatal,
       onApplied: (index) => {
         this.step({ kind: "applied", index });

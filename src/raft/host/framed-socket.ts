@@ -7,16 +7,19 @@
  */
 import type { Socket } from "node:net";
 import { WeirError } from "../../lib/errors.ts";
-import { FrameReader, frameHeader } from "../../lib/framing.ts";
+import { FrameGatherer, FrameReader } from "../../lib/framing.ts";
 
 /** Frames that may wait to be pulled before the socket is paused. */
 const maxWaitingFrames = 4;
 /** Above this many unsent bytes a writer that waits should wait. */
 const highWaterBytes = 1024 * 1024;
 
+const noHead = new Uint8Array(0);
+
 export class FramedSocket {
   readonly #socket: Socket;
   readonly #reader = new FrameReader();
+  readonly #gatherer = new FrameGatherer();
   #waiting: Buffer[] = [];
   #handler: ((payload: Buffer) => void) | undefined;
   #wake: (() => void) | undefined;
@@ -76,15 +79,17 @@ export class FramedSocket {
     }
   }
 
-  /** Sends frames in one write, as far as the kernel takes them; without effect once closed. */
+  /**
+   * Sends frames in one write, at once, as far as the kernel takes them; without effect once closed. The payloads must
+   * not change any more.
+   */
   write(payloads: readonly Uint8Array[]): void {
     if (this.#isClosed) return;
-    this.#socket.cork();
-    for (const payload of payloads) {
-      this.#socket.write(frameHeader(payload));
-      if (payload.length > 0) this.#socket.write(payload);
-    }
-    process.nextTick(() => this.#socket.uncork());
+    for (const payload of payloads) this.#gatherer.add(noHead, 0, payload);
+    const pieces = this.#gatherer.take();
+    if (pieces.length > 1) this.#socket.cork();
+    for (const piece of pieces) this.#socket.write(piece);
+    if (pieces.length > 1) this.#socket.uncork();
   }
 
   /** Sends one frame, and waits while too much is unsent. */

@@ -74,13 +74,16 @@ describe("A backup", function () {
     }
   });
 
-  it("restores names, attributes, mounts and lineages, and takes new writes", async () => {
+  it("restores names, attributes, mounts and lineages into a new cluster of three that takes new writes", async () => {
     const path = join(base, "whole.weirbackup");
     await weirJson(cluster.configPath, "backup", "create", path);
     const wanted = await contentOf(connection);
-    const restored = await restore(path, "whole");
+    const restored = await restore(path, "whole", 3);
     try {
       assert.deepEqual(await contentOf(restored.connection), wanted);
+      const states = await restored.cluster.settled(restored.connection);
+      assert.equal(new Set(states.map(({ stateHash }) => stateHash)).size, 1);
+      assert.equal(states.length, 3);
       const session = await TestSession.open(restored.connection);
       await session.create(restored.inode("data"), "written after");
       const names = (await listAll(restored.connection, restored.inode("data"))).map(
@@ -90,6 +93,9 @@ describe("A backup", function () {
       // What the old cluster goes on to give out is never given out here.
       const theirs = await TestSession.open(connection);
       assert(session.id > theirs.id * 1000, "session ids of the two clusters are far apart");
+      await restored.cluster.masters[0]!.kill();
+      const after = await listAll(restored.connection, restored.inode("data"));
+      assert.equal(after.length, names.length, "without the one that was seeded");
     } finally {
       await restored.close();
     }
@@ -206,14 +212,20 @@ describe("A backup", function () {
     assert(!(await readdir(base)).some((each) => each.startsWith("none")));
   });
 
-  /** A new cluster of one master from a backup, running. */
-  async function restore(path: string, label: string) {
-    const restored = await MasterCluster.prepare(join(base, `restored-${label}`), { count: 1 });
+  /** A new cluster from a backup, running: one master is seeded, the others join it. */
+  async function restore(path: string, label: string, count = 1) {
+    const restored = await MasterCluster.prepare(join(base, `restored-${label}`), { count });
     await weirJson(
       ...[restored.configPath, "backup", "restore", path],
       ...["--name", "master-1", "--data-dir", restored.dataDir(0)],
     );
-    await restored.startAll();
+    restored.masters[0]!.start();
+    await restored.masters[0]!.ready();
+    for (const { name: other } of restored.configs.slice(1)) {
+      const joining = await restored.startEmpty(other);
+      await weirJson(restored.configPath, "cluster", "add", other, "--wait");
+      await joining.ready();
+    }
     const at = restored.connect();
     const top = await listAll(at, rootInodeId);
     return {

@@ -127,18 +127,19 @@ export class CoreWorld {
     this.#take();
   }
 
-  change(kind: MemberChange["kind"], nodeId: NodeId, other: NodeId): void {
-    const { leader } = this;
+  /** Asks `at` for a change; nothing comes of it where that does not lead. */
+  change(at: NodeId, kind: MemberChange["kind"], nodeId: NodeId, other: NodeId): void {
+    const core = this.core(at);
     switch (kind) {
       case "addLearner":
-        leader?.changeMembers({ kind, member: memberOf(nodeId, other > nodeId) });
+        core?.changeMembers({ kind, member: memberOf(nodeId, other > nodeId) });
         break;
       case "replace":
-        leader?.changeMembers({ kind, nodeId, member: memberOf(other) });
+        core?.changeMembers({ kind, nodeId, member: memberOf(other) });
         break;
       case "promote":
       case "remove":
-        leader?.changeMembers({ kind, nodeId });
+        core?.changeMembers({ kind, nodeId });
     }
     this.#take();
   }

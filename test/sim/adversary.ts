@@ -98,7 +98,6 @@ export class Adversary {
       case "ioError":
         world.count("i/o errors");
         node.files.failsNextWrite = true;
-        timeline.after(untilMs - timeline.nowMs, () => node.start());
         return;
       case "bitFlip":
       case "misdirectedWrite":

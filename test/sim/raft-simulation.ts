@@ -213,7 +213,10 @@ export class RaftSimulation {
     });
   }
 
-  /** Nodes that decide alone in every configuration that may be in force, as few as chance finds. */
+  /**
+   * Nodes that decide alone in every configuration that may be in force, as few as chance finds, and all learners: they
+   * may become voters while nobody looks.
+   */
   #chooseCore(): readonly SimulatedNode[] {
     const { random } = this.world;
     const configurations = this.#configurationsInForce();
@@ -223,11 +226,12 @@ export class RaftSimulation {
       const other = random.below(place + 1);
       [sound[place], sound[other]] = [sound[other]!, sound[place]!];
     }
-    const core: SimulatedNode[] = [];
+    const learners = new Set(configurations.flatMap((configuration) => configuration.learners));
+    const core = sound.filter(({ id }) => learners.has(id));
     for (const node of sound) {
-      core.push(node);
       const ids = core.map(({ id }) => id);
       if (configurations.every((configuration) => decide(configuration, ids))) break;
+      if (!core.includes(node)) core.push(node);
     }
     return core;
   }

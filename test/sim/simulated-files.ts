@@ -13,6 +13,8 @@ import type { World } from "./world.ts";
 const sectorBytes = 512;
 /** How often a write looks whether the disk moves again. */
 const stallCheckMs = 20;
+/** Longest time that a write takes when the disk is slow, but moves. */
+const slowestMs = 3000;
 
 interface Inode {
   /** As programs see it. */
@@ -173,7 +175,7 @@ export class SimulatedFiles {
     const world = this.#world;
     const { syncMs, stallOneIn } = world.faults;
     const factor = this.slowness * (world.oneIn(stallOneIn) ? 50 : 1);
-    const durationMs = factor * (1 + world.random.below(syncMs));
+    const durationMs = Math.min(slowestMs, factor * (1 + world.random.below(syncMs)));
     const generation = this.#generation;
     this.onWrite(durationMs);
     return new Promise((resolve, reject) => {

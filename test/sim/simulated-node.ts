@@ -369,6 +369,8 @@ export class SimulatedNode {
         error instanceof Violation ? error : new Violation(String(error), { cause: error });
     }
     this.crash(false);
+    // Whoever supervises it starts it again.
+    world.timeline.after(1 + world.random.below(1000), () => this.start());
   }
 
   #end(): void {

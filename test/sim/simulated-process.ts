@@ -49,7 +49,9 @@ export class SimulatedProcess implements Clock {
       this.#timers.push(() => {
         if (isWanted) callback();
       });
-      this.#wake();
+      // The loop sleeps until the next timer: it wakes with it.
+      if (this.isPaused) this.#wake();
+      else this.#turn();
     });
     return () => {
       isWanted = false;
@@ -121,10 +123,20 @@ export class SimulatedProcess implements Clock {
     if (this.#timers.length > 0) {
       // A timer of the product may settle a promise.
       this.#world.stir();
-      this.#run(this.#timers.splice(0));
+      const due = this.#timers;
+      this.#timers = [];
+      this.#run(due);
     }
-    if (this.#arrived.length > 0) this.#run(this.#arrived.splice(0));
-    if (this.#immediates.length > 0) this.#run(this.#immediates.splice(0));
+    if (this.#arrived.length > 0) {
+      const arrived = this.#arrived;
+      this.#arrived = [];
+      this.#run(arrived);
+    }
+    if (this.#immediates.length > 0) {
+      const immediates = this.#immediates;
+      this.#immediates = [];
+      this.#run(immediates);
+    }
   }
 
   #run(callbacks: (() => void)[]): void {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { RaftCore } from "../../src/raft/core.ts";
-import type { Index, Term } from "../../src/raft/types.ts";
+import type { Index, Message, Term } from "../../src/raft/types.ts";
 import {
   CoreCluster,
   entry,
@@ -389,6 +389,38 @@ describe("raft core", () => {
       assert.deepEqual(core.take().reads, [{ id: 2, index: 1 }]);
     });
 
+    it("R10: after a pause, what was confirmed before it answers no read that comes with the waking", () => {
+      const cluster = new CoreCluster(3);
+      cluster.elect("n1");
+      cluster.tick(3);
+      const n1 = cluster.core("n1");
+      const waiting: Message[] = [];
+      cluster.drop = (each) => {
+        if (each.to === "n1") waiting.push(each);
+        return each.to === "n1";
+      };
+      n1.step({ kind: "read", id: 1 });
+      cluster.settle();
+      const before = n1.commitIndex;
+      // n1 is paused. The others elect n2, which commits.
+      cluster.isolate("n1");
+      for (let i = 0; i < 11; i++) cluster.core("n3").step({ kind: "tick" });
+      cluster.elect("n2");
+      cluster.core("n2").propose(Buffer.from("new"));
+      cluster.settle();
+      assert.ok(cluster.core("n2").commitIndex > before);
+      // It wakes: what came in the meantime, and a new read, in one turn.
+      n1.step({ kind: "read", id: 2 });
+      for (const each of waiting) n1.step({ kind: "receive", message: each });
+      cluster.settle();
+      const confirmed = cluster.reads.get("n1")!;
+      assert.deepEqual(confirmed, [{ id: 1, index: before }], "the first one was asked before");
+      cluster.isolate();
+      cluster.tick(3);
+      assert.equal(n1.leader, "n2");
+      assert.deepEqual(confirmed.slice(1), [{ id: 2, index: undefined }]);
+    });
+
     it("confirms all reads that wait with one round", () => {
       const cluster = new CoreCluster(3);
       cluster.elect("n1");
@@ -421,6 +453,50 @@ describe("raft core", () => {
       cluster.tick(6);
       assert.equal(cluster.core("n3").lastIndex, cluster.core("n1").lastIndex);
       assert.equal(cluster.core("n3").commitIndex, cluster.core("n1").commitIndex);
+    });
+
+    it("R18: followers and learners apply what is committed, also when nothing follows it", () => {
+      const configuration = { voters: ["n1", "n2", "n3"], outgoing: [], learners: ["n4"] };
+      const cluster = new CoreCluster(4, { configuration });
+      cluster.elect("n1");
+      cluster.core("n1").propose(Buffer.from("a"));
+      cluster.settle();
+      for (const id of cluster.ids) {
+        const payloads = cluster.applied.get(id)!.map(({ payload }) => String(payload));
+        assert.deepEqual(payloads, ["", "a"], `applied by ${id} without a tick`);
+      }
+      // The word of the commit is lost: the next heartbeat brings it.
+      cluster.drop = (each) => each.kind === "heartbeat";
+      cluster.core("n1").propose(Buffer.from("b"));
+      cluster.settle();
+      assert.equal(cluster.applied.get("n3")!.length, 2);
+      cluster.drop = () => false;
+      cluster.tick(2);
+      for (const id of cluster.ids) assert.equal(cluster.applied.get(id)!.length, 3);
+    });
+
+    it("bounds the bytes that are in flight to a follower, not only the appends", () => {
+      const voters = ["n1", "n2", "n3"];
+      const core = makeCore({
+        voters,
+        maxInflight: 100,
+        maxInflightBytes: 250,
+        maxAppendBytes: 100,
+      });
+      makeLeader(core, voters);
+      persistAll(core, core.take());
+      receive(core, ack("n2", 1, 1));
+      for (let i = 0; i < 20; i++) core.propose(Buffer.alloc(100));
+      const sent = () => {
+        const appends = core.take().send.filter(({ kind, to }) => kind === "append" && to === "n2");
+        return appends.length;
+      };
+      assert.equal(sent(), 3);
+      assert.equal(sent(), 0);
+      receive(core, ack("n2", 1, 2));
+      assert.equal(sent(), 1);
+      receive(core, ack("n2", 1, 5));
+      assert.equal(sent(), 3);
     });
 
     it("keeps at most two appends in flight, and the bytes of each bounded", () => {
@@ -504,6 +580,41 @@ describe("raft core", () => {
       receive(core, { kind: "snapshotDone", from: "n2", term: 2, ok: true, index: 50 });
       const next = core.take().send.find((each) => each.kind === "append" && each.to === "n2");
       assert.equal(next?.kind === "append" && next.prevIndex, 50);
+    });
+
+    it("R16: a follower whose snapshot ends where the log ends is replicated to at once", () => {
+      const voters = ["n1", "n2", "n3"];
+      const core = makeCore({
+        voters,
+        hardState: { term: 1 as Term, vote: undefined },
+        baseIndex: 50 as Index,
+        baseTerm: 1 as Term,
+        appliedIndex: 50 as Index,
+      });
+      makeLeader(core, voters);
+      persistAll(core, core.take());
+      receive(core, { ...ack("n2", 2, 50), ok: false, hintIndex: 3, hintTerm: 1 });
+      assert.deepEqual(core.take().snapshots, ["n2"]);
+      receive(core, ack("n3", 2, 51));
+      persistAll(core, core.take());
+      core.step({ kind: "applied", index: 51 as Index });
+      core.step({ kind: "compact", index: 51 as Index });
+      core.step({ kind: "snapshotDone", to: "n2", ok: true, index: 51 as Index });
+      const [probe] = core.take().send.filter(({ kind, to }) => kind === "append" && to === "n2");
+      assert.equal(probe?.kind === "append" && probe.prevIndex, 51);
+      receive(core, ack("n2", 2, 51));
+      assert.deepEqual(core.progressOf("n2"), {
+        matchIndex: 51,
+        state: "replicate",
+        isActive: true,
+      });
+      core.propose(Buffer.from("a"));
+      const output = core.take();
+      assert.equal(
+        output.send.filter(({ kind, to }) => kind === "append" && to === "n2").length,
+        1,
+      );
+      assert.deepEqual(output.snapshots, []);
     });
 
     it("keeps what follows a snapshot that its log already agrees with", () => {

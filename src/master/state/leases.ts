@@ -33,6 +33,21 @@ export function grantLease(context: Context, id: InodeId): WriteId {
   return writeId;
 }
 
+/** The lease that a file is made with; `noteFirstLease` completes it. */
+export function firstLease(context: Context): NonNullable<Inode["lease"]> {
+  const { session } = context;
+  if (session === 0) refuse("InvalidArgument", "a write lease needs a session");
+  return { session, writeId: context.position as number as WriteId };
+}
+
+export function noteFirstLease(
+  context: Context,
+  id: InodeId,
+  lease: NonNullable<Inode["lease"]>,
+): void {
+  context.state.put(leaseKey(lease.session, id), presence);
+}
+
 /** `LeaseConflict` while the lease is held by another session that is not gone. */
 export function needNoOtherLease(context: Context, of: Inode): void {
   const holder = of.lease?.session;

@@ -27,7 +27,8 @@ export function isValidName(name: string): boolean {
     name !== "." &&
     name !== ".." &&
     name.length <= maxNameBytes &&
-    !/[/\0]/.test(name)
+    !name.includes("/") &&
+    !name.includes("\0")
   );
 }
 

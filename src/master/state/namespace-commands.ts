@@ -5,7 +5,7 @@
 import type { InodeId, SessionId, WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import type { FileKind } from "../../rpc/namespace.ts";
-import { grantLease } from "./leases.ts";
+import { firstLease, grantLease, noteFirstLease } from "./leases.ts";
 import {
   type Context,
   makeInode,
@@ -79,7 +79,8 @@ export function create(context: Context, command: Of<"create">): CommandResult {
     return openExisting(context, existing.child, existing.kind, command.lease);
   }
   const parent = needWritableDirectory(context, command.parent);
-  needFree(context, parent, command.name);
+  if (existing !== undefined) refuse("AlreadyExists", `"${command.name}" exists already`);
+  needLoaded(parent);
   needInTree(context, parent.id);
   if ((command.fileKind === "symlink") !== (command.target !== undefined)) {
     refuse("InvalidArgument", "a symbolic link has a target, and nothing else has one");
@@ -90,6 +91,7 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   const inherits = (parent.mode & setGroupId) !== 0;
   const setsGroup = inherits && command.fileKind === "directory" ? setGroupId : 0;
   const link: Link = { parent: parent.id, name: command.name };
+  const lease = command.lease ? firstLease(context) : undefined;
   const made = makeInode(
     context,
     {
@@ -100,16 +102,18 @@ export function create(context: Context, command: Of<"create">): CommandResult {
       mountId: parent.mountId,
       target: command.target,
     },
-    { writeType: command.writeType ?? "ASYNC_THROUGH", link },
+    { writeType: command.writeType ?? "ASYNC_THROUGH", link, lease },
   );
   addEdge(context, made, link);
-  const writeId = command.lease ? grantLease(context, made.id) : undefined;
-  if (made.writeType !== "MUST_CACHE") {
-    if (made.kind === "directory" || made.kind === "symlink") queueMake(context, made);
-    // A file with a lease is not whole yet: it is persisted when the lease ends.
-    else if (writeId === undefined) persistByWriteType(context, made.id);
+  if (lease !== undefined) noteFirstLease(context, made.id, lease);
+  const writeId = lease?.writeId;
+  // A file with a lease is not whole yet: it is persisted when the lease ends.
+  if (made.writeType === "MUST_CACHE" || writeId !== undefined) {
+    return { ok: true, status: statusOf(made), writeId, id: undefined };
   }
-  return shown(context, made.id, writeId);
+  if (made.kind === "directory" || made.kind === "symlink") queueMake(context, made);
+  else persistByWriteType(context, made.id);
+  return shown(context, made.id);
 }
 
 function openExisting(

@@ -19,8 +19,22 @@ import {
 } from "./keys.ts";
 import { clusterOf, inodeOf, ufsOpOf } from "./queries.ts";
 
+/** Commands that scan. */
+const scanning: ReadonlySet<Command["kind"]> = new Set([
+  "commit",
+  "truncate",
+  "commitAttempt",
+  "ufsDone",
+  "closeSession",
+  "reapGarbage",
+]);
+const none: readonly KeyRange[] = [];
+
 /** Ranges to `load` before `applyEntry` of this entry; the state must stand just before it. */
-export function rangesOf(entry: EntryPayload, reader: PointReader): KeyRange[] {
+export function rangesOf(entry: EntryPayload, reader: PointReader): readonly KeyRange[] {
+  if (!entry.requests.some(({ commands }) => commands.some(({ kind }) => scanning.has(kind)))) {
+    return none;
+  }
   const ranges: KeyRange[] = [];
   const touched = new Set<InodeId>();
   const commands = entry.requests.flatMap((request) => request.commands);

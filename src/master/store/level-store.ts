@@ -153,8 +153,8 @@ class LevelStore implements StateStore {
     database: Database,
   ) {
     this.#options = {
-      flushIntervalMs: 50,
-      flushBytes: 4 * 1024 * 1024,
+      flushIntervalMs: 500,
+      flushBytes: 16 * 1024 * 1024,
       maxOverlayBytes: 64 * 1024 * 1024,
       ...options,
     };
@@ -239,16 +239,14 @@ class LevelStore implements StateStore {
   }
 
   add<T>(schema: Schema<T>, key: string, value: T): void {
-    let cell = this.#rows.get(key);
-    if (cell === undefined) {
-      checkKey(key);
-      cell = new Cell(key);
-      this.#rows.set(cell);
-    }
+    // What the table may have under the key says that there is no row: the new cell does so too.
+    checkKey(key);
+    const cell = new Cell(key);
     const { weight } = cell;
     this.#begin(cell);
     cell.setEncoded(this.#writer, schema as Schema<unknown>, value);
     this.#active.weight += cell.weight - weight;
+    this.#rows.set(cell);
   }
 
   delete(key: string): void {

@@ -43,7 +43,7 @@ export interface StateReader extends PointReader {
 export interface StateWriter extends PointReader {
   put(key: string, value: Uint8Array): void;
   write<T>(schema: Schema<T>, key: string, value: T): void;
-  /** `write` under a key that no row has, as the caller knows (a new id): nothing is looked up. */
+  /** `write` under a key that no row ever had, as the caller knows (a new id): nothing is looked up. */
   add<T>(schema: Schema<T>, key: string, value: T): void;
   delete(key: string): void;
   /** Keys of a range in order. The range must have been handed to `load` before this entry is applied. */

@@ -6,12 +6,14 @@
  *    sectors of 512 bytes, in any order. `rename` and `remove` are durable once a later `syncDirectory` resolved, and
  *    may be so before; the result of a rename is the old name or the new one.
  * 2. `read`, `list` and `rename` see what was written, durable or not.
+ * 3. Bytes given to `write` are the caller's again once it resolved; writers of one directory write one at a time.
  */
 import { constants, type FileHandle } from "node:fs/promises";
 import { mkdir, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { lockDirectory } from "./directory-lock.ts";
 import { syncDirectory, syncParents } from "./sync-directory.ts";
+import { WriteThread } from "./write-thread.ts";
 
 /** Where frames go: `write` resolves when the bytes are durable. */
 export interface SegmentWriter {
@@ -71,6 +73,26 @@ export async function openJournalFiles(path: string): Promise<JournalFiles> {
       return bavail * bsize;
     },
     close: () => lock.release(),
+  };
+}
+
+/** The same, but for a thread of its own that frames are written by: for a process that does other things as well. */
+export async function openThreadedFiles(path: string): Promise<JournalFiles> {
+  const files = await openJournalFiles(path);
+  const thread = await WriteThread.start();
+  return {
+    ...files,
+    openWriter: async (name) => {
+      const file = await open(join(files.directory, name), constants.O_RDWR | constants.O_DSYNC);
+      return {
+        write: (bytes, position) => thread.write(file.fd, bytes, position),
+        close: () => file.close(),
+      };
+    },
+    close: async () => {
+      await thread.stop();
+      await files.close();
+    },
   };
 }
 

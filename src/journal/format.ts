@@ -152,11 +152,19 @@ export function recordBytes(record: JournalRecord): number {
   return recordHeaderBytes + payloadOf(record).length;
 }
 
-/** A frame of `records`, padded to whole sectors. */
-export function encodeFrame(records: readonly JournalRecord[], place: FramePlace): Buffer {
+/** A frame of `records`, padded to whole sectors; in `scratch`, where that is long enough. */
+export function encodeFrame(
+  records: readonly JournalRecord[],
+  place: FramePlace,
+  scratch?: Buffer,
+): Buffer {
   let length = frameHeaderBytes;
   for (const record of records) length += recordBytes(record);
-  const frame = Buffer.allocUnsafe(frameBytes(length - frameHeaderBytes));
+  const padded = frameBytes(length - frameHeaderBytes);
+  const frame =
+    scratch !== undefined && padded <= scratch.length
+      ? scratch.subarray(0, padded)
+      : Buffer.allocUnsafe(padded);
   frame.fill(0, 0, frameHeaderBytes).fill(0, length);
   mark.copy(frame, frame.length - mark.length);
   let at = frameHeaderBytes;

@@ -29,6 +29,7 @@ import { nameOfSegment } from "./recovery.ts";
 
 /** Size of the first segment: an empty journal opens at once, each further one is up to four times as long. */
 const firstSegmentBytes = 1024 * 1024;
+const scratchBytes = 256 * 1024;
 const temporaryName = "next.tmp";
 
 export interface Segment {
@@ -55,6 +56,8 @@ export class Segments {
   readonly #space: DiskSpace;
   readonly #newSalt: () => number;
   readonly #logger: Logger;
+  /** One write is in flight at a time, so most frames are made in the same bytes. */
+  readonly #scratch = Buffer.allocUnsafeSlow(scratchBytes);
   readonly #sealed: Segment[] = [];
   #active: OpenSegment | undefined;
   /** Named, synced and open. */
@@ -119,7 +122,7 @@ export class Segments {
   /** Writes a frame of `records`, which fits, and of the announcement in them; resolves when it is durable. */
   async write(records: readonly JournalRecord[], maxIndex: number): Promise<void> {
     const { segment, writer } = this.#active!;
-    const frame = encodeFrame(records, placeIn(segment));
+    const frame = encodeFrame(records, placeIn(segment), this.#scratch);
     await writer.write(frame, segment.end);
     segment.end += frame.length;
     segment.maxIndex = Math.max(segment.maxIndex, maxIndex);

@@ -10,6 +10,7 @@ import type { Config, MasterAddress } from "../lib/config.ts";
 import { WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { packageVersion } from "../lib/version.ts";
+import { openThreadedFiles } from "../journal/files.ts";
 import { openJournal } from "../journal/journal.ts";
 import { RaftNode } from "../raft/node.ts";
 import { RpcServer } from "../rpc/server.ts";
@@ -83,6 +84,7 @@ async function start(
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const journal = await openJournal({
     directory: join(directory, "journal"),
+    openFiles: openThreadedFiles,
     segmentBytes: config.master.segmentBytes,
     reservedDiskBytes: config.master.reservedDiskBytes,
     clock,

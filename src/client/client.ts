@@ -139,7 +139,12 @@ export class WeirClient {
 
   /** @throws WeirError `NotFound`, `NotDirectory` */
   async stat(path: string): Promise<FileStatus> {
-    const { status } = await this.#read(masterApi.resolve, { path, consistency: "linearizable" });
+    const request = { path, consistency: "linearizable" } as const;
+    const { status } = await this.masters.call(masterApi.resolve, request, {
+      deadlineMs: this.#config.client.operationTimeoutMs,
+      idempotent: true,
+      from: this.#config.client.reads,
+    });
     return this.inodes.overlaid(status);
   }
 

@@ -406,8 +406,8 @@ export class InodeClient implements FileSystem {
   }
 
   #read<Q, S>(method: Method<Q, S>, request: Q): Promise<S> {
-    const deadlineMs = this.#config.client.operationTimeoutMs;
-    return this.#masters.call(method, request, { deadlineMs, idempotent: true });
+    const { operationTimeoutMs: deadlineMs, reads: from } = this.#config.client;
+    return this.#masters.call(method, request, { deadlineMs, idempotent: true, from });
   }
 
   async #freshStatus(inode: InodeId): Promise<FileStatus> {

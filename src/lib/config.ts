@@ -117,6 +117,8 @@ const schema = z
         keepers: z.number().int().min(1).max(8).default(2),
         /** Read the tier's files directly where the storage is proved to be shared. */
         shortCircuit: z.boolean().default(true),
+        /** Whom to ask for names and attributes: the leading master, or any, each client its own; equally consistent. */
+        reads: z.enum(["leader", "any"]).default("leader"),
       })
       .prefault({}),
     fuse: z

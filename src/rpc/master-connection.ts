@@ -12,22 +12,39 @@ import { isRemote, leaderAddressOf } from "./wire.ts";
 const firstPauseMs = 5;
 const longestPauseMs = 100;
 
+export interface CallOptions {
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Safe to send again although the first may have been applied: reads, and commands under a session and sequence. */
+  readonly idempotent: boolean;
+  /**
+   * Whom to ask first: the leader, or, for reads, the master that this client was given to spread the load. Either way
+   * the answer is as consistent as the request asks for.
+   */
+  readonly from?: "leader" | "any" | undefined;
+}
+
 export class MasterConnection {
   /** Direct connections, in the order of the configuration: for heartbeats to all and for the change feed. */
   readonly each: readonly RpcClient[];
   readonly #clock: Clock;
-  /** Place in `each` of the master that answered last, or that is to be tried next. */
+  /** Place in `each` of the master that answered last as the leader, or that is to be tried next. */
   #current = 0;
+  /** Place in `each` of the master that reads from any go to. */
+  #reader: number;
 
+  /** `reader`: the master that reads `from` any go to, by its place; without it this process's share of them. */
   constructor(options: {
     masters: readonly { host: string; port: number }[];
     logger: Logger;
     clock: Clock;
+    reader?: number | undefined;
   }) {
     this.#clock = options.clock;
     this.each = options.masters.map(
       ({ host, port }) => new RpcClient({ host, port, logger: options.logger }),
     );
+    this.#reader = (options.reader ?? process.pid) % this.each.length;
   }
 
   /** The connection to the master that is believed to lead. */
@@ -37,21 +54,27 @@ export class MasterConnection {
 
   /**
    * Calls the leader, and again until the deadline: after `NotLeader`, after `Busy`, and after a lost connection or a
-   * lost lead when nothing was applied for sure or the call is `idempotent` (safe to send again although the first may
-   * have been applied: reads, and commands under a session and sequence).
+   * lost lead when nothing was applied for sure or the call is `idempotent`.
    * @throws WeirError what the leader answered; `Unavailable` when no leader was found by the deadline; `outcome` is
    *   `unknown` as soon as any attempt may have been applied
    */
-  async call<Q, S>(
-    method: Method<Q, S>,
-    request: Q,
-    options: { deadlineMs: number; signal?: AbortSignal | undefined; idempotent: boolean },
-  ): Promise<S> {
+  call<Q, S>(method: Method<Q, S>, request: Q, options: CallOptions): Promise<S> {
+    const startMs = this.#clock.monotonicMs();
+    const tried = options.from === "any" ? this.#reader : this.#current;
+    // Nearly all calls end here: what it takes to go on is made when one fails.
+    return this.each[tried]!.call(method, request, options).catch((thrown: unknown) =>
+      this.#goOn({ method, request, options, endMs: startMs + options.deadlineMs }, tried, thrown),
+    );
+  }
+
+  async #goOn<Q, S>(call: Call<Q, S>, firstTried: number, firstThrown: unknown): Promise<S> {
+    const { method, request, options, endMs } = call;
     const { signal, idempotent } = options;
-    const end = this.#clock.monotonicMs() + options.deadlineMs;
     let pauseMs = firstPauseMs;
     let mayBeApplied = false;
     let hintsFollowed = 0;
+    let tried = firstTried;
+    let thrown = firstThrown;
     /** Why it was to be tried again. */
     let lastFailure: WeirError | undefined;
     const tooLate = (failure: WeirError) =>
@@ -61,14 +84,7 @@ export class MasterConnection {
         { cause: failure, outcome: mayBeApplied ? "unknown" : "notApplied" },
       );
     for (;;) {
-      const tried = this.#current;
-      const remainingMs = end - this.#clock.monotonicMs();
-      let failure: WeirError;
-      try {
-        return await this.each[tried]!.call(method, request, { deadlineMs: remainingMs, signal });
-      } catch (thrown) {
-        failure = toWeirError(thrown, `Cannot call "${method.name}"`);
-      }
+      const failure = toWeirError(thrown, `Cannot call "${method.name}"`);
       const unknown = failure.outcome === "unknown";
       const again = isRemote(failure)
         ? failure.code === "NotLeader" ||
@@ -87,24 +103,41 @@ export class MasterConnection {
       lastFailure = failure;
       mayBeApplied ||= unknown;
 
-      const hinted = this.#placeOf(leaderAddressOf(failure));
-      const followHint = failure.code === "NotLeader" && hinted !== undefined && hinted !== tried;
-      // Another call that failed here before may have moved on already; follow it then.
-      if (failure.code !== "Busy" && this.#current === tried) {
-        this.#current = followHint ? hinted : (tried + 1) % this.each.length;
+      let pauses = true;
+      if (options.from === "any" && tried === firstTried && tried !== this.#current) {
+        // The leader answers what its followers do not; one that is away is not asked first any more.
+        if (!isRemote(failure)) this.#reader = (firstTried + 1) % this.each.length;
+        pauses = false;
+      } else {
+        const hinted = this.#placeOf(leaderAddressOf(failure));
+        const followHint = failure.code === "NotLeader" && hinted !== undefined && hinted !== tried;
+        // Another call that failed here before may have moved on already; follow it then.
+        if (failure.code !== "Busy" && this.#current === tried) {
+          this.#current = followHint ? hinted : (tried + 1) % this.each.length;
+        }
+        if (followHint && hintsFollowed++ < 2) pauses = false;
+        else hintsFollowed = 0;
       }
-      if (followHint && hintsFollowed++ < 2) continue;
-      hintsFollowed = 0;
-      if (this.#clock.monotonicMs() + pauseMs >= end) throw tooLate(failure);
+      if (pauses) {
+        if (this.#clock.monotonicMs() + pauseMs >= endMs) throw tooLate(failure);
+        try {
+          await sleep(pauseMs, signal);
+        } catch (cause) {
+          throw new WeirError("Cancelled", `Cannot finish "${method.name}": it was cancelled`, {
+            cause,
+            outcome: mayBeApplied ? "unknown" : "notApplied",
+          });
+        }
+        pauseMs = Math.min(pauseMs * 2, longestPauseMs);
+      }
+
+      tried = this.#current;
+      const remainingMs = endMs - this.#clock.monotonicMs();
       try {
-        await sleep(pauseMs, signal);
-      } catch (cause) {
-        throw new WeirError("Cancelled", `Cannot finish "${method.name}": it was cancelled`, {
-          cause,
-          outcome: mayBeApplied ? "unknown" : "notApplied",
-        });
+        return await this.each[tried]!.call(method, request, { deadlineMs: remainingMs, signal });
+      } catch (next) {
+        thrown = next;
       }
-      pauseMs = Math.min(pauseMs * 2, longestPauseMs);
     }
   }
 
@@ -117,6 +150,14 @@ export class MasterConnection {
     const place = this.each.findIndex((client) => client.address === address);
     return place < 0 ? undefined : place;
   }
+}
+
+/** A call that is to be made again. */
+interface Call<Q, S> {
+  readonly method: Method<Q, S>;
+  readonly request: Q;
+  readonly options: CallOptions;
+  readonly endMs: number;
 }
 
 function withOutcomeUnknown(error: WeirError): WeirError {

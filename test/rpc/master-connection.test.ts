@@ -144,4 +144,41 @@ describe("MasterConnection", () => {
       hasCode(error, "Unavailable"),
     );
   });
+
+  describe("with reads from any master", () => {
+    const options = { deadlineMs: 5000, idempotent: true, from: "any" } as const;
+    let reading: MasterConnection;
+
+    beforeEach(() => {
+      reading = new MasterConnection({
+        masters: servers.map(({ port }) => ({ host: "127.0.0.1", port })),
+        logger: silentLogger,
+        clock: systemClock,
+        reader: 1,
+      });
+    });
+
+    afterEach(() => reading.close());
+
+    it("asks its own one for reads, and the leader for all else", async () => {
+      behave = (place) => Promise.resolve({ name: String(place) });
+      assert.equal((await reading.call(who, {}, options)).name, "1");
+      assert.equal((await reading.call(who, {}, { ...options, from: "leader" })).name, "0");
+      assert.equal((await reading.call(who, {}, options)).name, "1");
+    });
+
+    it("asks the leader what its own one does not answer", async () => {
+      assert.equal((await reading.call(who, {}, options)).name, "2");
+      assert.deepEqual(calls, [1, 1, 1]);
+      assert.equal((await reading.call(who, {}, options)).name, "2");
+      assert.deepEqual(calls, [1, 2, 2]);
+    });
+
+    it("takes another one when its own one is away", async () => {
+      await servers[1]!.close();
+      behave = (place) => Promise.resolve({ name: String(place) });
+      assert.equal((await reading.call(who, {}, options)).name, "0");
+      assert.equal((await reading.call(who, {}, options)).name, "2");
+    });
+  });
 });

@@ -4,6 +4,7 @@ import type { Config } from "../../lib/config.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { RaftNode } from "../../raft/node.ts";
 import type { InodeId } from "../../lib/ids.ts";
+import { clusterOf } from "../state/queries.ts";
 import type { StateStore } from "../store/types.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import type { LeaderServices } from "./leader-services.ts";
@@ -42,8 +43,8 @@ export interface MasterParts {
 
 /**
  * Resolves when the state may be read: at once for a stale read; else when it reflects everything that was acknowledged
- * before the call.
- * @throws WeirError `NotLeader`, or the reason of `signal`
+ * before the call. Any master serves it, a follower by asking the leader for the point of the log.
+ * @throws WeirError `NotLeader` when no leader confirms it, or the reason of `signal`
  */
 export async function readPoint(
   parts: MasterParts,
@@ -52,15 +53,17 @@ export async function readPoint(
 ): Promise<void> {
   if (consistency === "stale") return;
   const { signal } = call;
-  await parts.leadership.whenReigning(signal);
-  const index = await abortable(parts.raft.readIndex(), signal, "Cannot confirm the lead");
-  await parts.machine.waitApplied(index, signal);
+  const { leadership, raft, machine } = parts;
+  if (leadership.status?.role === "leader") await leadership.whenReigning(signal);
+  const confirmed = raft.readIndex().catch(() => Promise.reject(leadership.error()));
+  await machine.waitApplied(await abortable(confirmed, signal, "Cannot confirm the lead"), signal);
+  needCluster(parts);
 }
 
 /**
- * What `read` makes of the state once it may be read, as `readPoint` says. While this master reigns, nothing is made for
- * the call but one link to the promise that all reads of the turn share: that one ends with the reign at the latest, and
- * a caller that has gone by then is not answered.
+ * What `read` makes of the state once it may be read, as `readPoint` says. Nothing is made for the call but one link to
+ * the promise that all reads of the turn share: that one ends with the leader at the latest, and a caller that has gone
+ * by then is not answered.
  */
 export function answerFrom<T>(
   parts: MasterParts,
@@ -69,13 +72,28 @@ export function answerFrom<T>(
   read: () => T | Promise<T>,
 ): T | Promise<T> {
   if (consistency === "stale") return read();
-  if (parts.leadership.reign === undefined) {
+  const { leadership, raft, machine } = parts;
+  if (leadership.reign === undefined && leadership.status?.role === "leader") {
     return readPoint(parts, consistency, call).then(read);
   }
-  return parts.raft.readIndex().then((index) => {
-    if (parts.machine.appliedIndex >= index) return read();
-    return parts.machine.waitApplied(index, call.signal).then(read);
-  });
+  return raft.readIndex().then(
+    (index) => {
+      if (machine.appliedIndex < index) {
+        return machine.waitApplied(index, call.signal).then(() => {
+          needCluster(parts);
+          return read();
+        });
+      }
+      needCluster(parts);
+      return read();
+    },
+    () => Promise.reject(leadership.error()),
+  );
+}
+
+/** Before the first command there is nothing to read: the leader, which makes it, is the one to wait for. */
+function needCluster({ leadership, store }: MasterParts): void {
+  if (leadership.reign === undefined && clusterOf(store) === undefined) throw leadership.error();
 }
 
 /** Loads one directory from its store through a worker. */

@@ -13,6 +13,7 @@ import assert from "node:assert/strict";
 import { hasQuorum, isSoleVoter } from "./configuration.ts";
 import {
   campaign,
+  onGone,
   onRequestVote,
   onSelfVoteDurable,
   onTimeoutNow,
@@ -80,7 +81,9 @@ export type Input =
   /** Hand the leadership over, to the given voter or to the best one: `transfer`, when nobody asks what comes of it. */
   | { readonly kind: "transfer"; readonly to: NodeId | undefined }
   /** Lead no more, whatever becomes of what is under way. */
-  | { readonly kind: "stepDown" };
+  | { readonly kind: "stepDown" }
+  /** The process of that node has ended: the host was told so by the machine on which it ran. */
+  | { readonly kind: "gone"; readonly node: NodeId };
 
 export interface Output {
   readonly persist: Persist | undefined;
@@ -261,6 +264,9 @@ export class RaftCore {
         return;
       case "stepDown":
         resign(state);
+        return;
+      case "gone":
+        onGone(state, input.node);
     }
   }
 
@@ -339,6 +345,7 @@ function read(state: State, id: number): void {
 
 function tick(state: State, hold: boolean): void {
   state.electionElapsed++;
+  if (state.goneTicks > 0) state.goneTicks--;
   const { heartbeatTicks, electionTicks } = state;
   for (const id of state.forwardedReads.tick(heartbeatTicks, electionTicks)) {
     state.readResults.push({ id, index: undefined });

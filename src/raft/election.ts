@@ -95,6 +95,20 @@ function concludeElection(state: State): void {
   }
 }
 
+/**
+ * The leader's process has ended, so that there is no use in waiting for the rest of the timeout. The members campaign one
+ * after the other, a heartbeat interval apart, so that they do not split the vote, and soon again if that failed: another
+ * one may not have noticed yet, or have the longer log. Only for a while, since chance alone ends every split. If the host
+ * is wrong, those who hear the leader refuse the pre-vote, and nothing has changed.
+ */
+export function onGone(state: State, node: NodeId): void {
+  if (state.role !== "follower" || state.leader !== node) return;
+  state.leader = undefined;
+  state.goneTicks = 2 * state.electionTicks;
+  const wanted = state.electionElapsed + 1 + state.turn * state.heartbeatTicks;
+  state.electionTimeout = Math.min(state.electionTimeout, wanted);
+}
+
 /** The leader hands over: campaign without asking first. */
 export function onTimeoutNow(state: State, from: NodeId): void {
   if (state.role !== "follower" || state.leader !== from || !state.mayCampaign) return;

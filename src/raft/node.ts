@@ -194,6 +194,7 @@ export class RaftNode {
         if (node.#isOver) socket.close();
         else void node.#forming.serveAdmission(socket);
       },
+      onGone: (nodeId) => node.#part?.driver.peerGone(nodeId),
       onRefused: (peer, refusal) => node.#noteRefusal(peer, refusal),
     });
     if (node.#forming.identity.stage === "member") await node.#takePart();

@@ -11,6 +11,7 @@ import type { Index, NodeId, Term } from "./types.ts";
 export function becomeFollower(state: State, term: Term, leader: NodeId | undefined): void {
   assert(term >= state.term, "a term fell");
   if (term > state.term) state.setHardState(term, undefined);
+  if (leader !== undefined) state.goneTicks = 0;
   leaveRole(state);
   state.role = "follower";
   state.leader = leader;
@@ -35,6 +36,7 @@ export function becomeCandidate(state: State): void {
 /** Leader of the current term; appends the no-op whose commit makes all before it committed (section 5.4.2). */
 export function becomeLeader(state: State): void {
   assert.equal(state.role, "candidate", "only a candidate becomes leader");
+  state.goneTicks = 0;
   leaveRole(state);
   state.role = "leader";
   state.leader = state.id;

@@ -107,8 +107,10 @@ export class State {
   leader: NodeId | undefined;
   /** Ticks since the leader was heard, a vote was given, or the last check of the quorum (leader). */
   electionElapsed = 0;
-  /** Drawn from [electionTicks, 2 × electionTicks). */
+  /** Drawn from [electionTicks, 2 × electionTicks), but while the leader is known to be gone. */
   electionTimeout = 0;
+  /** Ticks for which elections follow each other quickly, because the last leader's process has ended; 0 otherwise. */
+  goneTicks = 0;
 
   // Candidate.
   votes = new Map<NodeId, boolean>();
@@ -200,7 +202,16 @@ export class State {
 
   drawElectionTimeout(): void {
     this.electionElapsed = 0;
-    this.electionTimeout = this.electionTicks + this.random.below(this.electionTicks);
+    this.electionTimeout =
+      this.goneTicks > 0
+        ? 2 * this.heartbeatTicks * (1 + this.turn)
+        : this.electionTicks + this.random.below(this.electionTicks);
+  }
+
+  /** Place among those who may follow a leader that is gone: one after the other, so that they do not split the vote. */
+  get turn(): number {
+    const { voters, outgoing } = this.configuration;
+    return Math.max(0, [...new Set([...voters, ...outgoing])].sort().indexOf(this.id));
   }
 
   setHardState(term: Term, vote: NodeId | undefined): void {

@@ -57,6 +57,8 @@ export interface TransportOptions {
   readonly onFormation: (socket: FramedSocket) => void;
   /** A leader has found this master at the address of one that is to be added; the receiver owns the socket. */
   readonly onAdmission: (socket: FramedSocket) => void;
+  /** A member's process has ended: its connection was reset, and nobody listens where it was. */
+  readonly onGone: (nodeId: NodeId) => void;
   /** A peer does not accept this node, and waiting will not help. */
   readonly onRefused: (peer: string, refusal: Refusal) => void;
 }
@@ -322,6 +324,7 @@ export class Transport {
           onRefused(peer.name, error);
         }
       },
+      onGone: () => this.#options.onGone(nodeId),
       onStranger: (accepted) => {
         this.complain(
           peer.name,

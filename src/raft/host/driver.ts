@@ -62,6 +62,8 @@ export class Driver {
   readonly #persister: Persister;
   readonly #applier: Applier;
   #inbox: Message[] = [];
+  /** Members whose process has ended. */
+  #gone: NodeId[] = [];
   #isTickDue = false;
   #isTurnDue = false;
   #isStopped = false;
@@ -110,6 +112,13 @@ export class Driver {
   receive(message: Message): void {
     if (this.#isStopped) return;
     this.#inbox.push(message);
+    this.#wake();
+  }
+
+  /** Takes that a member's process has ended; it is looked at after all that it had sent. */
+  peerGone(node: NodeId): void {
+    if (this.#isStopped) return;
+    this.#gone.push(node);
     this.#wake();
   }
 
@@ -179,6 +188,7 @@ export class Driver {
     const inbox = this.#inbox;
     this.#inbox = [];
     for (const message of inbox) core.step({ kind: "receive", message });
+    for (const node of this.#gone.splice(0)) core.step({ kind: "gone", node });
     if (this.#isTickDue) this.#tick();
     const callbacks = this.#beforeTurn;
     this.#beforeTurn = [];

@@ -8,6 +8,8 @@ import type { Accepted } from "./handshake.ts";
 
 const firstRetryMs = 20;
 const longestRetryMs = 500;
+/** A connection that lasted shorter than this is not tried again at once. */
+const settledMs = 1000;
 /** An empty frame goes both ways so often; after so many beats in silence a connection is given up. */
 const beatMs = 500;
 const maxSilentBeats = 6;
@@ -39,6 +41,8 @@ export interface LinkOptions {
   readonly onFrame: (payload: Buffer) => void;
   /** The attempt failed for a reason other than that the peer is away. */
   readonly onFailure: (error: unknown) => void;
+  /** Right after a connection ended nobody listens there any more: the peer's machine says that its process is gone. */
+  readonly onGone: () => void;
   /** Another master than the one that is meant listens there. */
   readonly onStranger: (accepted: Accepted) => void;
 }
@@ -88,8 +92,9 @@ export class Link {
     this.#socket?.close();
   }
 
-  async #open(): Promise<void> {
-    const { nodeId, connect, onFailure, onStranger } = this.#options;
+  /** `isProbe`: a connection has just ended. */
+  async #open(isProbe = false): Promise<void> {
+    const { nodeId, connect, onFailure, onStranger, onGone } = this.#options;
     try {
       const { socket, accepted } = await connect();
       if (this.#isClosed) {
@@ -104,6 +109,7 @@ export class Link {
       }
     } catch (error) {
       if (!hasCode(error, "Unavailable")) onFailure(error);
+      else if (isProbe && !this.#isClosed && isRefused(error.cause)) onGone();
       this.#retry();
     }
   }
@@ -118,20 +124,28 @@ export class Link {
       heard();
       if (payload.length > 0) onFrame(payload);
     });
+    const openedMs = clock.monotonicMs();
     socket.onClose(() => {
       this.#socket = undefined;
-      this.#retry();
+      if (this.#isClosed) return;
+      if (clock.monotonicMs() - openedMs < settledMs) this.#retry(true);
+      else void this.#open(true);
     });
   }
 
-  #retry(): void {
+  #retry(isProbe = false): void {
     if (this.#isClosed) return;
     this.#cancelRetry = this.#options.clock.after(this.#retryMs, () => {
       this.#cancelRetry = undefined;
-      void this.#open();
+      void this.#open(isProbe);
     });
     this.#retryMs = Math.min(longestRetryMs, this.#retryMs * 2);
   }
+}
+
+/** ECONNREFUSED: the machine is there and answers, and no process listens. */
+function isRefused(cause: unknown): boolean {
+  return (cause as NodeJS.ErrnoException | undefined)?.code === "ECONNREFUSED";
 }
 
 /** True when messages to the peer need not be dropped. */

@@ -15,6 +15,8 @@ export class ListMachine implements StateMachineHost {
   appliedIndex: number;
   appliedTerm: number;
   #durable: { items: Item[]; index: number; term: number };
+  /** Bytes of the chunks that were read of snapshots so far. */
+  snapshotBytesRead = 0;
   /** Called before each apply. */
   beforeApply: () => Promise<void> = () => Promise.resolve();
 
@@ -66,12 +68,24 @@ export class ListMachine implements StateMachineHost {
     return this.#durable;
   }
 
+  /** Size of a snapshot as of now. */
+  get snapshotBytes(): number {
+    return this.#durable.items.reduce((sum, item) => sum + JSON.stringify(item).length, 0);
+  }
+
   async snapshot() {
     const { items, index, term } = this.#durable;
+    const read = (bytes: number) => {
+      this.snapshotBytesRead += bytes;
+    };
     return {
       meta: { index, term },
       async *chunks() {
-        for (const item of items) yield Buffer.from(JSON.stringify(item));
+        for (const item of items) {
+          const chunk = Buffer.from(JSON.stringify(item));
+          read(chunk.length);
+          yield chunk;
+        }
       },
       close: () => Promise.resolve(),
     };

@@ -1,5 +1,7 @@
 /** Masters' consensus on loopback, in this process, over journals in memory that can lose what was not synced. */
 import { mkdtemp, rm } from "node:fs/promises";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock, systemRandom } from "../../../src/lib/clock.ts";
@@ -103,6 +105,11 @@ export class LoopbackCluster {
     return { name, host, raftPort, rpcPort };
   }
 
+  /** The file that a snapshot to the master at `place` comes in. */
+  spoolOf(place: number): string {
+    return join(this.#directory, String(place), "snapshot.part");
+  }
+
   /** The node of the one that leads. */
   async leading(): Promise<RaftNode> {
     return this.members[await this.leader()]!.node!;
@@ -123,9 +130,24 @@ export class LoopbackCluster {
     const { node } = member;
     member.node = undefined;
     const { journal, machine } = member;
-    if (journal instanceof MemoryJournal) member.journal = journal.crash();
     member.machine = machine.crash();
-    await node?.stop();
+    if (!(journal instanceof MemoryJournal)) {
+      await node?.stop();
+      return;
+    }
+    member.journal = journal.crash();
+    // A write that was under way when it crashed never ends, and so the stop may not: only its port has to be free.
+    await Promise.race([node?.stop(), this.#portIsFree(place)]);
+  }
+
+  async #portIsFree(place: number): Promise<void> {
+    const { host, port } = this.places[place]!;
+    await eventually(`port ${port} to be free`, async () => {
+      const server = createServer().listen(port, host);
+      await once(server, "listening");
+      await once(server.close(), "close");
+      return true;
+    });
   }
 
   /** Replaces the journals in memory by real ones; nothing runs yet. */

@@ -27,7 +27,9 @@ export class Adversary {
     const { world } = this.#options;
     world.count(losesPower ? "power losses" : "kills");
     node.crash(losesPower);
-    world.timeline.after(1 + world.random.below(1000), () => node.start());
+    // At once, while the election that it took part in goes on, or later.
+    const downMs = world.random.below(2) === 0 ? 30 : 1000;
+    world.timeline.after(1 + world.random.below(downMs), () => node.start());
   }
 
   #waitAndHarm(): void {
@@ -121,14 +123,14 @@ export class Adversary {
       node.files.misdirectsNextWrite = () => {
         if (!operator.mayLose(node)) return false;
         world.count("misdirected writes");
-        node.isDamaged = true;
+        node.damage();
         return true;
       };
       return;
     }
     if (!node.files.flipBit()) return;
     world.count("flipped bits");
-    node.isDamaged = true;
+    node.damage();
     if (world.random.below(2) === 0) this.crash(node, world.random.below(2) === 0);
   }
 

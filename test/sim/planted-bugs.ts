@@ -3,10 +3,13 @@
  * is none.
  */
 import type { Output, RaftCore } from "../../src/raft/core.ts";
+import type { Faults } from "./faults.ts";
 import type { Journal } from "../../src/raft/journal.ts";
 import type { Entry, Index, NodeId } from "../../src/raft/types.ts";
 
 export interface PlantedBug {
+  /** A world in which it shows soon, where most would have to be looked at for long. */
+  readonly faults?: Partial<Faults>;
   /** What the host does with its journal goes through this. */
   readonly journal?: (journal: Journal) => Journal;
   /** What the core says is changed to this. */
@@ -39,6 +42,7 @@ function altered(journal: Journal, changes: Partial<Journal>): Journal {
 
 export const plantedBugs = {
   "acknowledges before the disk has it": {
+    claim: /not on the disks of a quorum/u,
     journal: (journal) =>
       altered(journal, {
         append: (batch) => {
@@ -48,6 +52,8 @@ export const plantedBugs = {
       }),
   },
   "does not write its vote": {
+    claim: /votes for/u,
+    faults: { harms: ["kill", "powerLoss"], harmEveryMs: 60 },
     journal: (journal) =>
       altered(journal, {
         append: ({ hardState, entries }) =>
@@ -58,10 +64,12 @@ export const plantedBugs = {
       }),
   },
   "writes nothing of its term": {
+    claim: /has another entry|votes for|lowers the term/u,
     journal: (journal) =>
       altered(journal, { append: ({ entries }) => journal.append({ entries }) }),
   },
   "sends what waits for the disk at once": {
+    claim: /not on the disks of a quorum/u,
     output: (output) => ({
       ...output,
       send: [...output.send, ...output.sendAfterPersist],
@@ -69,19 +77,22 @@ export const plantedBugs = {
     }),
   },
   "answers reads from what it has": {
+    claim: /reads at/u,
     output: (output, core) => ({
       ...output,
       reads: output.reads.map(({ id }) => ({ id, index: Math.max(0, core.baseIndex) as Index })),
     }),
   },
-  "applies something else on one node": {
+  "applies something else than the others": {
+    claim: /holds another state/u,
     entry: (entry, id) =>
       id === "n1" && entry.index % 50 === 49
         ? { ...entry, payload: Buffer.from([...entry.payload, 1]) }
         : entry,
   },
-  "executes a retried request again": { remembers: false },
+  "executes a retried request again": { claim: /executes request/u, remembers: false },
   "leaves an entry out of what it sends": {
+    claim: /has (entry|another entry)|leaves a gap/u,
     output: (output) => ({
       ...output,
       send: output.send.map((message) =>
@@ -92,9 +103,10 @@ export const plantedBugs = {
     }),
   },
   "never campaigns": {
+    claim: /not within/u,
     output: (output) => ({
       ...output,
       send: output.send.filter(({ kind }) => kind !== "requestVote"),
     }),
   },
-} as const satisfies Readonly<Record<string, PlantedBug>>;
+} as const satisfies Readonly<Record<string, PlantedBug & { readonly claim: RegExp }>>;

@@ -84,7 +84,11 @@ export class RaftSimulation {
   constructor(options: SimulationOptions) {
     this.#options = options;
     const random = seededRandom(options.seed);
-    this.world = new World(random, { ...drawFaults(random), ...options.faults });
+    this.world = new World(random, {
+      ...drawFaults(random),
+      ...options.bug?.faults,
+      ...options.faults,
+    });
     this.invariants = new Invariants((id, index, term) => this.#byId.get(id)!.holds(index, term));
     this.network = new Network(this.world, (message) =>
       this.#byId.get(message.to)?.receive(message),

@@ -53,8 +53,8 @@ export class SimulatedNode {
   readonly id: NodeId;
   readonly files: SimulatedFiles;
   readonly promised = new Promised();
-  /** The disk was made to break its promises: the journal may refuse to open. */
-  isDamaged = false;
+  /** How often the disk was made to break its promises since the journal was opened last. */
+  #damages = 0;
   /** The journal has refused to open: this node is gone for good. */
   isLost = false;
   /** Removed from the cluster and switched off. */
@@ -94,6 +94,10 @@ export class SimulatedNode {
   get isPaused(): boolean {
     return this.process?.isPaused ?? false;
   }
+  /** The disk may break its promises: the journal may refuse to open. */
+  get isDamaged(): boolean {
+    return this.#damages > 0;
+  }
   /** It could be started and would find what it has promised. */
   get isSound(): boolean {
     return !this.isLost && !this.isRetired && !this.isDamaged;
@@ -107,6 +111,11 @@ export class SimulatedNode {
   /** Whether this version of the entry would be found after a crash, in the log or in what the state machine keeps. */
   holds(index: number, term: Term): boolean {
     return index <= this.#flushed.index || this.promised.holds(index, term);
+  }
+
+  /** The disk was made to break its promises. */
+  damage(): void {
+    this.#damages++;
   }
 
   start(): void {
@@ -163,7 +172,10 @@ export class SimulatedNode {
         () => {
           whenDone(undefined);
         },
-      );
+      )
+      .catch((error: unknown) => {
+        this.#options.world.failure ??= error as Error;
+      });
   }
 
   transfer(): void {
@@ -211,6 +223,7 @@ export class SimulatedNode {
     const { id } = this;
     const { world, invariants, bug } = this.#options;
     const { segmentBytes, retainedEntries } = world.faults;
+    const damages = this.#damages;
     const opened = await openJournal({
       directory: `/simulated/${id}`,
       openFiles: async (directory) => this.files.open(directory),
@@ -223,8 +236,8 @@ export class SimulatedNode {
     const watched = new WatchedJournal(opened, this.promised);
     const journal: Journal = bug?.journal?.(watched) ?? watched;
     this.promised.recover(id, journal.state);
-    // It has looked at every byte that counts, so what was changed is overwritten by now, or never counted.
-    this.isDamaged = false;
+    // It has looked at every byte that counts, so what was changed before is overwritten by now, or never counted.
+    this.#damages -= damages;
     if (journal.state.nodeId === undefined) {
       await journal.initialize({ nodeId: id, clusterId: "simulated" });
     }
@@ -360,13 +373,14 @@ export class SimulatedNode {
   #fail(process: SimulatedProcess, error: unknown): void {
     if (!process.isAlive) return;
     const { world } = this.#options;
-    if (hasCode(error, "Corrupt")) {
-      require(this.isDamaged, () => `${this.id} refuses to start: ${String(error)}`);
+    if (hasCode(error, "Corrupt") && this.isDamaged) {
       world.count("damage refused");
       this.isLost = true;
     } else if (!String(error).includes("EIO: ")) {
       world.failure ??=
-        error instanceof Violation ? error : new Violation(String(error), { cause: error });
+        error instanceof Violation
+          ? error
+          : new Violation(`${this.id}: ${String(error)}`, { cause: error });
     }
     this.crash(false);
     // Whoever supervises it starts it again.

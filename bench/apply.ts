@@ -26,7 +26,7 @@ import type { BenchOptions } from "./main.ts";
 const requestsPerEntry = 64;
 /** Commands of one batched request. */
 const batchSize = 64;
-/** Sequences between the newest request and what the client has the answers of. */
+/** Commands between the newest request and what the client has the answers of. */
 const outstanding = 1000;
 const commandsPerSecond = 20_000;
 const entriesPerCall = 4;
@@ -47,7 +47,7 @@ async function measure(log: Log, count: number): Promise<Figure[]> {
   const { parent, batched } = log;
   const names = Array.from({ length: count }, (_, i) => `f${String(i)}`);
   const single = `${requestsPerEntry} requests of one command per entry, one session, ${outstanding} outstanding, LevelDB flushed`;
-  const batch = `requests of ${batchSize} commands, one session, LevelDB flushed`;
+  const batch = `requests of ${batchSize} commands, one session, ${outstanding} outstanding, LevelDB flushed`;
   const figures: Figure[] = [];
   const row = (name: string, { perSecond, cpuUs }: Cost, setup: string) => {
     figures.push(figure("apply", name, perSecond, "commands/s", setup));
@@ -149,7 +149,7 @@ class Log {
   #request(commands: readonly Command[]): Request {
     const session = this.#session;
     const sequence = session === 0 ? 0 : ++this.#sequence;
-    const acknowledgedBelow = Math.max(0, sequence - outstanding);
+    const acknowledgedBelow = Math.max(0, sequence - Math.ceil(outstanding / commands.length));
     return { session, sequence, acknowledgedBelow, atomic: false, commands };
   }
 }

@@ -26,6 +26,12 @@ export interface Schema<T> {
   weigh(value: T): number;
 }
 
+/** The schema of a struct. */
+export interface StructSchema<T> extends Schema<T> {
+  /** A copy of `value` with other values for some fields, of the same shape as all of its kind: far faster than a spread. */
+  with(value: T, patch: Partial<T>): T;
+}
+
 /** The TypeScript type that a schema describes. */
 export type Infer<S> = S extends Schema<infer T> ? T : never;
 
@@ -242,7 +248,7 @@ type Fields = Readonly<Record<string, Schema<unknown>>>;
 type StructOf<F extends Fields> = { readonly [K in keyof F]: Infer<F[K]> };
 
 /** A fixed list of fields, in this order on the wire. */
-export function struct<F extends Fields>(fields: F): Schema<StructOf<F>> {
+export function struct<F extends Fields>(fields: F): StructSchema<StructOf<F>> {
   const entries = Object.entries(fields);
   return {
     toWire: (value) => {
@@ -266,9 +272,11 @@ export function struct<F extends Fields>(fields: F): Schema<StructOf<F>> {
       }
       return value as StructOf<F>;
     },
-    ...(compiled(entries, undefined) as Pick<Schema<StructOf<F>>, "write" | "read" | "weigh">),
+    ...(compiled(entries, undefined) as Direct<StructOf<F>>),
   };
 }
+
+type Direct<T> = Pick<StructSchema<T>, "write" | "read" | "weigh" | "with">;
 
 /** How generated code writes and reads the plainest fields; all others ask their schema. */
 const plainFields = new Map<Schema<never>, { write: string; read: string }>([
@@ -289,7 +297,11 @@ function compiled(
 ): unknown {
   const schemas: Schema<unknown>[] = [];
   const [writes, reads, weighs, made]: [string[], string[], string[], string[]] = [[], [], [], []];
-  if (kind !== undefined) made.push(`kind: ${JSON.stringify(kind)}`);
+  const copied = entries.map(([key]) => `${JSON.stringify(key)}: value[${JSON.stringify(key)}]`);
+  if (kind !== undefined) {
+    made.push(`kind: ${JSON.stringify(kind)}`);
+    copied.unshift("kind: value.kind");
+  }
   let needed = entries.length;
   while (needed > 0 && optionals.has(entries[needed - 1]![1] as Schema<never>)) needed--;
   for (const [i, [key, schema]] of entries.entries()) {
@@ -311,7 +323,7 @@ function compiled(
     reads.push(
       `const field${at} = ${inner === undefined ? read : `${orNil} ? undefined : ${read}`};`,
     );
-    made.push(`[${JSON.stringify(key)}]: field${at}`);
+    made.push(`${JSON.stringify(key)}: field${at}`);
     if (plain === undefined || plain.write === "text" || plain.write === "name") {
       weighs.push(
         inner === undefined
@@ -330,6 +342,11 @@ function compiled(
       return { ${made.join(", ")} };
     },
     weigh(value) { return ${base}${weighs.join("")}; },
+    with(value, patch) {
+      const made = { ${copied.join(", ")} };
+      for (const key in patch) made[key] = patch[key];
+      return made;
+    },
   };`;
   const names = schemas.map((_, i) => `schema${String(i)}`);
   const make = compileFunction(code, ["unfit", ...names]) as (...of: unknown[]) => unknown;
@@ -346,8 +363,9 @@ export function union<V extends Readonly<Record<string, Fields>>>(variants: V): 
   const schemas = new Map<string, Schema<unknown>>(
     Object.entries(variants).map(([kind, fields]) => [kind, struct(fields)]),
   );
-  type Direct = Pick<Schema<UnionOf<V>>, "write" | "read" | "weigh">;
-  const direct = kinds.map((kind) => compiled(Object.entries(variants[kind]!), kind) as Direct);
+  const direct = kinds.map(
+    (kind) => compiled(Object.entries(variants[kind]!), kind) as Direct<UnionOf<V>>,
+  );
   const byKind = new Map(kinds.map((kind, i) => [kind, direct[i]!]));
   const words = new Words(kinds);
   return {

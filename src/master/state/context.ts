@@ -150,7 +150,7 @@ function putInode(context: Context, value: Inode): void {
 
 /** Sets some fields of an inode that exists; returns it as it is now. */
 export function patchInode(context: Context, id: InodeId, patch: Partial<Inode>): Inode {
-  const changed = { ...inodeOf(context.state, id)!, ...patch };
+  const changed = inode.with(inodeOf(context.state, id)!, patch);
   putInode(context, changed);
   return changed;
 }
@@ -161,13 +161,13 @@ export function patchUnseen(
   id: InodeId,
   patch: Partial<Pick<Inode, "removedIndex" | "persistOp" | "source" | "holds" | "lease" | "link">>,
 ): void {
-  const changed = { ...inodeOf(context.state, id)!, ...patch };
+  const changed = inode.with(inodeOf(context.state, id)!, patch);
   context.state.write(inode, inodeKey(id), changed);
 }
 
 /** Sets some fields of a mount that exists. */
 export function patchMount(context: Context, id: MountId, patch: Partial<Mount>): void {
-  const changed = { ...mountOf(context.state, id)!, ...patch };
+  const changed = mount.with(mountOf(context.state, id)!, patch);
   context.state.write(mount, mountKey(id), changed);
 }
 
@@ -187,7 +187,7 @@ export interface NewInode {
 export function makeInode(context: Context, wanted: NewInode, patch: Partial<Inode> = {}): Inode {
   const id = patch.id ?? (takeId(context, "Inode") as InodeId);
   const isDirectory = wanted.kind === "directory";
-  const made: Inode = {
+  const empty: Inode = {
     id,
     kind: wanted.kind,
     mode: wanted.mode & 0o7777,
@@ -217,8 +217,8 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     lease: undefined,
     holds: 0,
     link: undefined,
-    ...patch,
   };
+  const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);
   context.notes.inode(id);
   context.state.write(count, inodeCountKey, inodeCount(context.state) + 1);

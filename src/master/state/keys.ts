@@ -85,8 +85,15 @@ export function isInodeKey(key: string): boolean {
 
 const edgePrefixLength = "edge/".length + idLength + 1;
 const edgePrefix = idKeys((parent) => `edge/${id(parent)}/`);
+/** One command asks for the same key several times. */
+const lastEdge = { parent: 0 as InodeId, name: "", key: "" };
 export function edgeKey(parent: InodeId, name: string): string {
-  return edgePrefix(parent) + name;
+  if (lastEdge.parent !== parent || lastEdge.name !== name) {
+    lastEdge.parent = parent;
+    lastEdge.name = name;
+    lastEdge.key = edgePrefix(parent) + name;
+  }
+  return lastEdge.key;
 }
 export function edgeRange(parent: InodeId): KeyRange {
   return prefixRange(edgeKey(parent, ""));
@@ -152,10 +159,31 @@ export function sessionOfKey(key: string): SessionId {
   return idAt(key, key.length - idLength) as SessionId;
 }
 
-/** The results of one request of a session. */
-const resultPrefix = idKeys((session) => `result/${id(session)}/`);
+/** Sequences whose results lie in one row. */
+const sequencesPerRow = 16;
+const answersPrefix = idKeys((session) => `answers/${id(session)}/`);
+const lastAnswers = { session: 0 as SessionId, row: -1, key: "" };
+/** The results of the requests of a session whose sequences fall into one row with `sequence`. */
+export function answersKey(session: SessionId, sequence: number): string {
+  const row = Math.floor(sequence / sequencesPerRow);
+  if (lastAnswers.session !== session || lastAnswers.row !== row) {
+    lastAnswers.session = session;
+    lastAnswers.row = row;
+    lastAnswers.key = answersPrefix(session) + id(row);
+  }
+  return lastAnswers.key;
+}
+export function answersRange(session: SessionId): KeyRange {
+  return prefixRange(answersPrefix(session));
+}
+/** The first sequence of the row after that of `sequence`. */
+export function nextAnswersRow(sequence: number): number {
+  return (Math.floor(sequence / sequencesPerRow) + 1) * sequencesPerRow;
+}
+
+/** The results of one request of a session, as older versions kept them. */
 export function resultKey(session: SessionId, sequence: number): string {
-  return resultPrefix(session) + id(sequence);
+  return `result/${id(session)}/${id(sequence)}`;
 }
 export function resultRange(session: SessionId): KeyRange {
   return prefixRange(`result/${id(session)}/`);

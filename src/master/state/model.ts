@@ -163,12 +163,17 @@ export const session = struct({
   prunedBelow: unsigned(),
   /** It is being closed, in steps: no request is served any more, its leases are free to take. */
   closing: boolean,
-  /** No sequence from here on was executed; absent where an older version did not say. */
+  /** No sequence from here on was executed. Absent: an older version opened it, and there may be `result/…` rows. */
   executedBelow: optional(unsigned()),
 });
 export type Session = Infer<typeof session>;
 
-/** `result/<session>/<sequence>`: the answer to a request, for when it is sent again. */
+/** `answers/<session>/<sequence / 16>`: the answers to some requests, for when they are sent again. */
+export const storedAnswers = list(
+  struct({ sequence: unsigned(), position: unsigned(), results: list(commandResult) }),
+);
+
+/** `result/<session>/<sequence>`: the answer to one request, as older versions kept it. */
 export const storedResults = struct({ position: unsigned(), results: list(commandResult) });
 
 /** `mount/<id>`. */

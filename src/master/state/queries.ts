@@ -101,6 +101,7 @@ export function linksOf(reader: PointReader, id: InodeId): Links {
 
 /** The first of the names of an inode. */
 export function firstLinkOf(reader: PointReader, id: InodeId): Link | undefined {
+  if (id === rootInodeId) return undefined;
   return inodeOf(reader, id)?.link ?? reader.read(links, parentKey(id))?.[0];
 }
 

@@ -10,6 +10,7 @@ import type { Command, EntryPayload } from "../../rpc/commands.ts";
 import type { KeyRange, PointReader } from "../store/types.ts";
 import { commitBegin, extentsFrom } from "./content.ts";
 import {
+  answersRange,
   containerRange,
   extentRange,
   leaseRange,
@@ -55,7 +56,8 @@ export function rangesOf(entry: EntryPayload, reader: PointReader): readonly Key
       if (action?.kind === "persist") touch(action.inode, 0);
     } else if (command.kind === "closeSession") {
       const { session } = command;
-      ranges.push(leaseRange(session), retainedRange(session), resultRange(session));
+      ranges.push(leaseRange(session), retainedRange(session));
+      ranges.push(answersRange(session), resultRange(session));
     } else if (command.kind === "reapGarbage") {
       for (const key of command.keys) {
         const garbage = parseGarbageKey(key);

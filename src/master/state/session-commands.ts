@@ -6,7 +6,14 @@ import type { SessionId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { releaseHold } from "./content-commands.ts";
 import type { Context } from "./context.ts";
-import { inodeAtEnd, leaseRange, resultRange, retainedRange, sessionKey } from "./keys.ts";
+import {
+  answersRange,
+  inodeAtEnd,
+  leaseRange,
+  resultRange,
+  retainedRange,
+  sessionKey,
+} from "./keys.ts";
 import { endLease } from "./leases.ts";
 import { type Session, session } from "./model.ts";
 import { sessionOf } from "./queries.ts";
@@ -65,6 +72,9 @@ export function closeSession(context: Context, command: Of<"closeSession">): Com
   });
   take(retainedRange(id), (key) => {
     releaseHold(context, id, inodeAtEnd(key));
+  });
+  take(answersRange(id), (key) => {
+    context.state.delete(key);
   });
   take(resultRange(id), (key) => {
     context.state.delete(key);

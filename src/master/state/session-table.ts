@@ -2,15 +2,16 @@
  * Exactly once: which requests of a session were executed, and what they answered.
  *
  * Invariants
- * 1. The results of a session are those of executed sequences in [prunedBelow, prunedBelow + window).
+ * 1. The results of a session are those of executed sequences in [prunedBelow, prunedBelow + window), and of a few below
+ *    that share a row with them.
  * 2. A sequence below `prunedBelow` is never executed again: it is refused.
  * 3. No sequence from `executedBelow` on has results.
  */
-import type { Position } from "../../lib/ids.ts";
+import type { Position, SessionId } from "../../lib/ids.ts";
 import type { CommandResult, Request } from "../../rpc/commands.ts";
 import type { StateWriter } from "../store/types.ts";
-import { resultKey, sessionKey } from "./keys.ts";
-import { session, storedResults } from "./model.ts";
+import { answersKey, nextAnswersRow, resultKey, sessionKey } from "./keys.ts";
+import { type Session, session, storedAnswers, storedResults } from "./model.ts";
 import { sessionOf } from "./queries.ts";
 
 /** Sequences that a session may have beyond the oldest unacknowledged one. */
@@ -44,7 +45,7 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
   }
   // Most requests come in the order of their sequences: then there is nothing to look for.
   const isFirst = found.executedBelow !== undefined && of.sequence >= found.executedBelow;
-  const known = isFirst ? undefined : state.read(storedResults, resultKey(of.session, of.sequence));
+  const known = isFirst ? undefined : answerOf(state, found, of);
   if (known !== undefined) {
     return { kind: "replay", position: known.position as Position, results: known.results };
   }
@@ -56,10 +57,7 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
       `sequence ${of.sequence} is beyond the window of ${sequenceWindow} from ${prunedBelow}`,
     );
   }
-  const end = Math.min(prunedBelow, found.prunedBelow + sequenceWindow);
-  for (let sequence = found.prunedBelow; sequence < end; sequence++) {
-    state.delete(resultKey(of.session, sequence));
-  }
+  prune(state, found, of.session, prunedBelow);
   const expiresAtMs = Math.max(found.expiresAtMs, clusterTimeMs + found.timeoutMs);
   state.write(session, sessionKey(of.session), {
     clientName: found.clientName,
@@ -72,13 +70,43 @@ export function admit(state: StateWriter, of: Request, clusterTimeMs: number): A
   return execute;
 }
 
+interface Answer {
+  readonly position: number;
+  readonly results: readonly CommandResult[];
+}
+
+function answerOf(state: StateWriter, session: Session, of: Request): Answer | undefined {
+  const answers = state.read(storedAnswers, answersKey(of.session, of.sequence));
+  const answer = answers?.find(({ sequence }) => sequence === of.sequence);
+  if (answer !== undefined || session.executedBelow !== undefined) return answer;
+  return state.read(storedResults, resultKey(of.session, of.sequence));
+}
+
+/** Forgets rows of answers that are wholly below `prunedBelow`; in others they are out of reach. */
+function prune(state: StateWriter, session: Session, id: SessionId, prunedBelow: number): void {
+  const end = Math.min(prunedBelow, nextAnswersRow(session.prunedBelow + sequenceWindow - 1));
+  for (let first = session.prunedBelow; nextAnswersRow(first) <= end; ) {
+    state.delete(answersKey(id, first));
+    first = nextAnswersRow(first);
+  }
+  if (session.executedBelow !== undefined) return;
+  for (let sequence = session.prunedBelow; sequence < end; sequence++) {
+    state.delete(resultKey(id, sequence));
+  }
+}
+
 /** Keeps the answer to an executed request. */
 export function remember(
   state: StateWriter,
   of: Request,
-  answer: { readonly position: Position; readonly results: readonly CommandResult[] },
+  {
+    position,
+    results,
+  }: { readonly position: Position; readonly results: readonly CommandResult[] },
 ): void {
   if (of.session === 0) return;
-  // What was executed now had no results: they would have been the answer.
-  state.add(storedResults, resultKey(of.session, of.sequence), answer);
+  const key = answersKey(of.session, of.sequence);
+  const before = state.read(storedAnswers, key) ?? [];
+  const { sequence } = of;
+  state.write(storedAnswers, key, [...before, { sequence, position, results }]);
 }

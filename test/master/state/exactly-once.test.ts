@@ -81,13 +81,22 @@ describe("exactly once", () => {
   it("never executes what was acknowledged, and forgets its results", () => {
     const machine = Machine.make();
     const session = machine.openSession();
-    for (const sequence of [0, 1, 2]) {
+    for (let sequence = 0; sequence < 50; sequence++) {
       machine.apply(requestOf([create(`f${String(sequence)}`)], { session, sequence }));
     }
-    const bySession = machine.state.entries("result/").length;
-    machine.apply(requestOf([create("f3")], { session, sequence: 3, acknowledgedBelow: 3 }));
-    assert.equal(bySession, 3);
-    assert.equal(machine.state.entries("result/").length, 1);
+    const rows = machine.state.entries("answers/").length;
+    const acknowledge = (sequence: number, acknowledgedBelow: number) =>
+      machine.apply(
+        requestOf([create(`f${String(sequence)}`)], { session, sequence, acknowledgedBelow }),
+      );
+    acknowledge(50, 47);
+    assert.equal(rows, 4);
+    assert.equal(machine.state.entries("answers/").length, 2);
+    acknowledge(51, 51);
+    assert.equal(machine.state.entries("answers/").length, 1);
+    acknowledge(51 + sequenceWindow - 1, 52);
+    acknowledge(51 + 2 * sequenceWindow, 51 + 2 * sequenceWindow);
+    assert.equal(machine.state.entries("answers/").length, 1, "a row far up is left");
     machine.done({ kind: "unlink", parent: rootInodeId, name: "f1", held: false });
     const again = machine.apply(requestOf([create("f1")], { session, sequence: 1 }));
     assert.ok(!again.results[0]![0]!.ok);
@@ -238,7 +247,7 @@ describe("sessions", () => {
     assert.equal(machine.done({ kind: "closeSession", session }).id, 0);
     assert.equal(machine.done({ kind: "closeSession", session }).id, 0);
     assert.equal(machine.state.entries("lease/").length, 1);
-    assert.equal(machine.state.entries("result/").length, 1);
+    assert.equal(machine.state.entries("answers/").length, 1);
     assert.equal(sessionOf(machine.state, session), undefined);
   });
 });

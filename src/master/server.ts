@@ -31,6 +31,9 @@ import { WorkerRegistry } from "./services/worker-registry.ts";
 import { clockOf, clusterOf } from "./state/queries.ts";
 import { openStateStore } from "./store/level-store.ts";
 
+/** Longest wait for the next leader to decide what this one had under way. */
+const handOverMs = 1000;
+
 export interface RunningMaster {
   readonly rpcPort: number;
   readonly raftPort: number;
@@ -226,10 +229,7 @@ async function start(
     ready: node.ready,
     failure,
     async stop() {
-      // A planned end need not cost the clients an election timeout.
-      if (node.status.role === "leader" && config.masters.length > 1) {
-        await node.transferLeadership().catch(() => undefined);
-      }
+      await handOver(node, machine);
       leadership.stop();
       registry.releasePolls();
       await server.close();
@@ -238,6 +238,21 @@ async function start(
       await journal.close();
     },
   };
+}
+
+/**
+ * A planned end need not cost the clients an election timeout: another master leads first. What was proposed here before
+ * is decided by that one and answered here, and who asks here meanwhile is told where to go.
+ */
+async function handOver(node: RaftNode, machine: MachineHost): Promise<void> {
+  if (node.status.role !== "leader" || node.members().length === 1) return;
+  try {
+    await node.transferLeadership();
+    const { lastIndex } = node.status;
+    await machine.waitApplied(lastIndex, AbortSignal.timeout(handOverMs));
+  } catch {
+    // Nobody took it, or nobody decided: the clients find the next leader by themselves.
+  }
 }
 
 /** What makes a cluster: its identity and the mount of "/". */

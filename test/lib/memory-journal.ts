@@ -39,6 +39,7 @@ export class MemoryJournal implements Journal {
   #syncSinceMs: number | undefined;
   #failure: Error | undefined;
   #crashed = false;
+  #stalled: Promise<void> | undefined;
 
   constructor(options: MemoryJournalOptions = {}, durable: readonly JournalRecord[] = []) {
     this.#options = options;
@@ -61,6 +62,15 @@ export class MemoryJournal implements Journal {
   /** Makes the next sync fail, and with it every later call. */
   failNextSync(error: Error): void {
     this.#failure = error;
+  }
+
+  /** Lets no sync come to its end until the returned one is called. */
+  stall(): { end(): void } {
+    let end: () => void = () => undefined;
+    this.#stalled = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    return { end };
   }
 
   async initialize(identity: JournalIdentity): Promise<void> {
@@ -145,7 +155,8 @@ export class MemoryJournal implements Journal {
       }
       if (this.#pending.length > 0) this.#sync();
     };
-    if (clock === undefined) setImmediate(done);
+    if (this.#stalled !== undefined) void this.#stalled.then(done);
+    else if (clock === undefined) setImmediate(done);
     else {
       this.#syncSinceMs = clock.monotonicMs();
       clock.after(syncMs, done);

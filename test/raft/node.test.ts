@@ -99,6 +99,75 @@ describe("raft node", function () {
     await cluster.write("b");
   });
 
+  it("loses and doubles nothing that was proposed while the leadership is handed over", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("start");
+    const before = cluster.members[await cluster.leader()]!;
+    const taken: { index: number; term: number; text: string }[] = [];
+    const refusals = new Set<string>();
+    const propose = (text: string) => {
+      try {
+        taken.push({ ...before.node!.propose(Buffer.from(text)), text });
+      } catch (error) {
+        assert.ok(hasCode(error, "Busy", "NotLeader"));
+        refusals.add(error.code);
+      }
+    };
+    for (let i = 0; i < 500; i++) propose(`before ${i}`);
+    const handingOver = before.node!.transferLeadership();
+    for (let i = 0; before.node!.status.role === "leader"; i++) {
+      propose(`meanwhile ${i}`);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await handingOver;
+    propose("after");
+    // Clients that ask here are told at once where to go.
+    assert.match(before.node!.status.leaderRpcAddress!, /^127\.0\.0\.1:1000[123]$/);
+    assert.deepEqual([...refusals].sort(), ["Busy", "NotLeader"]);
+    const texts = await cluster.converged();
+    assert.deepEqual(texts, ["start", ...taken.map(({ text }) => text)]);
+    for (const { index, term, text } of taken) {
+      assert.deepEqual(before.machine.items.find((item) => item.index === index)?.text, text);
+      assert.equal(before.machine.items.find((item) => item.index === index)?.term, term);
+    }
+  });
+
+  it("R24: what a leader could not flush before it lost the lead fails, and its log follows the others", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("start");
+    const place = await cluster.leader();
+    const old = cluster.members[place]!;
+    assert.ok(old.journal instanceof MemoryJournal);
+    const others = [0, 1, 2].filter((each) => each !== place);
+    // Nobody hears the old leader, and its own disk does not come to an end: nothing is decided.
+    for (const each of others) await cluster.crash(each);
+    const stall = old.journal.stall();
+    const proposed = [1, 2, 3].map((i) => old.node!.propose(Buffer.from(`lost ${i}`)));
+    await eventually("the loss of the lead", () => old.node!.status.role !== "leader");
+    assert.throws(
+      () => old.node!.propose(Buffer.from("refused")),
+      (error) => hasCode(error, "NotLeader"),
+    );
+    for (const each of others) await cluster.start(each);
+    const write = await eventually("another leader", () =>
+      others
+        .map((each) => cluster.members[each]!)
+        .find(({ node }) => node!.status.role === "leader"),
+    );
+    write.node!.propose(Buffer.from("won"));
+    stall.end();
+    await eventually("the old leader to follow", () => old.machine.texts.includes("won"));
+    const texts = await cluster.converged();
+    assert.deepEqual(texts, ["start", "won"]);
+    for (const { machine } of cluster.members) assert.deepEqual(machine.texts, texts);
+    for (const { index, term } of proposed) {
+      assert.notEqual(old.machine.items.find((item) => item.index === index)?.term, term);
+    }
+    assert.equal(old.fatal, undefined);
+  });
+
   it("brings a follower that is behind the log up by a snapshot", async () => {
     cluster = await LoopbackCluster.make(3, { retainedEntries: 10 });
     await cluster.startAll();

@@ -43,9 +43,9 @@ export class World {
     this.#isStirred = true;
   }
 
-  /** Lets the next thing happen, and all that follows from it at once. */
+  /** Lets the next thing happen; or all that follows at once from what has happened, which comes first. */
   step(): Promise<void> | undefined {
-    this.timeline.step();
+    if (!this.#isStirred) this.timeline.step();
     if (!this.#isStirred) return undefined;
     this.#isStirred = false;
     return new Promise((resolve) => {

@@ -104,7 +104,7 @@ export class Cell implements Contents, Span {
   }
 
   #decoded<T>(schema: Schema<T>, value: T): T {
-    this.schema = schema as Schema<unknown>;
+    this.schema = schema;
     this.value = value;
     this.chunk = undefined;
     return value;

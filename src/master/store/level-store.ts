@@ -26,7 +26,7 @@ import { Writer } from "../../lib/msgpack.ts";
 import type { Schema } from "../../lib/schema.ts";
 import { bytesOf, Cell, type Contents } from "./cell.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { type Batch, type Cursor, Database, isOwnKey, type Place } from "./database.ts";
+import { type Batch, type Cursor, Database, isOwnKey } from "./database.ts";
 import { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
@@ -234,7 +234,7 @@ class LevelStore implements StateStore {
     const cell = this.#cellOf(key);
     const { weight } = cell;
     this.#begin(cell);
-    cell.set(schema as Schema<unknown>, value);
+    cell.set(schema, value);
     this.#active.weight += cell.weight - weight;
   }
 
@@ -244,7 +244,7 @@ class LevelStore implements StateStore {
     const cell = new Cell(key);
     const { weight } = cell;
     this.#begin(cell);
-    cell.setEncoded(this.#writer, schema as Schema<unknown>, value);
+    cell.setEncoded(this.#writer, schema, value);
     this.#active.weight += cell.weight - weight;
     this.#rows.set(cell);
   }

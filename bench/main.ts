@@ -33,7 +33,7 @@ const usage = `Usage: npm run bench -- NAME [--json] [--seconds N] [--kills N] [
   --json        one JSON object per line instead of a table
   --seconds N   length of one measurement (default: 10)
   --kills N     leaders that failover kills (default: 60)
-  --only LIST   metadata: only these of alone, create, batched, stat, stale, list, rename, delete; without the peer
+  --only LIST   metadata: only these of alone, create, batched, stat, stale, any, stale-any, list, rename, delete; without the peer
   --profile DIR metadata: write CPU profiles of the client and of the masters there; without the peer
 `;
 

@@ -54,14 +54,16 @@ async function measureOurs(options: BenchOptions): Promise<Figure[]> {
   }
   return await withCluster({ directory, masters: 3, workers: 1 }, async (cluster) => {
     const masters = cluster.config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort }));
-    const connection = new MasterConnection({ masters, logger: silentLogger, clock: systemClock });
+    const shared = { masters, logger: silentLogger, clock: systemClock };
+    const connection = new MasterConnection(shared);
+    const readers = masters.map((_, reader) => new MasterConnection({ ...shared, reader }));
     const driver = await Driver.open(connection);
     const keep = setInterval(() => void driver.keep(), 5000);
     try {
-      return await new Bench(cluster, connection, driver, options).measure();
+      return await new Bench(cluster, connection, readers, driver, options).measure();
     } finally {
       clearInterval(keep);
-      connection.close();
+      for (const each of [connection, ...readers]) each.close();
     }
   });
 }
@@ -69,6 +71,8 @@ async function measureOurs(options: BenchOptions): Promise<Figure[]> {
 class Bench {
   readonly #cluster: LocalCluster;
   readonly #connection: MasterConnection;
+  /** One for each master: its reads from any go to that one. */
+  readonly #readers: readonly MasterConnection[];
   readonly #driver: Driver;
   readonly #options: BenchOptions;
   readonly #rows: Figure[] = [];
@@ -77,11 +81,13 @@ class Bench {
   constructor(
     cluster: LocalCluster,
     connection: MasterConnection,
+    readers: readonly MasterConnection[],
     driver: Driver,
     options: BenchOptions,
   ) {
     this.#cluster = cluster;
     this.#connection = connection;
+    this.#readers = readers;
     this.#driver = driver;
     this.#options = options;
   }
@@ -116,6 +122,13 @@ class Bench {
     };
     await this.#operation("stat", outstanding, seconds / 2, read("linearizable"));
     await this.#operation("stale", outstanding, seconds / 2, read("stale"));
+    const anywhere = (consistency: "linearizable" | "stale") => async (i: number) => {
+      const request = { parent, name: fileName(i % files), consistency };
+      const options = { deadlineMs, idempotent: true, from: "any" } as const;
+      await this.#readers[i % this.#readers.length]!.call(masterApi.lookup, request, options);
+    };
+    await this.#operation("any", outstanding, seconds / 2, anywhere("linearizable"));
+    await this.#operation("stale-any", outstanding, seconds / 2, anywhere("stale"));
     await this.#operation("list", 4, seconds / 2, async () => {
       const page = { directory: parent, after: undefined, limit: 1000 };
       await driver.call(masterApi.list, { ...page, consistency: "linearizable" });
@@ -221,6 +234,8 @@ const figureNames: Readonly<Record<string, string>> = {
   alone: "create-alone",
   batched: "create-batched",
   stale: "stat-stale",
+  any: "stat-any",
+  "stale-any": "stat-stale-any",
 };
 
 function create(parent: InodeId, name: string): Extract<ClientCommand, { kind: "create" }> {

@@ -37,7 +37,7 @@ export class Progress {
   // How well it keeps up: a round lasts until it holds what was the leader's last index at the round's start.
   #roundTarget = 0;
   #roundTicks = 0;
-  /** Ticks in a row at which it answered, and its present round had not lasted too long. */
+  /** Ticks of its last rounds in a row that were each shorter than an election timeout, in which it always answered. */
   steadyTicks = 0;
 
   constructor(id: NodeId, next: Index) {
@@ -59,17 +59,15 @@ export class Progress {
   tick(lastIndex: Index, electionTicks: number): void {
     if (this.silentTicks < Number.MAX_SAFE_INTEGER) this.silentTicks++;
     if (this.retryTicks > 0) this.retryTicks--;
-    if (this.match >= this.#roundTarget) {
-      this.#roundTarget = lastIndex;
-      this.#roundTicks = 0;
-    } else {
-      this.#roundTicks++;
-    }
-    const isSteady =
-      this.state === "replicate" &&
-      this.isActive(electionTicks) &&
-      this.#roundTicks < electionTicks;
-    this.steadyTicks = isSteady ? this.steadyTicks + 1 : 0;
+    const isFollowing = this.state === "replicate" && this.isActive(electionTicks);
+    this.#roundTicks++;
+    const isQuick = this.#roundTicks < electionTicks;
+    if (!isFollowing || !isQuick) this.steadyTicks = 0;
+    if (this.match < this.#roundTarget) return;
+    // A round counts when it is over: one that has begun may still turn out to be long.
+    if (isFollowing && isQuick) this.steadyTicks += this.#roundTicks;
+    this.#roundTarget = lastIndex;
+    this.#roundTicks = 0;
   }
 
   /** Takes note of an append of these entries that is on its way. */

@@ -127,6 +127,29 @@ describe("raft membership", () => {
     });
   });
 
+  it("does not promote a learner that answers but falls behind more and more", () => {
+    const learner = { ...of(["n1"], [], ["n2"]), members: [member("n1"), member("n2", true)] };
+    const core = makeCore({ voters: ["n1"], configuration: learner });
+    core.step({ kind: "tick" });
+    persistAll(core, core.take());
+    ack(core, "n2", 1);
+    const roles = () => shape(core.configuration);
+    for (let index = 2; index < 80; index++) {
+      core.step({ kind: "tick" });
+      for (let i = 0; i < 20; i++) core.propose(Buffer.from("a"));
+      persistAll(core, core.take());
+      ack(core, "n2", index);
+    }
+    assert.equal(core.progressOf("n2")?.state, "replicate");
+    assert.deepEqual(roles(), shape(learner));
+    for (let i = 0; i < 30 && core.configuration.learners.length > 0; i++) {
+      ack(core, "n2");
+      core.step({ kind: "tick" });
+      persistAll(core, core.take());
+    }
+    assert.deepEqual(roles(), shape(of(["n1", "n2"], ["n1"])));
+  });
+
   describe("joint consensus", () => {
     it("needs both majorities until it is left", () => {
       const voters = ["n1", "n2", "n3", "n4"];
@@ -231,6 +254,24 @@ describe("raft membership", () => {
       core.take();
       assert.deepEqual(core.configuration.outgoing, voters);
       assert.equal(core.lastIndex, 3, "something follows the no-op");
+      for (const id of ["n2", "n3"]) ack(core, id, 3);
+      core.take();
+      assert.deepEqual(core.configuration.outgoing, []);
+    });
+
+    it("R4: not even a joint configuration that is known to be committed is left before the no-op", () => {
+      const voters = ["n1", "n2", "n3"];
+      const joint = of(["n1", "n2", "n3", "n4"], voters);
+      const core = makeCore({
+        voters,
+        configuration: of(voters, [], ["n4"]),
+        hardState: { term: 1 as Term, vote: undefined },
+        entries: [entry(1, 1), configurationEntry(2, 1, joint)],
+        appliedIndex: 2 as Index,
+      });
+      makeLeader(core, [...voters, "n4"]);
+      persistAll(core, core.take());
+      assert.deepEqual([core.commitIndex, core.lastIndex], [2, 3]);
       for (const id of ["n2", "n3"]) ack(core, id, 3);
       core.take();
       assert.deepEqual(core.configuration.outgoing, []);
@@ -387,6 +428,30 @@ describe("raft membership", () => {
       cluster.log = [];
       cluster.tick(30);
       assert.ok(cluster.log.every(({ from, to }) => from !== "n3" && to !== "n3"));
+    });
+
+    it("sends no snapshot to who is leaving", () => {
+      const voters = ["n1", "n2", "n3"];
+      const core = makeCore({
+        voters,
+        configuration: of(voters),
+        hardState: { term: 1 as Term, vote: undefined },
+        baseIndex: 50 as Index,
+        baseTerm: 1 as Term,
+        appliedIndex: 50 as Index,
+      });
+      makeLeader(core, voters);
+      persistAll(core, core.take());
+      ack(core, "n2");
+      assert.ok(core.changeMembers({ kind: "remove", nodeId: "n3" }).ok);
+      persistAll(core, core.take());
+      ack(core, "n2");
+      persistAll(core, core.take());
+      assert.deepEqual(core.peers, ["n2", "n3"]);
+      // Only now it says that it needs what the log does not hold any more.
+      const refused = { kind: "appendReply", from: "n3", term: core.term, ok: false, index: 50 };
+      receive(core, { ...refused, hintIndex: 3, hintTerm: 1 });
+      assert.deepEqual(core.take().snapshots, []);
     });
 
     it("grows from one to three and shrinks to one again, the log going on all the while", () => {

@@ -32,6 +32,18 @@ describe("leadership transfer", () => {
     assert.deepEqual(leaders(cluster), ["n3"]);
   });
 
+  it("goes to nobody who does not answer, however much it holds", () => {
+    const cluster = led(3);
+    cluster.drop = ({ kind, to }) => kind === "append" && to === "n3";
+    cluster.core("n1").propose(Buffer.from("a"));
+    cluster.settle();
+    cluster.drop = ({ kind, from, to }) => from === "n2" || to === "n2" || kind === "append";
+    cluster.tick(15);
+    const matchOf = (id: NodeId) => cluster.core("n1").progressOf(id)!.matchIndex;
+    assert.ok(matchOf("n2") > matchOf("n3"));
+    assert.deepEqual(cluster.core("n1").transfer(undefined), { ok: true, target: "n3" });
+  });
+
   it("brings the target up to date first, and takes no commands meanwhile", () => {
     const cluster = led(3);
     cluster.drop = ({ kind, to }) => kind === "append" && to === "n2";

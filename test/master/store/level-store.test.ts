@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { type Clock, seededRandom } from "../../../src/lib/clock.ts";
 import { silentLogger } from "../../../src/lib/logger.ts";
+import { name, struct, unsigned } from "../../../src/lib/schema.ts";
 import { openStateStore, type StateStoreOptions } from "../../../src/master/store/level-store.ts";
 import { type KeyValue, prefixRange, type StateStore } from "../../../src/master/store/types.ts";
 import { bytes, scanned, texts } from "../../contract/state-store.ts";
@@ -111,6 +112,58 @@ describe("state store on LevelDB", () => {
       texts(await model.iterate(everything, 1000)),
     );
     await store.close();
+  });
+
+  it("tells hash, records and ranges of the newest state at every moment of a flush", async () => {
+    const store = await open({ flushBytes: 400_000, cacheBytes: 200_000 });
+    const model = new MemoryStateStore();
+    const record = struct({ count: unsigned(), label: name });
+    const random = seededRandom(11);
+    let made = 0;
+    for (let index = 1; index <= 120; index++) {
+      // Some of the changes are taken back.
+      for (let round = 0; round < 3; round++) {
+        const steps = Array.from({ length: 40 }, () => [random.below(4), random.below(3000)]);
+        const isTakenBack = round === 1;
+        for (const state of [store, model]) {
+          const savepoint = state.savepoint();
+          steps.forEach(([kind, place], i) => {
+            const key = `inode/${String(place)}`;
+            const value = { count: index, label: `label ${String(round)}` };
+            if (kind === 0) state.delete(key);
+            else if (kind === 1) state.put(key, bytes(String(index)));
+            else if (kind === 2) state.write(record, key, value);
+            else state.add(record, `new/${String(made + i)}`, value);
+          });
+          if (isTakenBack) savepoint.rollback();
+          else savepoint.commit();
+        }
+        if (!isTakenBack) made += steps.length;
+      }
+      store.applied(index, 1);
+      model.applied(index, 1);
+      assert.equal(store.hash(), model.hash());
+      if (index % 3 === 0) clock.fire();
+      await new Promise((resolve) => setImmediate(resolve));
+      if (index % 10 !== 0) continue;
+      assert.equal(store.hash(), model.hash());
+      for (const range of [prefixRange("inode/1"), prefixRange("new/")]) {
+        const rows = texts(await store.iterate(range, 1e6));
+        assert.deepEqual(rows, texts(await model.iterate(range, 1e6)));
+      }
+      for (let i = made - 10; i < made; i++) {
+        const key = `new/${String(i)}`;
+        assert.deepEqual(store.read(record, key), model.read(record, key));
+      }
+    }
+    assert.ok(store.flushedIndex > 0);
+    const hash = store.hash();
+    await store.close();
+    const again = await open();
+    assert.equal(again.hash(), hash);
+    const rows = texts(await again.iterate(everything, 1e6));
+    assert.deepEqual(rows, texts(await model.iterate(everything, 1e6)));
+    await again.close();
   });
 
   it("is full when more is written than it may hold, until that is on disk", async () => {

@@ -1,0 +1,169 @@
+/** Bugs of the state machine, the store below it and the proposer above it. */
+import type { Mutant } from "./mutant.ts";
+
+const once = ["test/master/state/exactly-once.test.ts test/master/state/cases.test.ts"];
+const machine = [
+  "test/master/state/exactly-once.test.ts test/master/state/namespace.test.ts test/master/state/content.test.ts",
+  "test/master/state/tree-model.test.ts",
+];
+const store = [
+  "test/master/store/cases.test.ts test/master/store/contract.test.ts test/master/store/level-store.test.ts test/master/store/parts.test.ts",
+];
+const proposer = [
+  "test/master/services/proposer.test.ts test/master/services/proposer-cases.test.ts",
+];
+
+export const stateMutants: readonly Mutant[] = [
+  {
+    name: "executes a request a second time",
+    file: "src/master/state/session-table.ts",
+    find: "if (known !== undefined) {",
+    replace: "if (known !== undefined && of.sequence < 0) {",
+    suites: once,
+  },
+  {
+    name: "executes a request whose answer was acknowledged",
+    file: "src/master/state/session-table.ts",
+    find: "if (of.sequence < found.prunedBelow) {",
+    replace: "if (of.sequence < 0) {",
+    suites: once,
+  },
+  {
+    name: "executes requests of a session that is over",
+    file: "src/master/state/session-table.ts",
+    find: "if (found === undefined || found.closing) {",
+    replace: "if (found === undefined) {",
+    suites: once,
+  },
+  {
+    name: "forgets an answer that was not acknowledged",
+    file: "src/master/state/session-table.ts",
+    find: "const prunedBelow = Math.max(found.prunedBelow, Math.min(of.acknowledgedBelow, of.sequence));",
+    replace: "const prunedBelow = Math.max(found.prunedBelow, of.sequence);",
+    suites: once,
+  },
+  {
+    name: "keeps answers that were acknowledged",
+    file: "src/master/state/session-table.ts",
+    find: "state.delete(resultKey(of.session, sequence));",
+    replace: "void sequence;",
+    suites: once,
+  },
+  {
+    name: "keeps no answer to a request that was refused",
+    file: "src/master/state/machine.ts",
+    find: "remember(at.state, request, { position, results });",
+    replace:
+      "if (results.every(({ ok }) => ok)) remember(at.state, request, { position, results });",
+    suites: once,
+  },
+  {
+    name: "answers a repeated request with the place of the repetition",
+    file: "src/master/state/machine.ts",
+    find: "return { results: admission.results, position: admission.position, replayed: true };",
+    replace: "return { results: admission.results, position, replayed: true };",
+    suites: once,
+  },
+  {
+    name: "lets cluster time go back",
+    file: "src/master/state/machine.ts",
+    find: "clusterTimeMs: Math.max(before.clusterTimeMs, entry.clusterTimeMs),",
+    replace: "clusterTimeMs: entry.clusterTimeMs,",
+    suites: machine,
+  },
+  {
+    name: "lets wall time go back",
+    file: "src/master/state/machine.ts",
+    find: "wallTime: isLater(entry.wallTime, before.wallTime) ? entry.wallTime : before.wallTime,",
+    replace: "wallTime: entry.wallTime,",
+    suites: machine,
+  },
+  {
+    name: "keeps the writes of a refused command",
+    file: "src/master/state/machine.ts",
+    find: "    if (undo) {\n      savepoint.rollback();",
+    replace: "    if (undo) {\n      savepoint.commit();",
+    suites: machine,
+  },
+  {
+    name: "keeps the first commands of an atomic request of which a later one is refused",
+    file: "src/master/state/machine.ts",
+    find: "    if (!result.ok) {\n      savepoint.rollback();",
+    replace: "    if (!result.ok) {\n      savepoint.commit();",
+    suites: machine,
+  },
+  {
+    name: "lets clients propose what only the leader may",
+    file: "src/master/state/machine.ts",
+    find: "if (context.session !== 0 && leaderOnly.has(command.kind)) {",
+    replace: "if (context.session < 0 && leaderOnly.has(command.kind)) {",
+    suites: machine,
+  },
+  // Store
+  {
+    name: "flushes without saying which entry the state reflects",
+    file: "src/master/store/level-store.ts",
+    find: "await batch.write({ index, term, hash: this.#hash.digest() });",
+    replace: "await batch.write({ index: 0, term: 0, hash: this.#hash.digest() });",
+    suites: store,
+  },
+  {
+    name: "says that more is flushed than is",
+    file: "src/master/store/level-store.ts",
+    find: "    this.#flushedIndex = index;\n    this.#flushedTerm = term;",
+    replace: "    this.#flushedIndex = this.#appliedIndex;\n    this.#flushedTerm = term;",
+    suites: store,
+  },
+  {
+    name: "flushes in the middle of an entry",
+    file: "src/master/store/level-store.ts",
+    find: "if (this.#appliedIndex > sealedIndex && !this.#isWithinEntry) {",
+    replace: "if (this.#appliedIndex > sealedIndex) {",
+    suites: store,
+  },
+  {
+    name: "changes over to a snapshot in the heap only",
+    file: "src/master/store/level-store.ts",
+    find: "      await pointTo(this.#options.directory, name);\n",
+    replace: "      void pointTo;\n",
+    suites: store,
+  },
+  {
+    name: "takes a damaged chunk of a snapshot",
+    file: "src/master/store/chunk-codec.ts",
+    find: "chunk.readUInt32BE(0) !== crc32(chunk.subarray(4))",
+    replace: "crc32(chunk) < 0",
+    suites: store,
+  },
+  {
+    name: "leaves deleted rows in the sum over the state",
+    file: "src/master/store/state-hash.ts",
+    find: "    this.#low = (this.#low - row.low) | 0;\n",
+    replace: "",
+    suites: store,
+  },
+  // Proposer
+  {
+    name: "answers with the results of an entry that replaced its own",
+    file: "src/master/services/proposer.ts",
+    find: "if (entry.term !== term || payload === undefined || applied === undefined) {",
+    replace: "if (payload === undefined || applied === undefined) {",
+    suites: proposer,
+  },
+  {
+    name: "lets cluster time of its proposals go back",
+    file: "src/master/services/proposer.ts",
+    find: "const clusterTimeMs = Math.max(this.#lastClusterTimeMs, this.#leadership.clusterTimeMs());",
+    replace: "const clusterTimeMs = this.#leadership.clusterTimeMs();",
+    suites: proposer,
+  },
+  {
+    name: "says that a request was not applied though nobody knows",
+    file: "src/master/services/proposer.ts",
+    find: `new WeirError("Unavailable", "Cannot tell whether the command was committed", {
+            outcome: "unknown",`,
+    replace: `new WeirError("Unavailable", "Cannot tell whether the command was committed", {
+            outcome: "notApplied",`,
+    suites: proposer,
+  },
+];

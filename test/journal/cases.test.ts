@@ -1,0 +1,46 @@
+/** The journal where planted bugs went unseen. */
+import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
+import { hasCode } from "../../src/lib/errors.ts";
+import { Replay } from "../../src/journal/replay.ts";
+import { entriesOf, entryAt, identity } from "../contract/journal.ts";
+import { eventually } from "../lib/eventually.ts";
+import { JournalDirectory } from "../lib/journal-directory.ts";
+
+describe("journal, cases", () => {
+  it("R17: misses the last segment, also one that nothing was written to yet", async () => {
+    const directory = await JournalDirectory.make();
+    try {
+      const journal = await directory.open({ segmentBytes: 8192 });
+      await journal.initialize(identity);
+      let index = 1;
+      for (; (await directory.segments()).length < 3; index++) {
+        assert.ok(index < 100);
+        await journal.append({ entries: [entryAt(index)] });
+      }
+      // The next frame says that the segment that was prepared meanwhile exists.
+      await eventually("the segment to be prepared", async () => {
+        await journal.append({ entries: [entryAt(index++)] });
+        return true;
+      });
+      await journal.append({ entries: [entryAt(index++)] });
+      await journal.close();
+      const segments = await directory.segments();
+      await rm(segments[segments.length - 1]!);
+      await assert.rejects(directory.open(), (error) => {
+        assert.ok(hasCode(error, "Corrupt"));
+        assert.match(error.message, /the segment "[0-9a-f]{12}\.wal" is missing/);
+        return true;
+      });
+    } finally {
+      await directory.remove();
+    }
+  });
+
+  it("R17: takes no record of an entry that does not follow the one before", () => {
+    const replay = new Replay();
+    for (const entry of entriesOf(1, 3))
+      assert.equal(replay.add({ type: "entry", entry }), undefined);
+    assert.equal(replay.add({ type: "entry", entry: entryAt(4) }), "entry 4 follows entry 2");
+  });
+});

@@ -64,6 +64,8 @@ export class Segments {
   #next: OpenSegment | undefined;
   #preparing: Promise<void> | undefined;
   #preparingBytes = 0;
+  /** Preparing failed, and is not tried again before the need is there. */
+  #hasFailed = false;
   #removal: Promise<void> | undefined;
 
   constructor(options: {
@@ -157,6 +159,7 @@ export class Segments {
     }
     const next = this.#next!;
     this.#next = undefined;
+    this.#hasFailed = false;
     this.#active = next;
     if (previous !== undefined) this.#sealed.push(previous.segment);
     await this.write(first, maxIndex);
@@ -174,15 +177,18 @@ export class Segments {
   }
 
   #prepareNext(): void {
-    if (this.#next !== undefined || this.#preparing !== undefined) return;
+    if (this.#next !== undefined || this.#preparing !== undefined || this.#hasFailed) return;
     this.#preparing = this.#prepare(this.#nextSize())
       .catch((thrown: unknown) => {
+        this.#hasFailed = true;
         // No record was lost with it, so trying again with less, when it is needed, forgets nothing.
         this.#logger.warn({ error: String(thrown) }, "cannot prepare a segment ahead of its use");
       })
       .finally(() => {
         this.#preparing = undefined;
       });
+    // Less is free now; a disk that does not answer shows in the writes.
+    this.#space.check().catch(() => undefined);
   }
 
   async #prepare(sizeBytes: number): Promise<void> {
@@ -195,15 +201,18 @@ export class Segments {
     const header = { version: formatVersion, salt: this.#newSalt(), startOffset, sizeBytes };
     const name = nameOfSegment(startOffset);
     this.#preparingBytes = sizeBytes;
+    let writer: SegmentWriter | undefined;
     try {
       await files.create(temporaryName, sizeBytes, encodeSegmentHeader(header));
-      const writer = await files.openWriter(temporaryName);
+      writer = await files.openWriter(temporaryName);
       // In place of one that was too short for the frame to come, if there is one.
       await files.rename(temporaryName, name);
       await files.syncDirectory();
       const segment = { name, header, end: sectorBytes, maxIndex: 0, isNextAnnounced: false };
       this.#next = { segment, writer };
-      await this.#space.check();
+    } catch (thrown) {
+      await writer?.close();
+      throw thrown;
     } finally {
       this.#preparingBytes = 0;
     }

@@ -16,6 +16,7 @@ import { entriesOf, entryAt, identity } from "../contract/journal.ts";
 import { payloadAt } from "../lib/journal-child.ts";
 import { eventually } from "../lib/eventually.ts";
 import { JournalDirectory } from "../lib/journal-directory.ts";
+import { RecordedFiles } from "../lib/recorded-files.ts";
 
 const childPath = fileURLToPath(new URL("../lib/journal-child.ts", import.meta.url));
 
@@ -254,5 +255,147 @@ describe("journal on files", () => {
         assert.deepEqual(new Uint8Array(entry.payload), payloadAt(entry.index));
       });
     }
+  });
+});
+
+describe("journal on a disk that fails or stalls", () => {
+  let directory: JournalDirectory;
+  beforeEach(async () => {
+    directory = await JournalDirectory.make();
+  });
+  afterEach(() => directory.remove());
+
+  it("writes once to go over to the next segment, which was prepared before", async () => {
+    const files = new RecordedFiles<undefined>();
+    const journal = await directory.open({ segmentBytes: 8192, openFiles: () => files.open() });
+    await journal.initialize(identity);
+    let rolls = 0;
+    for (let i = 1; i <= 60; i++) {
+      // Time for what is prepared in the background.
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+      const from = files.history.length;
+      await journal.append({ entries: [entryAt(i)] });
+      const writes = files.history.slice(from).filter(({ kind }) => kind === "write");
+      assert.equal(writes.length, 1, `entry ${i}`);
+      const [write] = writes;
+      if (write?.kind === "write" && write.position === 512) rolls++;
+    }
+    assert.ok(rolls >= 3, `${rolls} rolls`);
+    await journal.close();
+  });
+
+  for (const step of ["create", "rename", "syncDirectory", "openWriter"] as const) {
+    it(`goes on when "${step}" fails ahead of need, and ends, without another try, when the need is there`, async () => {
+      let [isFailing, calls] = [false, 0];
+      const journal = await directory.open({
+        segmentBytes: 8192,
+        openFiles: async (path) => {
+          const files = await openJournalFiles(path);
+          const fail = () => {
+            calls++;
+            return isFailing ? Promise.reject(new Error("EIO: i/o error")) : undefined;
+          };
+          return {
+            ...files,
+            [step]: async (...args: never[]) => {
+              await fail();
+              return (files[step] as (...each: never[]) => Promise<unknown>)(...args);
+            },
+          };
+        },
+      });
+      await journal.initialize(identity);
+      isFailing = true;
+      let acknowledged = 0;
+      const failure = await (async () => {
+        for (let i = 1; i <= 60; i++) {
+          await journal.append({ entries: [entryAt(i)] });
+          acknowledged = i;
+        }
+      })().then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      assert.equal((failure as { code?: string }).code, "Unavailable");
+      assert.ok(acknowledged >= 10, "entries fit into the segment that was there");
+      const atFailure = calls;
+      isFailing = false;
+      await assert.rejects(journal.append({ entries: [entryAt(acknowledged + 1)] }));
+      assert.equal(calls, atFailure);
+      await journal.close();
+      const again = await directory.open();
+      assert.equal(again.state.entries.length, acknowledged);
+      await again.close();
+    });
+  }
+
+  it("tells the age of a commit that waits for a segment to be made or named", async () => {
+    for (const step of ["create", "rename", "syncDirectory"] as const) {
+      const place = await JournalDirectory.make();
+      let nowMs = 1000;
+      let go: (() => void) | undefined;
+      let isStalled = false;
+      const journal = await place.open({
+        segmentBytes: 4096,
+        clock: { monotonicMs: () => nowMs, wallMs: () => nowMs, after: () => () => undefined },
+        openFiles: async (path) => {
+          const files = await openJournalFiles(path);
+          return {
+            ...files,
+            [step]: async (...args: never[]) => {
+              if (isStalled) await new Promise<void>((resolve) => (go = resolve));
+              return (files[step] as (...each: never[]) => Promise<unknown>)(...args);
+            },
+          };
+        },
+      });
+      await journal.initialize(identity);
+      isStalled = true;
+      const writes = Array.from({ length: 20 }, (_, i) =>
+        journal.append({ entries: [entryAt(i + 1, 1, "x".repeat(400))] }),
+      );
+      await eventually("the disk to stall", () => go !== undefined);
+      // As far as commits get without the next segment.
+      await eventually("the commit to wait", () => {
+        nowMs += 400;
+        return journal.oldestWriteAgeMs() > 1000;
+      });
+      isStalled = false;
+      go!();
+      await Promise.all(writes);
+      assert.equal(journal.oldestWriteAgeMs(), 0);
+      await journal.close();
+      await place.remove();
+    }
+  });
+
+  it("lets votes through for as long as the disk has no room for another segment", async () => {
+    let isFull = false;
+    const journal = await directory.open({
+      segmentBytes: 16 * 1024,
+      reservedDiskBytes: 1024,
+      openFiles: async (path) => {
+        const files = await openJournalFiles(path);
+        return {
+          ...files,
+          freeBytes: async () => (isFull ? 0 : Number.MAX_SAFE_INTEGER),
+          create: (name, sizeBytes, head) =>
+            isFull
+              ? Promise.reject(new Error("ENOSPC: no space left on device, write"))
+              : files.create(name, sizeBytes, head),
+        };
+      },
+    });
+    await journal.initialize(identity);
+    isFull = true;
+    await eventually("the disk to be found full", () => journal.diskFull);
+    await assert.rejects(journal.append({ entries: [entryAt(1)] }), { code: "DiskFull" });
+    for (let term = 1; term <= 12; term++) {
+      await journal.append({ hardState: { term: term as Term, vote: "node-b" }, entries: [] });
+    }
+    await journal.close();
+    const again = await directory.open();
+    assert.deepEqual(again.state.hardState, { term: 12, vote: "node-b" });
+    await again.close();
   });
 });

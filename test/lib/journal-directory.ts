@@ -1,5 +1,6 @@
 /** Journals on real files in a temporary directory, and what a crash may leave of them. */
-import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
+import { cpSync } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../../src/lib/clock.ts";
@@ -34,11 +35,14 @@ export class JournalDirectory {
     });
   }
 
-  /** Goes on with a copy of the files as they are now, as after a kill. */
+  /**
+   * Goes on with a copy of the files as they are now, as after a kill. Nothing else runs meanwhile: at most the one write
+   * under way gets into some of the files, as it may at a kill.
+   */
   async copy(): Promise<void> {
     const from = this.path;
     this.#generation++;
-    await cp(from, this.path, { recursive: true, filter: (path) => !path.includes("/lock") });
+    cpSync(from, this.path, { recursive: true, filter: (path) => !path.includes("/lock") });
   }
 
   /** Goes back to the files that the last `copy` was taken from. */

@@ -437,6 +437,12 @@ export class RaftNode {
     this.#part = { driver, members, receiver, sender, changes };
     members.observe(driver.core);
     this.#transport.setLinks(members.peers);
+    if (start.index > 0 && members.knownAt === undefined) {
+      const isFounder = bindings.some((binding) => binding.nodeId === nodeId);
+      if (isFounder) this.#removed("as its own state tells");
+      // An admitted one may as well be on its way to the entry that adds it.
+      else logger.warn({ nodeId, index: start.index }, "no member as far as its own state tells");
+    }
     this.#setReady();
   }
 

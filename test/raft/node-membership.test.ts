@@ -198,6 +198,12 @@ describe("raft node: members", function () {
     assert.match(fatal.message, new RegExp(`was removed from cluster "test".*cluster add ${name}`));
     await cluster.write("b");
     assert.equal((await roles()).length, 2);
+    // And again when it is started again, from what it holds, with nobody there to tell it.
+    cluster.members[removed]!.machine.flush();
+    for (let place = 0; place < 3; place++) await cluster.crash(place);
+    await cluster.start(removed);
+    const again = await eventually("its end", () => cluster.members[removed]!.fatal);
+    assert.match(again.message, /was removed from cluster "test", as its own state tells/);
   });
 
   it("tells a master that was away while it was removed", async () => {

@@ -14,6 +14,8 @@ const blockBytes = 64 * 1024;
 /** A larger payload goes its own way: copying it costs more than another piece of the write. */
 const copiedBytes = 16 * 1024;
 
+const noBlock = Buffer.alloc(0);
+
 /** The 8 header bytes that go before `payload`. */
 export function frameHeader(payload: Uint8Array): Buffer {
   const header = Buffer.allocUnsafe(frameHeaderBytes);
@@ -22,12 +24,15 @@ export function frameHeader(payload: Uint8Array): Buffer {
   return header;
 }
 
+/** What is left of a block that nobody gathers in: a connection that is quiet holds none. */
+let spare: { readonly block: Buffer; readonly from: number } | undefined;
+
 /**
- * Gathers frames, so that all of one turn of the event loop leave in one write of few pieces. A block is never written
- * again once it was handed out: the kernel may not have taken it yet.
+ * Gathers frames, so that all of one turn of the event loop leave in one write of few pieces. Memory that was handed out
+ * is never written again: the kernel may not have taken it yet.
  */
 export class FrameGatherer {
-  #block = Buffer.allocUnsafeSlow(blockBytes);
+  #block: Buffer = noBlock;
   /** What is gathered lies in `#pieces` and behind them in [#from, #to) of the block. */
   #pieces: Uint8Array[] = [];
   #from = 0;
@@ -68,14 +73,25 @@ export class FrameGatherer {
     const pieces = this.#pieces;
     this.#pieces = [];
     this.#bytes = 0;
+    if (spare === undefined) spare = { block: this.#block, from: this.#to };
+    this.#useBlock(noBlock, 0);
     return pieces;
   }
 
   #startBlock(atLeast: number): void {
     this.#closePiece();
-    this.#block = Buffer.allocUnsafeSlow(Math.max(blockBytes, atLeast));
-    this.#from = 0;
-    this.#to = 0;
+    if (spare !== undefined && spare.from + atLeast <= spare.block.length) {
+      this.#useBlock(spare.block, spare.from);
+    } else {
+      this.#useBlock(Buffer.allocUnsafeSlow(Math.max(blockBytes, atLeast)), 0);
+    }
+    spare = undefined;
+  }
+
+  #useBlock(block: Buffer, from: number): void {
+    this.#block = block;
+    this.#from = from;
+    this.#to = from;
   }
 
   #closePiece(): void {

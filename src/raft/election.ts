@@ -104,6 +104,7 @@ function concludeElection(state: State): void {
 export function onGone(state: State, node: NodeId): void {
   if (state.role !== "follower" || state.leader !== node) return;
   state.leader = undefined;
+  state.gone = node;
   state.goneTicks = 2 * state.electionTicks;
   const wanted = state.electionElapsed + 1 + state.turn * state.heartbeatTicks;
   state.electionTimeout = Math.min(state.electionTimeout, wanted);

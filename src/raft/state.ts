@@ -111,6 +111,7 @@ export class State {
   electionTimeout = 0;
   /** Ticks for which elections follow each other quickly, because the last leader's process has ended; 0 otherwise. */
   goneTicks = 0;
+  gone: NodeId | undefined;
 
   // Candidate.
   votes = new Map<NodeId, boolean>();
@@ -211,7 +212,8 @@ export class State {
   /** Place among those who may follow a leader that is gone: one after the other, so that they do not split the vote. */
   get turn(): number {
     const { voters, outgoing } = this.configuration;
-    return Math.max(0, [...new Set([...voters, ...outgoing])].sort().indexOf(this.id));
+    const heirs = [...new Set([...voters, ...outgoing])].filter((id) => id !== this.gone);
+    return Math.max(0, heirs.sort().indexOf(this.id));
   }
 
   setHardState(term: Term, vote: NodeId | undefined): void {

@@ -222,8 +222,11 @@ describe("fields that a later version appends", () => {
   });
 
   it("of a format with another version number are refused, with the number", () => {
-    const newer = encode(hello, { ...samples.hello, newest: undefined, knownAt: undefined }, 2);
-    assert.throws(() => decode(hello, newer, "hello"), /"hello": got 2, wanted version 1 or older/);
+    const newer = encode(formation, samples.formation, 2);
+    assert.throws(
+      () => decode(formation, newer, "formation"),
+      /"formation": got 2, wanted version 1 or older/,
+    );
   });
 });
 

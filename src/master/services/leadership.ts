@@ -16,6 +16,11 @@ import { notLeader } from "../../rpc/wire.ts";
 import { abortError } from "./signals.ts";
 
 const bootstrapPauseMs = 100;
+/**
+ * How long a call waits here while nobody is known to lead. Most elections are over by then, and the call goes on at once
+ * to who won, without its client asking one master after the other in vain.
+ */
+const electionHoldMs = 500;
 
 /** One term of leadership, from the applied no-op to its end. */
 export interface Reign {
@@ -39,7 +44,7 @@ export class Leadership {
   #appliedTerm = 0;
   #reign: { reign: Reign; controller: AbortController; clusterTimeMs: number } | undefined;
   /** Who waits for the reign to begin, or for the role to be lost. */
-  #waiting: ((error: WeirError | undefined) => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(options: {
     clock: Clock;
@@ -70,8 +75,9 @@ export class Leadership {
       this.#logger.info({ term: running.reign.term }, "leadership ended");
       running.controller.abort(this.error());
     }
-    if (status.role !== "leader") this.#release(this.error());
     this.#begin();
+    // Who waits looks again: at a reign that has begun, or at another leader.
+    this.#release();
   }
 
   /** Takes the term of an entry that was just applied. */
@@ -101,31 +107,65 @@ export class Leadership {
   }
 
   /**
-   * Resolves with the reign as soon as this master may act as the leader.
+   * Resolves with the reign as soon as this master may act as the leader. While nobody is known to lead it waits a little
+   * for the election.
    * @throws WeirError `NotLeader`, or the signal's reason
    */
   async whenReigning(signal: AbortSignal): Promise<Reign> {
+    let untilMs: number | undefined;
     for (;;) {
       if (this.#reign !== undefined) return this.#reign.reign;
-      if (this.#status?.role !== "leader") throw this.error();
-      await new Promise<void>((resolve, reject) => {
-        const done = (error: WeirError | undefined) => {
-          signal.removeEventListener("abort", onAbort);
-          if (error === undefined) resolve();
-          else reject(error);
-        };
-        const onAbort = () => {
-          this.#waiting = this.#waiting.filter((each) => each !== done);
-          reject(abortError(signal, "Cannot wait for the leader"));
-        };
-        if (signal.aborted) {
-          onAbort();
-          return;
-        }
-        signal.addEventListener("abort", onAbort, { once: true });
-        this.#waiting.push(done);
-      });
+      if (this.#status?.role !== "leader") {
+        untilMs ??= this.#clock.monotonicMs() + electionHoldMs;
+        const leftMs = untilMs - this.#clock.monotonicMs();
+        if (!this.#mayComeToLead || leftMs <= 0) throw this.error();
+        await this.#change(signal, leftMs);
+      } else {
+        await this.#change(signal, undefined);
+      }
     }
+  }
+
+  /** A member of a cluster in which nobody leads: the next leader may be this one. */
+  get #mayComeToLead(): boolean {
+    const status = this.#status;
+    return (
+      status?.stage === "member" &&
+      status.leaderName === undefined &&
+      status.leaderRpcAddress === undefined
+    );
+  }
+
+  /** Resolves when who waits is to look again, or after `longestMs`. */
+  #change(signal: AbortSignal, longestMs: number | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        cancel();
+        signal.removeEventListener("abort", onAbort);
+        resolve();
+      };
+      const forget = () => {
+        this.#waiting.delete(look);
+      };
+      const cancel =
+        longestMs === undefined
+          ? () => undefined
+          : this.#clock.after(longestMs, () => {
+              forget();
+              look();
+            });
+      const onAbort = () => {
+        cancel();
+        forget();
+        reject(abortError(signal, "Cannot wait for the leader"));
+      };
+      if (signal.aborted) {
+        onAbort();
+        return;
+      }
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#waiting.add(look);
+    });
   }
 
   /** Cluster time in milliseconds; while this master does not reign, that of the last applied entry. */
@@ -143,7 +183,7 @@ export class Leadership {
     this.#reign = undefined;
     this.#status = undefined;
     running?.controller.abort(this.error());
-    this.#release(this.error());
+    this.#release();
   }
 
   #begin(): void {
@@ -172,10 +212,12 @@ export class Leadership {
     this.#reign = { reign, controller, clusterTimeMs: this.#lastClusterTimeMs() };
     this.#logger.info({ term: reign.term }, "leadership began");
     this.#onReign(reign);
-    this.#release(undefined);
+    this.#release();
   }
 
-  #release(error: WeirError | undefined): void {
-    for (const done of this.#waiting.splice(0)) done(error);
+  #release(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const look of waiting) look();
   }
 }

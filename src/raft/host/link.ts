@@ -41,7 +41,7 @@ export interface LinkOptions {
   readonly onFrame: (payload: Buffer) => void;
   /** The attempt failed for a reason other than that the peer is away. */
   readonly onFailure: (error: unknown) => void;
-  /** Right after a connection ended nobody listens there any more: the peer's machine says that its process is gone. */
+  /** After a connection ended nobody listens there any more: the peer's machine says that its process is gone. */
   readonly onGone: () => void;
   /** Another master than the one that is meant listens there. */
   readonly onStranger: (accepted: Accepted) => void;
@@ -52,6 +52,7 @@ export class Link {
   readonly #options: LinkOptions;
   #socket: FramedSocket | undefined;
   #version = 0;
+  #wasOpen = false;
   #retryMs = firstRetryMs;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
@@ -92,8 +93,7 @@ export class Link {
     this.#socket?.close();
   }
 
-  /** `isProbe`: a connection has just ended. */
-  async #open(isProbe = false): Promise<void> {
+  async #open(): Promise<void> {
     const { nodeId, connect, onFailure, onStranger, onGone } = this.#options;
     try {
       const { socket, accepted } = await connect();
@@ -109,7 +109,7 @@ export class Link {
       }
     } catch (error) {
       if (!hasCode(error, "Unavailable")) onFailure(error);
-      else if (isProbe && !this.#isClosed && isRefused(error.cause)) onGone();
+      else if (this.#wasOpen && !this.#isClosed && isRefused(error.cause)) onGone();
       this.#retry();
     }
   }
@@ -117,6 +117,7 @@ export class Link {
   #use(socket: FramedSocket, accepted: Accepted): void {
     const { clock, onFrame } = this.#options;
     this.#socket = socket;
+    this.#wasOpen = true;
     this.#version = accepted.version ?? 1;
     this.#retryMs = firstRetryMs;
     const heard = watchSilence(socket, clock, () => socket.write([beat]));
@@ -128,16 +129,16 @@ export class Link {
     socket.onClose(() => {
       this.#socket = undefined;
       if (this.#isClosed) return;
-      if (clock.monotonicMs() - openedMs < settledMs) this.#retry(true);
-      else void this.#open(true);
+      if (clock.monotonicMs() - openedMs < settledMs) this.#retry();
+      else void this.#open();
     });
   }
 
-  #retry(isProbe = false): void {
+  #retry(): void {
     if (this.#isClosed) return;
     this.#cancelRetry = this.#options.clock.after(this.#retryMs, () => {
       this.#cancelRetry = undefined;
-      void this.#open(isProbe);
+      void this.#open();
     });
     this.#retryMs = Math.min(longestRetryMs, this.#retryMs * 2);
   }

@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import type { NodeId } from "../../src/raft/types.ts";
+import { CoreCluster, makeCore, message } from "./lib/core-cluster.ts";
+
+/** A cluster that n1 leads. */
+function led(count: number): CoreCluster {
+  const cluster = new CoreCluster(count);
+  while (cluster.core("n1").role === "follower") cluster.core("n1").step({ kind: "tick" });
+  cluster.settle();
+  assert.equal(cluster.core("n1").role, "leader");
+  return cluster;
+}
+
+/** The process of n1 ends: nothing comes from it or goes to it, and the others know. */
+function end(cluster: CoreCluster, ...whoKnows: NodeId[]): void {
+  cluster.drop = ({ from, to }) => from === "n1" || to === "n1";
+  for (const id of whoKnows) cluster.core(id).step({ kind: "gone", node: "n1" });
+}
+
+/** Ticks of those that are left. */
+function tick(cluster: CoreCluster, count = 1): void {
+  for (let i = 0; i < count; i++) {
+    for (const id of cluster.ids.slice(1)) cluster.core(id).step({ kind: "tick" });
+    cluster.settle();
+  }
+}
+
+const roles = (cluster: CoreCluster) => cluster.ids.map((id) => cluster.core(id).role);
+
+describe("raft core: a leader whose process has ended", () => {
+  it("is followed by the next member within ticks, without a split vote", () => {
+    for (const count of [3, 5, 7]) {
+      const cluster = led(count);
+      end(cluster, ...cluster.ids.slice(1));
+      assert.equal(cluster.core("n2").leader, undefined, "nobody is taken for the leader");
+      tick(cluster, 1);
+      assert.equal(roles(cluster).filter((role) => role === "leader").length, 2, "n1 and one more");
+      assert.equal(cluster.core("n2").term, 2, "one election was enough");
+    }
+  });
+
+  it("is followed by whoever has its entries, though another one is asked first", () => {
+    const cluster = led(3);
+    cluster.drop = ({ to }) => to === "n2";
+    cluster.core("n1").propose(Buffer.from("acknowledged"));
+    cluster.settle();
+    assert.equal(cluster.core("n1").commitIndex, 2);
+    end(cluster, "n2", "n3");
+    tick(cluster, 10);
+    assert.equal(cluster.core("n3").role, "leader");
+    assert.equal(cluster.core("n2").leader, "n3");
+    assert.equal(cluster.core("n2").lastIndex, 3);
+  });
+
+  it("is followed soon after the others know too, who refuse their votes before", () => {
+    const cluster = led(3);
+    end(cluster, "n2");
+    tick(cluster, 4);
+    assert.notEqual(cluster.core("n2").role, "leader");
+    assert.equal(cluster.core("n3").leader, "n1");
+    cluster.core("n3").step({ kind: "gone", node: "n1" });
+    tick(cluster, 8);
+    assert.equal(cluster.ids.slice(1).filter((id) => cluster.core(id).role === "leader").length, 1);
+  });
+
+  it("that is there after all stays the leader: who hears it refuses the others", () => {
+    const cluster = led(3);
+    const { term } = cluster.core("n1");
+    cluster.core("n2").step({ kind: "gone", node: "n1" });
+    cluster.tick(40);
+    assert.deepEqual(roles(cluster), ["leader", "follower", "follower"]);
+    assert.equal(cluster.core("n1").term, term);
+    assert.equal(cluster.core("n2").leader, "n1");
+  });
+
+  it("that is heard again is given the whole timeout again", () => {
+    const core = makeCore({ voters: ["n1", "n2", "n3"], id: "n2" });
+    const heartbeat = { kind: "heartbeat", from: "n1", to: "n2", term: 1, commit: 0, readToken: 0 };
+    core.step({ kind: "receive", message: message(heartbeat) });
+    core.step({ kind: "gone", node: "n1" });
+    core.step({ kind: "receive", message: message(heartbeat) });
+    for (let i = 0; i < 9; i++) core.step({ kind: "tick" });
+    assert.equal(core.role, "follower");
+    assert.equal(core.leader, "n1");
+  });
+
+  it("is no matter to the leader itself, nor the end of another member to a follower", () => {
+    const cluster = led(3);
+    cluster.core("n1").step({ kind: "gone", node: "n3" });
+    cluster.core("n2").step({ kind: "gone", node: "n3" });
+    cluster.tick(9);
+    assert.deepEqual(roles(cluster), ["leader", "follower", "follower"]);
+    assert.equal(cluster.core("n2").leader, "n1");
+  });
+
+  it("leaves learners to wait for the next one", () => {
+    const configuration = { voters: ["n1", "n3", "n4"], outgoing: [], learners: ["n2"] };
+    const core = makeCore({ voters: configuration.voters, configuration, id: "n2" });
+    const heartbeat = { kind: "heartbeat", from: "n1", to: "n2", term: 1, commit: 0, readToken: 0 };
+    core.step({ kind: "receive", message: message(heartbeat) });
+    core.step({ kind: "gone", node: "n1" });
+    for (let i = 0; i < 40; i++) core.step({ kind: "tick" });
+    assert.equal(core.role, "follower");
+    assert.deepEqual(core.take().send, []);
+  });
+});

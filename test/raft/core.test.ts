@@ -330,6 +330,22 @@ describe("raft core", () => {
       assert.equal(cluster.core("n5").role, "leader", "n5 holds most");
     });
 
+    it("elects at once when the leader's process is known to have ended, and not if that was wrong", () => {
+      const cluster = new CoreCluster(3);
+      cluster.elect("n1");
+      cluster.tick(3);
+      for (const id of ["n2", "n3"]) cluster.core(id).step({ kind: "gone", node: "n3" });
+      for (const id of ["n2", "n3"]) cluster.core(id).step({ kind: "gone", node: "n1" });
+      cluster.tick(20);
+      assert.deepEqual([cluster.core("n1").role, cluster.core("n1").term], ["leader", 1]);
+      cluster.isolate("n1");
+      for (const id of ["n2", "n3"]) cluster.core(id).step({ kind: "gone", node: "n1" });
+      let ticks = 0;
+      const isLed = () => ["n2", "n3"].some((id) => cluster.core(id).role === "leader");
+      for (; ticks < 100 && !isLed(); ticks++) cluster.tick();
+      assert.ok(ticks < 10, `took ${ticks} ticks, of an election timeout of ten`);
+    });
+
     it("takes its leadership back when nobody takes it over", () => {
       const cluster = new CoreCluster(3);
       cluster.elect("n1");

@@ -57,6 +57,10 @@ const lossyNetwork = [
 const crashes = [
   {
     weight: 2,
+    arbitrary: action("gone", (world, at, id) => world.tellGone(at, id), node, node),
+  },
+  {
+    weight: 2,
     arbitrary: action("crash", (world, id, kept) => world.crash(id, kept), node, fc.nat(2)),
   },
   { weight: 3, arbitrary: action("restart", (world, id) => world.restart(id), node) },

@@ -152,6 +152,12 @@ export class CoreWorld {
     this.#take();
   }
 
+  /** The host tells `at` that the process of `id` has ended, truly or not. */
+  tellGone(at: NodeId, id: NodeId): void {
+    this.core(at)?.step({ kind: "gone", node: id });
+    this.#take();
+  }
+
   transfer(to: NodeId): void {
     this.leader?.transfer(to);
     this.#take();

@@ -472,6 +472,20 @@ describe("journal: torn or damaged", function () {
         assert.ok(exchanged && copied, `${name} and ${other.name}`);
       }
     }
+    for (const [i, { name, end }] of segments.entries()) {
+      // The newest ones gone, down to this one: nothing behind tells of them, the one before does.
+      if (i === 0 || end === sectorBytes) continue;
+      const headless = await isRefused(files, `${name} and later missing`, (disk) => {
+        for (const later of segments.slice(i)) disk.delete(later.name);
+      });
+      assert.ok(headless, `${name} and later missing`);
+      const before = segments[i - 1]!;
+      if (before.end >= 3072) continue;
+      const litter = await isRefused(files, `litter in ${before.name}`, (disk) => {
+        disk.get(before.name)![3071] = 1;
+      });
+      assert.ok(litter, `litter in ${before.name}`);
+    }
     const unheard = nameOfSegment(0x7000_0000);
     const extra = await isRefused(files, "a copy under a new name", (disk) =>
       disk.set(unheard, disk.get(segments[0]!.name)!),

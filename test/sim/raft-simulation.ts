@@ -101,7 +101,7 @@ export class RaftSimulation {
       learners: [],
       members: ids.map((id) => memberOf(id, false)),
     };
-    for (const _ of ids) this.#addNode();
+    while (this.nodes.length < count) this.#addNode();
     const { world, network } = this;
     const nodes = () => this.nodes;
     this.operator = new Operator({ world, nodes, addNode: () => this.#addNode() });

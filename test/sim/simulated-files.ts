@@ -190,7 +190,7 @@ export class SimulatedFiles {
           effect();
           resolve();
         } catch (error) {
-          reject(error as Error);
+          reject(error instanceof Error ? error : new Error(String(error)));
         }
       };
       world.timeline.after(durationMs, finish);

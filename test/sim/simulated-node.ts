@@ -21,8 +21,9 @@ import { require, Violation } from "./violation.ts";
 import { Promised, WatchedJournal } from "./watched-journal.ts";
 import type { World } from "./world.ts";
 
-export const tickMs = 10;
-export const electionTicks = 10;
+export const tickMs = 15;
+export const electionTicks = 8;
+const heartbeatTicks = 2;
 
 export interface NodeOptions {
   readonly world: World;
@@ -258,7 +259,7 @@ export class SimulatedNode {
         ...log,
         appliedIndex: machine.index as Index,
         electionTicks,
-        heartbeatTicks: 3,
+        heartbeatTicks,
         random: world.random,
         maxAppendBytes: 96,
         maxInflight: 2,

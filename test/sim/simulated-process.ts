@@ -121,8 +121,7 @@ export class SimulatedProcess implements Clock {
 
   #turn(): void {
     if (this.#timers.length > 0) {
-      // A timer of the product may settle a promise.
-      this.#world.stir();
+      // Promises that a timer settles, which is rare, may wait for the next event that stirs.
       const due = this.#timers;
       this.#timers = [];
       this.#run(due);

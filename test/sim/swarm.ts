@@ -22,6 +22,9 @@ export interface SwarmOptions {
   readonly steps: number;
   /** Processes; one for each core by default. */
   readonly jobs?: number;
+  /** After that long no more shares are begun, if `fewestSeeds` are. */
+  readonly budgetMs?: number;
+  readonly fewestSeeds?: number;
 }
 
 export interface SwarmResult {
@@ -31,20 +34,22 @@ export interface SwarmResult {
   readonly seconds: number;
 }
 
-/** Runs seeds [first, first + seeds), all of them even if some fail. */
+/** Runs seeds [first, first + seeds), in order, even if some fail. */
 export async function runSwarm(options: SwarmOptions): Promise<SwarmResult> {
-  const { first, seeds, steps } = options;
+  const { first, seeds, steps, budgetMs = Number.POSITIVE_INFINITY, fewestSeeds = 0 } = options;
   const end = first + seeds;
   const totals = emptyTotals();
   const seen = new Set<number>();
   const startMs = performance.now();
   let next = first;
+  const mayBegin = () =>
+    next < end && (next < first + fewestSeeds || performance.now() - startMs < budgetMs);
   const work = async () => {
     const child = fork(new URL("./swarm-child.ts", import.meta.url), {
       execArgv: ["--import", "tsx"],
     });
     try {
-      while (next < end) {
+      while (mayBegin()) {
         const from = next;
         next = Math.min(end, from + shareSeeds);
         addTotals(totals, await askChild(child, { from, to: next, steps }), seen);

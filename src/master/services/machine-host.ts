@@ -60,9 +60,16 @@ export class MachineHost implements StateMachineHost {
 
   async apply(entries: readonly Entry[]): Promise<void> {
     for (const entry of entries) {
-      this.#onApplied(
-        entry.kind === "command" ? await this.#applyCommand(entry) : this.#skip(entry),
-      );
+      if (entry.kind !== "command") {
+        this.#onApplied(this.#skip(entry));
+        continue;
+      }
+      const payload = decode(entryPayload, entry.payload, "entry");
+      const ranges = rangesOf(payload, this.#store);
+      // Most entries scan nothing: then the next one is applied in the same turn.
+      if (ranges.length > 0) await this.#store.load(ranges);
+      this.#onApplied(this.#applyCommand(entry, payload));
+      if (ranges.length > 0) this.#store.release(ranges);
     }
     this.#wake();
   }
@@ -117,15 +124,9 @@ export class MachineHost implements StateMachineHost {
     this.#wake();
   }
 
-  async #applyCommand(entry: Entry): Promise<AppliedEvent> {
-    const { index, term } = entry;
-    const payload = decode(entryPayload, entry.payload, `entry ${String(index)}`);
-    const store = this.#store;
-    const ranges = rangesOf(payload, store);
-    if (ranges.length > 0) await store.load(ranges);
-    const applied = applyEntry(store, index, payload);
-    store.applied(index, term);
-    if (ranges.length > 0) store.release(ranges);
+  #applyCommand({ index, term }: Entry, payload: EntryPayload): AppliedEvent {
+    const applied = applyEntry(this.#store, index, payload);
+    this.#store.applied(index, term);
     this.#appliedTerm = term;
     return { index, term, payload, applied };
   }

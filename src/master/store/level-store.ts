@@ -35,8 +35,8 @@ import { hashRow, StateHash } from "./state-hash.ts";
 import type { KeyRange, KeyValue, StateStore, StoreSnapshot } from "./types.ts";
 
 const chunkBytes = 512 * 1024;
-/** Rows of a generation that are encoded in one turn of the event loop: some milliseconds. */
-const rowsPerTurn = 1000;
+/** Rows of a generation that are encoded in one turn of the event loop: about a millisecond. */
+const rowsPerTurn = 500;
 /** Every key of the state: `put` takes no other. */
 const everything: KeyRange = { from: "", to: "\xff" };
 
@@ -47,13 +47,13 @@ export interface StateStoreOptions {
   readonly logger: Logger;
   /** Called once when a flush failed: the process is to exit. */
   readonly onFailure?: (error: WeirError) => void;
-  /** Shortest time between the starts of two flushes. */
+  /** Shortest time between the starts of two flushes: 500. Longer ones write fewer rows that soon change again. */
   readonly flushIntervalMs?: number;
-  /** Bytes in the active generation that start a flush before that. */
+  /** Bytes in the active generation (in the heap, roughly) that start a flush before that: 16 MiB. */
   readonly flushBytes?: number;
-  /** Bytes in the overlay from which on the store is `full`. */
+  /** Bytes in the overlay from which on the store is `full`: 64 MiB. */
   readonly maxOverlayBytes?: number;
-  /** Bound of the cache of values; LevelDB's own cache of blocks gets as much. */
+  /** Bound of the rows in the heap that are on disk too: 64 MiB; LevelDB's own cache of blocks gets as much. */
   readonly cacheBytes?: number;
 }
 

@@ -45,8 +45,8 @@ export const stateMutants: readonly Mutant[] = [
   {
     name: "keeps answers that were acknowledged",
     file: "src/master/state/session-table.ts",
-    find: "state.delete(resultKey(of.session, sequence));",
-    replace: "void sequence;",
+    find: "state.delete(answersKey(id, first));",
+    replace: "",
     suites: once,
   },
   {

@@ -7,7 +7,7 @@
  * 2. What was reported as durable is found after a power cut, unless the disk itself is at fault: a flipped bit, or a
  *    write that went elsewhere. A killed process loses nothing that it has handed over.
  */
-import type { JournalFiles, SegmentWriter } from "../../src/journal/files.ts";
+import type { JournalFiles } from "../../src/journal/files.ts";
 import type { World } from "./world.ts";
 
 const sectorBytes = 512;
@@ -64,24 +64,37 @@ export class SimulatedFiles {
     return size;
   }
 
-  /** What a process that starts now sees; calls of earlier ones never settle any more. */
+  /** What a process that starts now sees; calls of earlier ones never settle any more, nor do anything. */
   open(directory: string): JournalFiles {
+    const generation = this.#generation;
+    const never = new Promise<never>(() => undefined);
+    const call = <T>(action: () => Promise<T>): Promise<T> =>
+      generation === this.#generation ? action() : never;
     return {
       directory,
-      list: async () => [...this.#entries.keys()],
-      read: async (name) => Buffer.from(this.#get(name).bytes),
-      create: (name, sizeBytes, head) => this.#create(name, sizeBytes, head),
-      openWriter: async (name) => this.#writerOf(this.#get(name)),
-      rename: async (from, to) => {
-        const inode = this.#get(from);
-        this.#change([
-          { name: from, inode: undefined },
-          { name: to, inode },
-        ]);
-      },
-      remove: async (name) => this.#change([{ name, inode: undefined }]),
-      syncDirectory: () => this.#syncDirectory(),
-      freeBytes: async () => (this.isFull ? 0 : 1e12),
+      list: () => call(async () => [...this.#entries.keys()]),
+      read: (name) => call(async () => Buffer.from(this.#get(name).bytes)),
+      create: (name, sizeBytes, head) => call(() => this.#create(name, sizeBytes, head)),
+      openWriter: (name) =>
+        call(async () => {
+          const inode = this.#get(name);
+          return {
+            write: (bytes, position) =>
+              call(() => this.#write({ inode, bytes: Buffer.from(bytes), position })),
+            close: async () => undefined,
+          };
+        }),
+      rename: (from, to) =>
+        call(async () => {
+          const inode = this.#get(from);
+          this.#change([
+            { name: from, inode: undefined },
+            { name: to, inode },
+          ]);
+        }),
+      remove: (name) => call(async () => this.#change([{ name, inode: undefined }])),
+      syncDirectory: () => call(() => this.#syncDirectory()),
+      freeBytes: () => call(async () => (this.isFull ? 0 : 1e12)),
       close: async () => undefined,
     };
   }
@@ -139,13 +152,6 @@ export class SimulatedFiles {
     const inode = { bytes: Buffer.alloc(0), durable: Buffer.alloc(0) };
     this.#change([{ name, inode }]);
     return this.#write({ inode, bytes, position: 0 });
-  }
-
-  #writerOf(inode: Inode): SegmentWriter {
-    return {
-      write: (bytes, position) => this.#write({ inode, bytes: Buffer.from(bytes), position }),
-      close: async () => undefined,
-    };
   }
 
   #write(write: Write): Promise<void> {

@@ -11,6 +11,8 @@ import { isRemote, leaderAddressOf } from "./wire.ts";
 
 const firstPauseMs = 5;
 const longestPauseMs = 100;
+/** Most masters that are kept in mind: more than a cluster has, through a change of all of them. */
+const maxKnown = 32;
 
 export interface CallOptions {
   readonly deadlineMs: number;
@@ -27,8 +29,11 @@ export interface CallOptions {
 export class MasterConnection {
   /** Direct connections, in the order of the configuration: for heartbeats to all and for the change feed. */
   readonly each: readonly RpcClient[];
+  /** Those, and behind them leaders that masters named and the configuration does not: members that were added since. */
+  readonly #known: RpcClient[];
+  readonly #logger: Logger;
   readonly #clock: Clock;
-  /** Place in `each` of the master that answered last as the leader, or that is to be tried next. */
+  /** Place in `#known` of the master that answered last as the leader, or that is to be tried next. */
   #current = 0;
   /** Place in `each` of the master that reads from any go to. */
   #reader: number;
@@ -41,15 +46,17 @@ export class MasterConnection {
     reader?: number | undefined;
   }) {
     this.#clock = options.clock;
+    this.#logger = options.logger;
     this.each = options.masters.map(
       ({ host, port }) => new RpcClient({ host, port, logger: options.logger }),
     );
+    this.#known = [...this.each];
     this.#reader = (options.reader ?? process.pid) % this.each.length;
   }
 
   /** The connection to the master that is believed to lead. */
   get leader(): RpcClient {
-    return this.each[this.#current]!;
+    return this.#known[this.#current]!;
   }
 
   /**
@@ -62,7 +69,7 @@ export class MasterConnection {
     const startMs = this.#clock.monotonicMs();
     const tried = options.from === "any" ? this.#reader : this.#current;
     // Nearly all calls end here: what it takes to go on is made when one fails.
-    return this.each[tried]!.call(method, request, options).catch((thrown: unknown) =>
+    return this.#known[tried]!.call(method, request, options).catch((thrown: unknown) =>
       this.#goOn({ method, request, options, endMs: startMs + options.deadlineMs }, tried, thrown),
     );
   }
@@ -113,7 +120,7 @@ export class MasterConnection {
         const followHint = failure.code === "NotLeader" && hinted !== undefined && hinted !== tried;
         // Another call that failed here before may have moved on already; follow it then.
         if (failure.code !== "Busy" && this.#current === tried) {
-          this.#current = followHint ? hinted : (tried + 1) % this.each.length;
+          this.#current = followHint ? hinted : (tried + 1) % this.#known.length;
         }
         if (followHint && hintsFollowed++ < 2) pauses = false;
         else hintsFollowed = 0;
@@ -134,7 +141,7 @@ export class MasterConnection {
       tried = this.#current;
       const remainingMs = endMs - this.#clock.monotonicMs();
       try {
-        return await this.each[tried]!.call(method, request, { deadlineMs: remainingMs, signal });
+        return await this.#known[tried]!.call(method, request, { deadlineMs: remainingMs, signal });
       } catch (next) {
         thrown = next;
       }
@@ -143,12 +150,19 @@ export class MasterConnection {
 
   /** Ends all connections; calls under way fail. */
   close(): void {
-    for (const client of this.each) client.close();
+    for (const client of this.#known) client.close();
   }
 
+  /** Place of the master at that address; one that is not known yet is from now on. */
   #placeOf(address: string | undefined): number | undefined {
-    const place = this.each.findIndex((client) => client.address === address);
-    return place < 0 ? undefined : place;
+    if (address === undefined) return undefined;
+    const place = this.#known.findIndex((client) => client.address === address);
+    if (place >= 0) return place;
+    const colon = address.lastIndexOf(":");
+    const port = Number(address.slice(colon + 1));
+    if (colon < 1 || !Number.isInteger(port) || this.#known.length >= maxKnown) return undefined;
+    const host = address.slice(0, colon);
+    return this.#known.push(new RpcClient({ host, port, logger: this.#logger })) - 1;
   }
 }
 

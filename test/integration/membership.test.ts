@@ -103,6 +103,20 @@ describe("The members of a running cluster", function () {
     await session.create(kept.directory, "written by three of five");
   });
 
+  it("may be led by a new one that clients do not list: they are told where it is", async () => {
+    await begin(3);
+    const kept = await write(20);
+    await cluster.define("master-4");
+    await cluster.startEmpty("master-4");
+    await done("add", "master-4", "--wait");
+    await done("transfer", "master-4");
+    // This connection was made when there were three.
+    assert.equal(connection.each.length, 3);
+    const session = await TestSession.open(connection);
+    await session.create(kept.directory, "through master-4");
+    assert.equal(await leaderName(), "master-4");
+  });
+
   it("get a learner that does not vote until it is promoted", async () => {
     await begin(1);
     const kept = await write(50);

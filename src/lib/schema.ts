@@ -54,7 +54,10 @@ class Misfit {
 }
 
 function fail(at: string, wanted: string, got: unknown): never {
-  const shown = got instanceof Uint8Array ? `${String(got.length)} bytes` : JSON.stringify(got);
+  // A stranger's message may hold integers of 64 bits, which JSON does not know.
+  const plain = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);
+  const shown =
+    got instanceof Uint8Array ? `${String(got.length)} bytes` : JSON.stringify(got, plain);
   throw new Misfit(at, wanted, shown ?? "nothing").error;
 }
 

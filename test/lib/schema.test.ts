@@ -211,6 +211,14 @@ describe("schema", () => {
     assert.deepEqual(decode(older, encode(newer, { a: 7, b: "x" }), "value"), { a: 7 });
   });
 
+  it("names also what JSON does not know", () => {
+    const hostile = new Packr({ moreTypes: true }).pack([1, [new BigInt64Array([5n])]]);
+    assert.throws(
+      () => decode(struct({ count: unsigned() }), hostile, "message"),
+      (error) => hasCode(error, "ProtocolError"),
+    );
+  });
+
   it("names the place of a field of the wrong type", () => {
     const wrong = encode(struct({ inner: struct({ a: text }) }), { inner: { a: "no number" } });
     assert.throws(

@@ -3,7 +3,7 @@ import type { Mutant } from "./mutant.ts";
 
 const once = ["test/master/state/exactly-once.test.ts test/master/state/cases.test.ts"];
 const machine = [
-  "test/master/state/exactly-once.test.ts test/master/state/namespace.test.ts test/master/state/content.test.ts",
+  "test/master/state/exactly-once.test.ts test/master/state/namespace.test.ts test/master/state/lineage.test.ts",
   "test/master/state/tree-model.test.ts",
 ];
 const store = [

@@ -1,6 +1,8 @@
 /** What an earlier version wrote, to a wire or to a disk, is read; what this version writes, an earlier one can read. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Packr } from "msgpackr";
 import {
   decode,
@@ -11,6 +13,14 @@ import {
   text,
   unsigned,
 } from "../../src/lib/schema.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { loadConfig } from "../../src/lib/config.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import { verifyBackup } from "../../src/master/backup/read.ts";
+import { restoreBackup } from "../../src/master/backup/restore.ts";
+import { mountsOf } from "../../src/master/state/queries.ts";
+import { openStateStore } from "../../src/master/store/level-store.ts";
+import { withTempDir } from "../lib/temp-dir.ts";
 import { decodeChunk, encodeChunk } from "../../src/master/store/chunk-codec.ts";
 import { formation, hello, helloReply } from "../../src/raft/host/handshake.ts";
 import { decodeMessage, encodeMessage } from "../../src/raft/messages.ts";
@@ -119,6 +129,24 @@ describe("what version 1 wrote", () => {
     }
     const agreed = decode(formation, found["formation"]!, "formation");
     assert.deepEqual(plain(agreed), plain(samples.formation));
+  });
+
+  it("is read: a backup, which is restored into a master's directory", async () => {
+    const path = fileURLToPath(new URL("fixtures/v1/small.weirbackup", import.meta.url));
+    const { header, end } = await verifyBackup(path);
+    assert.deepEqual([header.clusterName, header.master, end.inodes], ["weir", "master-1", 2]);
+    await withTempDir(async (directory) => {
+      const dataDir = join(directory, "data");
+      const options = { config: loadConfig({}), logger: silentLogger };
+      const about = { backup: path, dataDir, name: "master-1" };
+      const { index } = await restoreBackup({ ...about, ...options });
+      assert(index > header.index + 2 ** 33);
+      const opening = { directory: join(dataDir, "state"), clock: systemClock };
+      const store = await openStateStore({ ...opening, logger: silentLogger });
+      const rootUri = mountsOf(store).map(({ uri }) => uri);
+      await store.close();
+      assert.deepEqual(rootUri, ["file:///srv/root"]);
+    });
   });
 
   it("covers every command, every kind of Raft message that it had, and every frame", () => {

@@ -138,6 +138,8 @@ export function registerBackup(program: Command, context: CliContext): void {
         logger: silentLogger,
       });
       const { name } = options;
+      const isUsual = dataDir === config.master.dataDir;
+      const start = isUsual ? "" : `WEIR_MASTER_DATA_DIR=${dataDir} `;
       answer(outputOf(context, options), { dataDir, name, ...restored }, () =>
         sheet([
           ["restored", `${of.path} (index ${String(of.header.index)})`],
@@ -145,14 +147,15 @@ export function registerBackup(program: Command, context: CliContext): void {
           ["inodes", countText(of.end.inodes)],
           ["new cluster", restored.clusterId],
           ["sessions ended", restored.sessions],
-        ]).concat(nextSteps(config, name)),
+        ]).concat(nextSteps(config, name, start)),
       );
     });
 }
 
-function nextSteps(config: Config, name: string): string {
+/** What to run now; `start` goes before the master's own command. */
+function nextSteps(config: Config, name: string, start: string): string {
   const others = config.masters.filter((master) => master.name !== name);
-  const first = `\nNow start it, on this data directory: weir master --name ${name}\n`;
+  const first = `\nNow start it:\n  ${start}weir master --name ${name}\n`;
   if (others.length === 0) return first;
   const adds = others.map((other) => `  weir cluster add ${other.name} --wait\n`).join("");
   return `${first}Then start the others with empty data directories, and add each:\n${adds}`;

@@ -212,7 +212,15 @@ async function membersOf(connection: MasterConnection): Promise<{
   members: MemberView[];
 }> {
   const options = { deadlineMs: 10_000, idempotent: true };
-  const found = await connection.call(masterApi.clusterMembers, {}, options);
+  const found = await connection
+    .call(masterApi.clusterMembers, {}, options)
+    .catch((thrown: unknown): never => {
+      const { code, message } = toWeirError(thrown, "Cannot ask the leader");
+      const what = `Cannot show the members: no master leads (${message}); weir status shows who answers`;
+      throw hasCode(thrown, "Unavailable", "DeadlineExceeded")
+        ? new WeirError(code, what, { cause: thrown })
+        : thrown;
+    });
   const { clusterId, term, lastIndex } = found;
   const members = await Promise.all(
     found.members.map(async (member): Promise<MemberView> => {

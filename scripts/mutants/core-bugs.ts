@@ -31,7 +31,7 @@ export const coreMutants: readonly Mutant[] = [
   },
   {
     name: "applies what is committed and not on the own disk",
-    file: "src/raft/core.ts",
+    file: "src/raft/application.ts",
     find: "const end = Math.min(state.commitIndex, state.durableIndex);",
     replace: "const end = state.commitIndex;",
     suites,
@@ -96,28 +96,28 @@ export const coreMutants: readonly Mutant[] = [
   },
   {
     name: "votes though it hears its leader",
-    file: "src/raft/core.ts",
+    file: "src/raft/receive.ts",
     find: "if (state.hearsLeader && !message.transfer) return false;",
     replace: "",
     suites,
   },
   {
     name: "raises its term for a pre-vote",
-    file: "src/raft/core.ts",
+    file: "src/raft/receive.ts",
     find: "if (message.preVote) return true;",
     replace: "",
     suites,
   },
   {
     name: "goes on leading when no quorum answers",
-    file: "src/raft/core.ts",
-    find: "if (!checkQuorum(state)) {",
-    replace: "if (!checkQuorum(state) && state.term === 0) {",
+    file: "src/raft/tick.ts",
+    find: "if (!state.isAnsweredBy(state.configuration)) {",
+    replace: "if (state.term === 0) {",
     suites,
   },
   {
     name: "does not tell a candidate of the past its own term",
-    file: "src/raft/core.ts",
+    file: "src/raft/receive.ts",
     find: `    case "requestVote":
       state.sendWhenTermDurable(message.from, {`,
     replace: `    case "requestVote":
@@ -189,14 +189,14 @@ export const coreMutants: readonly Mutant[] = [
   // Snapshots
   {
     name: "keeps a log that conflicts with a snapshot",
-    file: "src/raft/core.ts",
+    file: "src/raft/application.ts",
     find: "if (state.log.termAt(index) !== term) {",
     replace: "if (index > state.log.lastIndex) {",
     suites,
   },
   {
     name: "drops acknowledged entries behind a snapshot that its log agrees with",
-    file: "src/raft/core.ts",
+    file: "src/raft/application.ts",
     find: "if (state.log.termAt(index) !== term) {",
     replace: "if (index > 0) {",
     suites,
@@ -234,7 +234,7 @@ export const coreMutants: readonly Mutant[] = [
   },
   {
     name: "answers reads without asking a quorum",
-    file: "src/raft/replication.ts",
+    file: "src/raft/reads.ts",
     find: "id === state.id ? state.reads.token : (state.progress.get(id)?.readToken ?? 0),",
     replace: 'id === "" ? (state.progress.get(id)?.readToken ?? 0) : state.reads.token,',
     suites,

@@ -10,15 +10,9 @@
  * 3. `snapshots`: the state machine's snapshot goes to these followers, and `snapshotDone` says what became of it.
  */
 import assert from "node:assert/strict";
-import { hasQuorum, isSoleVoter } from "./configuration.ts";
-import {
-  campaign,
-  onGone,
-  onRequestVote,
-  onSelfVoteDurable,
-  onTimeoutNow,
-  onVoteReply,
-} from "./election.ts";
+import { applied, installed, takeApply } from "./application.ts";
+import { isSoleVoter } from "./configuration.ts";
+import { onGone } from "./election.ts";
 import type { MemberChange } from "./member-change.ts";
 import {
   changeMembers,
@@ -26,21 +20,14 @@ import {
   isChanging,
   type MembersChanged,
   resignIfRemoved,
-  tickMembership,
 } from "./membership.ts";
+import { hardStatePersisted, persisted, takePersist } from "./persistence.ts";
 import type { ReadResult } from "./read-index.ts";
-import {
-  advanceCommit,
-  broadcastHeartbeat,
-  onAppend,
-  onAppendReply,
-  onHeartbeat,
-  onHeartbeatReply,
-  onSnapshotDone,
-  sendAppends,
-} from "./replication.ts";
-import { becomeFollower } from "./roles.ts";
+import { read, sendReadRequests } from "./reads.ts";
+import { receive } from "./receive.ts";
+import { onSnapshotDone, sendAppends, startReads } from "./replication.ts";
 import { type CoreOptions, type Persist, State } from "./state.ts";
+import { tick } from "./tick.ts";
 import { resign, startTransfer, type TransferStarted } from "./transfer.ts";
 import type { Configuration, Entry, Index, Message, NodeId, Role, Term } from "./types.ts";
 
@@ -275,19 +262,11 @@ export class RaftCore {
     const state = this.#state;
     if (state.role === "leader") {
       finishJoint(state);
-      if (
-        state.reads.isWaiting &&
-        !state.reads.isUnderWay &&
-        state.commitIndex >= state.termStart
-      ) {
-        broadcastHeartbeat(state);
-      }
+      startReads(state);
       sendAppends(state);
       resignIfRemoved(state);
-    } else if (state.leader !== undefined) {
-      for (const request of state.forwardedReads.takeRequests(state.leader)) {
-        state.sendNow(state.leader, { kind: "readRequest", request });
-      }
+    } else {
+      sendReadRequests(state);
     }
     const output: Output = {
       persist: takePersist(state),
@@ -303,231 +282,4 @@ export class RaftCore {
     state.snapshotsWanted = [];
     return output;
   }
-}
-
-function takePersist(state: State): Persist | undefined {
-  const { log } = state;
-  const hasEntries = state.persistNext <= log.lastIndex;
-  if (!state.hardStateChanged && !hasEntries && state.persistReset === undefined) return undefined;
-  const persist: Persist = {
-    sequence: ++state.persistSequence,
-    hardState: state.hardStateChanged ? { term: state.term, vote: state.vote } : undefined,
-    reset: state.persistReset,
-    entries: hasEntries ? log.slice(state.persistNext, log.lastIndex + 1) : [],
-  };
-  state.pendingPersists.push({
-    sequence: persist.sequence,
-    hardState: persist.hardState,
-    lastIndex: log.lastIndex,
-  });
-  state.hardStateChanged = false;
-  state.persistReset = undefined;
-  state.persistNext = log.lastIndex + 1;
-  return persist;
-}
-
-function takeApply(state: State): readonly Entry[] {
-  // What is not on the own disk is not applied, even if a quorum has it: after a crash the state machine would be ahead
-  // of the log.
-  const end = Math.min(state.commitIndex, state.durableIndex);
-  if (end <= state.applyCursor) return [];
-  const entries = state.log.slice(state.applyCursor + 1, end + 1);
-  state.applyCursor = end as Index;
-  return entries;
-}
-
-/** A leader confirms that it still leads; others ask it, as far as there is one. */
-function read(state: State, id: number): void {
-  if (state.role === "leader") state.reads.add({ from: undefined, id });
-  else if (state.leader === undefined) state.readResults.push({ id, index: undefined });
-  else state.forwardedReads.add(id);
-}
-
-function tick(state: State, hold: boolean): void {
-  state.electionElapsed++;
-  if (state.goneTicks > 0) state.goneTicks--;
-  const { heartbeatTicks, electionTicks } = state;
-  for (const id of state.forwardedReads.tick(heartbeatTicks, electionTicks)) {
-    state.readResults.push({ id, index: undefined });
-  }
-  if (state.role !== "leader") {
-    const isAlone = isSoleVoter(state.configuration, state.id);
-    // Nobody else could lead: no need to listen for one first.
-    if (state.electionElapsed < state.electionTimeout && !(isAlone && state.role === "follower")) {
-      return;
-    }
-    if (hold) becomeFollower(state, state.term, undefined);
-    else campaign(state);
-    return;
-  }
-  if (state.transferTarget !== undefined && ++state.transferElapsed >= state.electionTicks) {
-    state.transferTarget = undefined;
-  }
-  for (const progress of state.progress.values()) {
-    progress.tick(state.log.lastIndex, state.electionTicks);
-  }
-  if (state.electionElapsed >= state.electionTicks) {
-    state.electionElapsed = 0;
-    if (!checkQuorum(state)) {
-      becomeFollower(state, state.term, undefined);
-      return;
-    }
-  }
-  tickMembership(state);
-  if (++state.heartbeatElapsed >= state.heartbeatTicks) broadcastHeartbeat(state);
-}
-
-/** A leader that a quorum has not answered for an election timeout steps down (section 6.2 of the dissertation). */
-function checkQuorum(state: State): boolean {
-  return hasQuorum(
-    state.configuration,
-    (id) => id === state.id || (state.progress.get(id)?.isActive(state.electionTicks) ?? false),
-  );
-}
-
-function receive(state: State, message: Message): void {
-  if (message.to !== state.id) return;
-  if (message.term > state.term && !adoptTerm(state, message)) return;
-  if (message.term < state.term) {
-    answerOldTerm(state, message);
-    return;
-  }
-  switch (message.kind) {
-    case "requestVote":
-      onRequestVote(state, message);
-      return;
-    case "voteReply":
-      onVoteReply(state, message);
-      return;
-    case "append":
-      onAppend(state, message);
-      return;
-    case "heartbeat":
-      onHeartbeat(state, message);
-      return;
-    case "timeoutNow":
-      onTimeoutNow(state, message.from);
-      return;
-    case "appendReply":
-      if (state.role === "leader") onAppendReply(state, message);
-      return;
-    case "heartbeatReply":
-      if (state.role === "leader") onHeartbeatReply(state, message);
-      return;
-    case "snapshotDone":
-      if (state.role === "leader") onSnapshotDone(state, message.from, message);
-      return;
-    case "readRequest":
-      if (state.role === "leader") state.reads.add({ from: message.from, id: message.request });
-      return;
-    case "readReply":
-      for (const id of state.forwardedReads.takeAnswered(message.request)) {
-        state.readResults.push({ id, index: message.index });
-      }
-  }
-}
-
-/** Follows a higher term where the message is a reason to; returns whether the message is to be looked at further. */
-function adoptTerm(state: State, message: Message): boolean {
-  if (message.kind === "requestVote") {
-    // Stickiness: who hears a leader neither votes nor raises its term, so that a node that was cut off disturbs nobody.
-    if (state.hearsLeader && !message.transfer) return false;
-    if (message.preVote) return true;
-  }
-  // A granted pre-vote echoes the term that was asked for, which nobody has entered yet.
-  if (message.kind === "voteReply" && message.preVote && message.granted) return true;
-  const isFromLeader = message.kind === "append" || message.kind === "heartbeat";
-  becomeFollower(state, message.term, isFromLeader ? message.from : undefined);
-  return true;
-}
-
-/** Somebody is behind: tell those who act on their term; replies of the past say nothing. */
-function answerOldTerm(state: State, message: Message): void {
-  switch (message.kind) {
-    case "append":
-    case "heartbeat":
-      // A leader of the past, or one that this node left behind by campaigning: either way it must learn the term.
-      state.sendWhenTermDurable(message.from, {
-        kind: "appendReply",
-        ok: false,
-        index: 0 as Index,
-        hintIndex: 0 as Index,
-        hintTerm: 0 as Term,
-      });
-      return;
-    case "requestVote":
-      state.sendWhenTermDurable(message.from, {
-        kind: "voteReply",
-        preVote: message.preVote,
-        granted: false,
-      });
-      return;
-    case "voteReply":
-    case "appendReply":
-    case "heartbeatReply":
-    case "snapshotDone":
-    case "timeoutNow":
-    case "readRequest":
-    case "readReply":
-  }
-}
-
-function persisted(state: State, sequence: number): void {
-  while (state.pendingPersists.length > 0 && state.pendingPersists[0]!.sequence <= sequence) {
-    const { hardState, lastIndex } = state.pendingPersists.shift()!;
-    if (hardState !== undefined) state.durableHardState = hardState;
-    state.durableIndex = Math.max(state.durableIndex, lastIndex);
-  }
-  countSelfVote(state);
-  if (state.role === "leader") advanceCommit(state);
-}
-
-function hardStatePersisted(state: State, sequence: number): void {
-  for (const pending of state.pendingPersists) {
-    if (pending.sequence > sequence) break;
-    if (pending.hardState !== undefined) state.durableHardState = pending.hardState;
-  }
-  countSelfVote(state);
-}
-
-function countSelfVote(state: State): void {
-  const { term, vote } = state.durableHardState;
-  if (term === state.term && vote === state.id) onSelfVoteDurable(state);
-}
-
-function applied(state: State, index: Index): void {
-  assert(index <= state.applyCursor, "the state machine applied what it was not given");
-  raiseApplied(state, index);
-}
-
-function raiseApplied(state: State, index: Index): void {
-  if (index <= state.appliedIndex) return;
-  if (state.role === "leader") {
-    for (const entry of state.log.slice(state.appliedIndex + 1, index + 1)) {
-      state.unappliedBytes -= entry.payload.length;
-    }
-  }
-  state.appliedIndex = index;
-}
-
-function installed(state: State, input: Extract<Input, { kind: "installed" }>): void {
-  const { index, term, from } = input;
-  if (index > state.commitIndex) {
-    // With the same entry there, what follows it may have been acknowledged: it stays. Else the log conflicts with what
-    // is committed, or ends before it.
-    if (state.log.termAt(index) !== term) {
-      if (state.role !== "follower") becomeFollower(state, state.term, undefined);
-      state.resetLog(index, term);
-      const { configuration, configurationIndex = index } = input;
-      state.configurations.reset(
-        index,
-        configuration && { configuration, index: configurationIndex },
-      );
-    }
-    state.commitTo(index);
-  }
-  if (index > state.applyCursor) state.applyCursor = index;
-  raiseApplied(state, index);
-  if (from === undefined) return;
-  state.sendWhenDurable(from, { kind: "snapshotDone", ok: true, index: state.commitIndex });
 }

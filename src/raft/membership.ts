@@ -9,7 +9,7 @@
  * 3. A leader that is no voter any more counts for nothing in decisions, takes no new commands, and steps down as soon as
  *    its removal is committed and told to the others.
  */
-import { hasQuorum, membersOf } from "./configuration.ts";
+import { membersOf } from "./configuration.ts";
 import { encodeConfiguration } from "./configuration-codec.ts";
 import { leaveJoint, type MemberChange, nameOf, planChange } from "./member-change.ts";
 import { Progress } from "./progress.ts";
@@ -41,7 +41,8 @@ export function changeMembers(state: State, change: MemberChange): MembersChange
     return refuse("Busy", `Cannot promote "${name}": it does not keep up with the log yet`);
   }
   const isVoterChange = configuration.outgoing.length > 0;
-  if (isVoterChange && !isAnswering(state, configuration)) {
+  if (isVoterChange && !state.isAnsweredBy(configuration)) {
+    // Else nothing could ever be decided again.
     return refuse("Busy", "Cannot change the members: too few of those to decide then answer now");
   }
   const index = appendConfiguration(state, configuration);
@@ -104,14 +105,6 @@ function whatHinders(state: State): string | undefined {
 function isKeepingUp(state: State, nodeId: string): boolean {
   const progress = state.progress.get(nodeId);
   return progress?.state === "replicate" && progress.isActive(state.electionTicks);
-}
-
-/** True when those who decide under `configuration` could do so now: else nothing would ever be decided again. */
-function isAnswering(state: State, configuration: Configuration): boolean {
-  return hasQuorum(
-    configuration,
-    (id) => id === state.id || (state.progress.get(id)?.isActive(state.electionTicks) ?? false),
-  );
 }
 
 function appendConfiguration(state: State, configuration: Configuration): Index {

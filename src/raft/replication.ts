@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { quorumValue } from "./configuration.ts";
 import type { Progress } from "./progress.ts";
+import { confirmReads } from "./reads.ts";
 import { becomeFollower } from "./roles.ts";
 import type { State } from "./state.ts";
 import { handOver } from "./transfer.ts";
@@ -136,17 +137,10 @@ export function onHeartbeatReply(state: State, message: HeartbeatReply): void {
   if (state.transferTarget === progress.id) handOver(state, progress);
 }
 
-/** Answers the reads whose round a quorum has confirmed. */
-export function confirmReads(state: State): void {
-  if (!state.reads.isUnderWay) return;
-  const token = quorumValue(state.configuration, (id) =>
-    id === state.id ? state.reads.token : (state.progress.get(id)?.readToken ?? 0),
-  );
-  for (const { reader, index } of state.reads.confirm(token)) {
-    const { from, id } = reader;
-    if (from === undefined) state.readResults.push({ id, index });
-    else state.sendNow(from, { kind: "readReply", request: id, index });
-  }
+/** Once per turn: a round for the reads that wait, unless they share the next one with those that come meanwhile. */
+export function startReads(state: State): void {
+  const { reads, commitIndex, termStart } = state;
+  if (reads.isWaiting && !reads.isUnderWay && commitIndex >= termStart) broadcastHeartbeat(state);
 }
 
 /** One round of heartbeats; reads that wait go with it when they may. */

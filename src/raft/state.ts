@@ -9,7 +9,7 @@
  * 3. `term` never falls; within a term `vote` changes once at most, from undefined.
  */
 import type { Random } from "../lib/clock.ts";
-import { isVoter, membersOf } from "./configuration.ts";
+import { hasQuorum, isVoter, membersOf } from "./configuration.ts";
 import { ConfigurationHistory } from "./configuration-history.ts";
 import { ForwardedReads } from "./forwarded-reads.ts";
 import { Log } from "./log.ts";
@@ -199,6 +199,14 @@ export class State {
   /** True while a leader was heard within the shortest election timeout: votes are then refused (vote stickiness). */
   get hearsLeader(): boolean {
     return this.leader !== undefined && this.electionElapsed < this.electionTicks;
+  }
+
+  /** Of a leader: true when a quorum of `configuration`, itself counted, was heard within an election timeout. */
+  isAnsweredBy(configuration: Configuration): boolean {
+    return hasQuorum(
+      configuration,
+      (id) => id === this.id || (this.progress.get(id)?.isActive(this.electionTicks) ?? false),
+    );
   }
 
   drawElectionTimeout(): void {

@@ -51,7 +51,7 @@ export function installed(state: State, input: Installed): void {
       state.resetLog(index, term);
       const { configuration, configurationIndex = index } = input;
       state.configurations.reset(
-        index,
+        state.commitIndex,
         configuration && { configuration, index: configurationIndex },
       );
     }

@@ -64,9 +64,12 @@ export class ConfigurationHistory {
     if (count > 0) this.#placed.splice(0, count);
   }
 
-  /** The log starts anew behind `index`; without a configuration from there, the last one known at that point holds. */
-  reset(index: number, placed: Placed | undefined): void {
-    this.settle(index);
+  /**
+   * The log starts anew behind a snapshot. Without a configuration from there, the last one holds that was known to be
+   * committed before: a later one goes with the log that it was in, as the snapshot would bring it were it committed.
+   */
+  reset(commitIndex: number, placed: Placed | undefined): void {
+    this.settle(commitIndex);
     this.#placed = [placed ?? this.#placed[0]!];
   }
 }

@@ -53,7 +53,7 @@ export type Input =
     }
   /**
    * The state machine was replaced, durably, by a snapshot that `from` sent. `configuration` is the one that was active at
-   * `index`, brought by the entry at `configurationIndex`; without it the last one known at that point stays.
+   * `index`, brought by the entry at `configurationIndex`; without it the last committed one known here stays.
    */
   | {
       readonly kind: "installed";

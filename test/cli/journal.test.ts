@@ -6,7 +6,7 @@ import { runProgram } from "../../src/cli/program.ts";
 import type { SessionId } from "../../src/lib/ids.ts";
 import { encode } from "../../src/lib/schema.ts";
 import { encodeConfiguration } from "../../src/raft/configuration-codec.ts";
-import type { Entry, Index, Term } from "../../src/raft/types.ts";
+import type { Entry, Term } from "../../src/raft/types.ts";
 import { entryPayload } from "../../src/rpc/commands.ts";
 import { entryAt, identity } from "../contract/journal.ts";
 import { JournalDirectory } from "../lib/journal-directory.ts";

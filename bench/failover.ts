@@ -1,15 +1,17 @@
 /**
  * `failover`: how long writes stand still when the leader goes. Three masters (three processes of the compiled code on
  * this machine, journal fsynced by a majority), clients that write without a pause, and leaders that are killed with
- * SIGKILL, or asked to go: by SIGTERM, as in a planned restart, and by a transfer as `weir cluster transfer` asks for it.
+ * SIGKILL, stopped with SIGSTOP (to all others silent, as without power or network), or asked to go: by SIGTERM, as in a
+ * planned restart, and by a transfer as `weir cluster transfer` asks for it.
  *
  * A time runs from the signal (or the request) to the first acknowledgement by another leader, as a client sees it that was
- * writing all along. The next leader goes only when the last one is back and has caught up. At the end a freshly elected
+ * writing all along; where the leader falls silent, there is one such time for each client, as each has to notice. The next leader goes only when the last one is back and has caught up. At the end a freshly elected
  * leader must list every name whose create was acknowledged.
  */
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type InodeId, rootInodeId } from "../src/lib/ids.ts";
 import { masterApi } from "../src/rpc/master-api.ts";
 import type { MasterConnection } from "../src/rpc/master-connection.ts";
@@ -26,7 +28,10 @@ const lanes = 4;
 const settledWrites = 200;
 const catchUpMs = 60_000;
 
-type Departure = "kill" | "terminate" | "transfer";
+/** How long a leader is stopped at least. */
+const silenceMs = 3000;
+
+type Departure = "kill" | "silence" | "terminate" | "transfer";
 
 export async function run({ kills }: BenchOptions): Promise<Figure[]> {
   buildForBench();
@@ -50,14 +55,19 @@ async function measure(
   kills: number,
 ): Promise<Figure[]> {
   const load = await Load.start(cluster);
-  const timesMs: Record<Departure, number[]> = { kill: [], terminate: [], transfer: [] };
+  const timesMs: Record<Departure, number[]> = {
+    kill: [],
+    silence: [],
+    terminate: [],
+    transfer: [],
+  };
   try {
     for (const departure of departures(kills)) {
       await load.more(settledWrites);
       const place = await cluster.leader(observer);
-      timesMs[departure].push(await depart(cluster, observer, load, place, departure));
+      timesMs[departure].push(...(await depart(cluster, observer, load, place, departure)));
       const master = cluster.masters[place]!;
-      if (departure !== "transfer") {
+      if (departure === "kill" || departure === "terminate") {
         await master.gone();
         master.start();
         await master.ready();
@@ -74,43 +84,58 @@ async function measure(
   const row = (name: string, value: number, unit: string, of: string) =>
     figure("failover", name, value, unit, `${setup}; ${of}`);
   const killed = `${String(timesMs.kill.length)} × SIGKILL`;
+  const stopped = `${String(timesMs.silence.length / clients)} × SIGSTOP, each client`;
   const asked = `${String(timesMs.terminate.length)} × SIGTERM, ${String(timesMs.transfer.length)} × transfer`;
   return [
     row("kill-p50", percentile(timesMs.kill, 0.5), "ms", killed),
     row("kill-p99", percentile(timesMs.kill, 0.99), "ms", killed),
     row("kill-max", Math.max(...timesMs.kill), "ms", killed),
+    row("silent-p50", percentile(timesMs.silence, 0.5), "ms", stopped),
+    row("silent-p99", percentile(timesMs.silence, 0.99), "ms", stopped),
     row("transfer-p50", percentile(planned, 0.5), "ms", asked),
     row("transfer-p99", percentile(planned, 0.99), "ms", asked),
     row(
       "lost",
       lost,
       "writes",
-      `of ${String(load.acknowledged.length)} acknowledged; ${killed}, ${asked}`,
+      `of ${String(load.acknowledged.length)} acknowledged; ${killed}, ${stopped}, ${asked}`,
     ),
   ];
 }
 
-/** Kills with planned departures among them, one of each kind for every four kills. */
+/** Kills with the other departures among them, one of each kind for every four kills. */
 function departures(kills: number): Departure[] {
   const all: Departure[] = [];
   for (let i = 0; i < kills; i++) {
     all.push("kill");
+    if (i % 4 === 0) all.push("silence");
     if (i % 4 === 1) all.push("terminate");
     if (i % 4 === 3) all.push("transfer");
   }
   return all;
 }
 
-/** Makes the leader at `place` go; milliseconds until another one has acknowledged a write. */
+/** Makes the leader at `place` go; milliseconds until another one has acknowledged a write, of each client if it is silent. */
 async function depart(
   cluster: MasterCluster,
   observer: MasterConnection,
   load: Load,
   place: number,
   departure: Departure,
-): Promise<number> {
-  const next = load.nextFromOther(place);
+): Promise<number[]> {
   const start = performance.now();
+  if (departure === "silence") {
+    const each = Array.from({ length: clients }, (_, client) => load.nextFromOther(place, client));
+    cluster.masters[place]!.signal("SIGSTOP");
+    try {
+      const endsMs = await Promise.all(each);
+      await sleep(Math.max(0, start + silenceMs - performance.now()));
+      return endsMs.map((endMs) => endMs - start);
+    } finally {
+      cluster.masters[place]!.signal("SIGCONT");
+    }
+  }
+  const next = load.nextFromOther(place);
   if (departure === "transfer") {
     const options = { deadlineMs: 10_000, idempotent: false };
     void observer
@@ -120,7 +145,7 @@ async function depart(
   } else {
     cluster.masters[place]!.signal(departure === "kill" ? "SIGKILL" : "SIGTERM");
   }
-  return (await next) - start;
+  return [(await next) - start];
 }
 
 /** Waits until the master follows and has applied what was committed when it came back. */
@@ -164,7 +189,8 @@ class Load {
   #lanes: Promise<void>[] = [];
   #isStopping = false;
   #failure: unknown;
-  #onAcknowledged: ((leader: number) => void) | undefined;
+  /** Who waits for an acknowledgement, by the place of who led and of the client. */
+  readonly #onAcknowledged = new Set<(leader: number, client: number) => void>();
   #next = 0;
 
   private constructor(directory: InodeId, connections: MasterConnection[]) {
@@ -178,15 +204,15 @@ class Load {
     for (const connection of connections) sessions.push(await TestSession.open(connection));
     const { status } = await sessions[0]!.create(rootInodeId, "failover", "directory");
     const load = new Load(status!.inode, connections);
-    load.#lanes = sessions.flatMap((session) =>
-      Array.from({ length: lanes }, () => load.#write(session)),
+    load.#lanes = sessions.flatMap((session, client) =>
+      Array.from({ length: lanes }, () => load.#write(session, client)),
     );
     return load;
   }
 
-  /** When (`performance.now()`) a write is first acknowledged by a master at another place than `place`. */
-  nextFromOther(place: number): Promise<number> {
-    return this.#until((leader) => leader !== place);
+  /** When (`performance.now()`) a write, of that client if given, is first acknowledged by a master at another place. */
+  nextFromOther(place: number, of?: number): Promise<number> {
+    return this.#until((leader, client) => leader !== place && (of ?? client) === client);
   }
 
   /** Waits for `count` more acknowledgements. */
@@ -202,13 +228,14 @@ class Load {
     if (this.#failure !== undefined) throw this.#failure as Error;
   }
 
-  async #until(enough: (leader: number) => boolean): Promise<number> {
+  async #until(enough: (leader: number, client: number) => boolean): Promise<number> {
     const reached = new Promise<number>((resolve) => {
-      this.#onAcknowledged = (leader) => {
-        if (!enough(leader)) return;
-        this.#onAcknowledged = undefined;
+      const look = (leader: number, client: number) => {
+        if (!enough(leader, client)) return;
+        this.#onAcknowledged.delete(look);
         resolve(performance.now());
       };
+      this.#onAcknowledged.add(look);
     });
     const failed = Promise.all(this.#lanes).then((): never => {
       throw this.#failure as Error;
@@ -216,7 +243,7 @@ class Load {
     return Promise.race([reached, failed]);
   }
 
-  async #write(session: TestSession): Promise<void> {
+  async #write(session: TestSession, client: number): Promise<void> {
     const { connection } = session;
     while (!this.#isStopping && this.#failure === undefined) {
       const name = `f${String(this.#next++)}`;
@@ -227,7 +254,8 @@ class Load {
         return;
       }
       this.acknowledged.push(name);
-      this.#onAcknowledged?.(connection.each.indexOf(connection.leader));
+      const leader = connection.each.indexOf(connection.leader);
+      for (const look of this.#onAcknowledged) look(leader, client);
     }
   }
 }

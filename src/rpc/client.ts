@@ -6,6 +6,7 @@
  * 1. Every call ends at its deadline at the latest, whatever the peer does.
  * 2. A call that fails before its connection was there is `notApplied`; one whose connection is lost later is `unknown`.
  * 3. While anything is outstanding the peer is probed; one that has been silent for `silenceProbes` probes is given up.
+ *    While a call that is `watched` is outstanding it is probed more often, and its owner is told of a short silence.
  */
 import { connect } from "node:net";
 import { DeadlineSweep } from "../lib/deadline-sweep.ts";
@@ -26,10 +27,18 @@ const connectTimeoutMs = 3000;
 const probeEveryMs = 500;
 /** Counted in probes, not in time: a pause of our own process is no silence of the peer. */
 const silenceProbes = 5;
+const watchEveryMs = 100;
+/**
+ * As many looks in a row before which nothing was heard, and the first of which asked for a sign of life, are a silence to
+ * tell of: some 300 ms. Counted, as probes are, in looks.
+ */
+const silentLooks = 3;
 
 interface Pending {
   /** On the clock of `performance.now`; infinite for streams. */
   endMs: number;
+  /** Its owner is to be told of a short silence. */
+  readonly isWatched: boolean;
   reply(body: Body | undefined): void;
   /** Only for streams. */
   item?(body: Body): void;
@@ -40,6 +49,7 @@ interface Pending {
 /** A call that waits for its answer. */
 class PendingCall<S> implements Pending {
   endMs = Number.POSITIVE_INFINITY;
+  readonly isWatched: boolean;
   readonly #link: Link;
   readonly #method: Method<unknown, S>;
   readonly #deadlineMs: number;
@@ -52,13 +62,14 @@ class PendingCall<S> implements Pending {
   constructor(
     link: Link,
     method: Method<unknown, S>,
-    deadlineMs: number,
+    limits: { deadlineMs: number; isWatched: boolean },
     resolve: (answer: S) => void,
     reject: (error: WeirError) => void,
   ) {
     this.#link = link;
     this.#method = method;
-    this.#deadlineMs = deadlineMs;
+    this.#deadlineMs = limits.deadlineMs;
+    this.isWatched = limits.isWatched;
     this.#resolve = resolve;
     this.#reject = reject;
   }
@@ -109,26 +120,30 @@ export class RpcClient {
   readonly #host: string;
   readonly #port: number;
   readonly #logger: Logger;
+  readonly #onSilent: () => void;
   #link: Link | undefined;
   #closed = false;
 
-  constructor(options: { host: string; port: number; logger: Logger }) {
+  /** `onSilent`: nothing was heard for some 300 ms although a watched call waits; said once for each silence. */
+  constructor(options: { host: string; port: number; logger: Logger; onSilent?: () => void }) {
     this.#host = options.host;
     this.#port = options.port;
     this.#logger = options.logger;
+    this.#onSilent = options.onSilent ?? (() => undefined);
     this.address = `${options.host}:${String(options.port)}`;
   }
 
   /**
-   * Calls a method. `deadlineMs` is relative to now.
+   * Calls a method. `deadlineMs` is relative to now. `watched`: a short silence during this call is told of.
    * @throws WeirError what the server answered; `Unavailable` when there is no connection or it was lost;
    *   `DeadlineExceeded`; `Cancelled` when `signal` is aborted; `ProtocolError` for a malformed answer
    */
   call<Q, S>(
     method: Method<Q, S>,
     request: Q,
-    options: { deadlineMs: number; signal?: AbortSignal | undefined },
+    options: { deadlineMs: number; signal?: AbortSignal | undefined; watched?: boolean },
   ): Promise<S> {
+    const isWatched = options.watched === true;
     const deadlineMs = Math.max(1, Math.min(Math.ceil(options.deadlineMs), maxDeadlineMs));
     const { signal } = options;
     // A promise's executor that throws rejects it.
@@ -136,7 +151,8 @@ export class RpcClient {
       if (signal?.aborted === true) throw cancelled(method.name, "notApplied");
       const link = this.#connected();
       const known = method as Method<unknown, S>;
-      new PendingCall(link, known, deadlineMs, resolve, reject).start(request, signal);
+      const limits = { deadlineMs, isWatched };
+      new PendingCall(link, known, limits, resolve, reject).start(request, signal);
     });
   }
 
@@ -163,6 +179,7 @@ export class RpcClient {
       { method: method.name, deadlineMs: 0, body: encodeBody(method.request, request) },
       {
         endMs: Number.POSITIVE_INFINITY,
+        isWatched: false,
         late: () => undefined,
         item: (item) => {
           items.push(item);
@@ -199,6 +216,16 @@ export class RpcClient {
     }
   }
 
+  /** The silence that `onSilent` told of lasts: nothing has been heard, and the connection is still there. */
+  get isSilent(): boolean {
+    return this.#link?.isSilent ?? false;
+  }
+
+  /** Ends the connection, failing what is under way with `Unavailable`; the next call makes another one. */
+  abandon(why: string): void {
+    this.#link?.close(new WeirError("Unavailable", `Cannot talk to ${this.address}: ${why}`));
+  }
+
   /** Ends the connection; calls under way fail, and later ones too. */
   close(): void {
     this.#closed = true;
@@ -212,10 +239,11 @@ export class RpcClient {
       throw new WeirError("Unavailable", `Cannot talk to ${this.address}: this client is closed`);
     }
     if (this.#link === undefined) {
-      const link = new Link(this.#host, this.#port, (error) => {
+      const onClose = (error: WeirError) => {
         if (this.#link === link) this.#link = undefined;
         this.#logger.debug({ address: this.address, error: error.message }, "connection lost");
-      });
+      };
+      const link = new Link(this.#host, this.#port, { onClose, onSilent: this.#onSilent });
       this.#link = link;
     }
     return this.#link;
@@ -240,10 +268,20 @@ class Link {
   #connected = false;
   #silentProbes = 0;
   #prober: NodeJS.Timeout | undefined;
+  readonly #onSilent: () => void;
+  /** Whether anything was since the last look, and looks in a row before which nothing was. */
+  #wasHeard = false;
+  #silentLooks = 0;
+  #watcher: NodeJS.Timeout | undefined;
 
-  constructor(host: string, port: number, onClose: (error: WeirError) => void) {
+  constructor(
+    host: string,
+    port: number,
+    callbacks: { onClose: (error: WeirError) => void; onSilent: () => void },
+  ) {
     const address = `${host}:${String(port)}`;
     this.address = address;
+    this.#onSilent = callbacks.onSilent;
     const socket = connect({ host, port });
     const connecting = setTimeout(() => {
       this.close(
@@ -263,8 +301,9 @@ class Link {
       onClose: (error) => {
         clearTimeout(connecting);
         clearInterval(this.#prober);
+        clearInterval(this.#watcher);
         this.#deadlines.stop();
-        onClose(error);
+        callbacks.onClose(error);
         const { message, code } = error;
         const lost = new WeirError(code, message, { cause: error.cause, outcome: this.outcome });
         const pending = [...this.#pending.values()];
@@ -295,7 +334,12 @@ class Link {
       this.#deadlines.watch(pending.endMs);
     }
     this.#prober ??= setInterval(() => this.#probe(), probeEveryMs);
+    if (pending.isWatched) this.#watcher ??= setInterval(() => this.#look(), watchEveryMs);
     return id;
+  }
+
+  get isSilent(): boolean {
+    return !this.#wasHeard && this.#silentLooks >= silentLooks;
   }
 
   send(frame: Frame): void {
@@ -317,6 +361,7 @@ class Link {
 
   #receive(frame: Frame): void {
     this.#silentProbes = 0;
+    this.#wasHeard = true;
     switch (frame.kind) {
       case "pong":
         return;
@@ -356,5 +401,25 @@ class Link {
       return;
     }
     this.#connection.send({ kind: "ping", id: 0 });
+  }
+
+  #look(): void {
+    const wasHeard = this.#wasHeard;
+    this.#wasHeard = false;
+    if (wasHeard) this.#silentLooks = 0;
+    if (!this.#isWatched()) {
+      clearInterval(this.#watcher);
+      this.#watcher = undefined;
+      this.#silentLooks = 0;
+    } else if (!wasHeard && ++this.#silentLooks === silentLooks) {
+      this.#onSilent();
+    } else if (this.#silentLooks === 1 && this.#connected) {
+      this.#connection.send({ kind: "ping", id: 0 });
+    }
+  }
+
+  #isWatched(): boolean {
+    for (const pending of this.#pending.values()) if (pending.isWatched) return true;
+    return false;
   }
 }

@@ -172,6 +172,15 @@ export const masterApi = {
       version: optional(text),
     }),
   ),
+  /**
+   * Who leads, as soon as this master knows a leader at another address than `than`; what it knows then, after `waitMs`.
+   * For clients to whom the leader has fallen silent. Every master answers it.
+   */
+  otherLeader: method(
+    "otherLeader",
+    struct({ than: text, waitMs: unsigned() }),
+    struct({ leaderAddress: optional(text) }),
+  ),
   /** The members as the leader knows them: its active configuration, and how far each has come. */
   clusterMembers: method(
     "clusterMembers",

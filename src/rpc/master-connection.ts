@@ -1,12 +1,17 @@
 /**
  * All masters of a cluster as one callee: finds the leader, follows hints, and sends a call again as far as its outcome
  * allows. Clients and workers use it.
+ *
+ * A master that falls silent (stopped, without power or network) closes no connection. After some 300 ms of silence the
+ * others are asked; as soon as one of them knows another leader, the silent one is left and what waited for it goes there.
+ * Until then it is waited for: a slow leader is not a reason to look for another one.
  */
 import { sleep, type Clock } from "../lib/clock.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { RpcClient } from "./client.ts";
 import type { Method } from "./method.ts";
+import { otherLeader } from "./other-leader.ts";
 import { isRemote, leaderAddressOf } from "./wire.ts";
 
 const firstPauseMs = 5;
@@ -37,6 +42,8 @@ export class MasterConnection {
   #current = 0;
   /** Place in `each` of the master that reads from any go to. */
   #reader: number;
+  /** Masters of whom the others are being asked. */
+  readonly #doubted = new Set<RpcClient>();
 
   /** `reader`: the master that reads `from` any go to, by its place; without it this process's share of them. */
   constructor(options: {
@@ -47,9 +54,7 @@ export class MasterConnection {
   }) {
     this.#clock = options.clock;
     this.#logger = options.logger;
-    this.each = options.masters.map(
-      ({ host, port }) => new RpcClient({ host, port, logger: options.logger }),
-    );
+    this.each = options.masters.map(({ host, port }) => this.#clientOf(host, port));
     this.#known = [...this.each];
     this.#reader = (options.reader ?? process.pid) % this.each.length;
   }
@@ -69,7 +74,9 @@ export class MasterConnection {
     const startMs = this.#clock.monotonicMs();
     const tried = options.from === "any" ? this.#reader : this.#current;
     // Nearly all calls end here: what it takes to go on is made when one fails.
-    return this.#known[tried]!.call(method, request, options).catch((thrown: unknown) =>
+    const { deadlineMs, signal } = options;
+    const watched = { deadlineMs, signal, watched: true };
+    return this.#known[tried]!.call(method, request, watched).catch((thrown: unknown) =>
       this.#goOn({ method, request, options, endMs: startMs + options.deadlineMs }, tried, thrown),
     );
   }
@@ -119,10 +126,11 @@ export class MasterConnection {
         const hinted = this.#placeOf(leaderAddressOf(failure));
         const followHint = failure.code === "NotLeader" && hinted !== undefined && hinted !== tried;
         // Another call that failed here before may have moved on already; follow it then.
+        const follows = followHint || this.#current !== tried;
         if (failure.code !== "Busy" && this.#current === tried) {
           this.#current = followHint ? hinted : (tried + 1) % this.#known.length;
         }
-        if (followHint && hintsFollowed++ < 2) pauses = false;
+        if (follows && hintsFollowed++ < 2) pauses = false;
         else hintsFollowed = 0;
       }
       if (pauses) {
@@ -141,7 +149,8 @@ export class MasterConnection {
       tried = this.#current;
       const remainingMs = endMs - this.#clock.monotonicMs();
       try {
-        return await this.#known[tried]!.call(method, request, { deadlineMs: remainingMs, signal });
+        const watched = { deadlineMs: remainingMs, signal, watched: true };
+        return await this.#known[tried]!.call(method, request, watched);
       } catch (next) {
         thrown = next;
       }
@@ -162,7 +171,27 @@ export class MasterConnection {
     const port = Number(address.slice(colon + 1));
     if (colon < 1 || !Number.isInteger(port) || this.#known.length >= maxKnown) return undefined;
     const host = address.slice(0, colon);
-    return this.#known.push(new RpcClient({ host, port, logger: this.#logger })) - 1;
+    return this.#known.push(this.#clientOf(host, port)) - 1;
+  }
+
+  #clientOf(host: string, port: number): RpcClient {
+    const onSilent = () => void this.#doubt(client);
+    const client = new RpcClient({ host, port, logger: this.#logger, onSilent });
+    return client;
+  }
+
+  /** Leaves a master that is silent for the leader that others know in its place, if they do. */
+  async #doubt(suspect: RpcClient): Promise<void> {
+    if (this.#doubted.has(suspect)) return;
+    this.#doubted.add(suspect);
+    const others = this.#known.filter((each) => each !== suspect);
+    const address = await otherLeader(suspect, others);
+    this.#doubted.delete(suspect);
+    const leader = this.#placeOf(address);
+    if (address === undefined || leader === undefined || !suspect.isSilent) return;
+    if (this.leader === suspect) this.#current = leader;
+    this.#logger.info({ silent: suspect.address, leader: address }, "a silent master is left");
+    suspect.abandon(`it is silent, and others follow ${address}`);
   }
 }
 

@@ -312,6 +312,36 @@ describe("Masters", function () {
     assert.deepEqual(names, ["before", "meanwhile"]);
   });
 
+  it("are left when they fall silent as soon as others elect a leader, and serve nothing stale when they wake", async () => {
+    worker = await ListingWorker.start(cluster);
+    const session = await TestSession.open(connection);
+    await session.create(rootInodeId, "before");
+    const leader = await cluster.leader(connection);
+    const other = cluster.connect();
+    try {
+      cluster.masters[leader]!.pause();
+      const asked = connection.call(
+        masterApi.pathOf,
+        { inode: rootInodeId },
+        { deadlineMs: 30_000, idempotent: false },
+      );
+      // Not for its silence alone, which takes much longer to tell from slowness.
+      const left = assert.rejects(asked, /it is silent, and others follow/);
+      await session.create(rootInodeId, "meanwhile");
+      await left;
+      // In the sockets of the one that sleeps: it reads this when it wakes, and believes for a moment that it leads.
+      const late = other.each[leader]!.call(
+        masterApi.resolve,
+        { path: "/meanwhile", consistency: "linearizable" },
+        { deadlineMs: 30_000 },
+      );
+      cluster.masters[leader]!.resume();
+      await late.catch((error: unknown) => assert(hasCode(error, "NotLeader"), String(error)));
+    } finally {
+      other.close();
+    }
+  });
+
   it("do not let a wiped master vote or lead, and serve on without it", async () => {
     worker = await ListingWorker.start(cluster);
     const session = await TestSession.open(connection);

@@ -1,12 +1,16 @@
 import assert from "node:assert/strict";
-import { systemClock } from "../../src/lib/clock.ts";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { sleep, systemClock } from "../../src/lib/clock.ts";
 import { hasCode, WeirError } from "../../src/lib/errors.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { struct, text } from "../../src/lib/schema.ts";
+import { masterApi } from "../../src/rpc/master-api.ts";
 import { MasterConnection } from "../../src/rpc/master-connection.ts";
 import { method } from "../../src/rpc/method.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
 import { notLeader } from "../../src/rpc/wire.ts";
+import { eventually } from "../lib/eventually.ts";
 
 const who = method("who", struct({}), struct({ name: text }));
 
@@ -145,6 +149,90 @@ describe("MasterConnection", () => {
     );
   });
 
+  describe("with a leader that falls silent", () => {
+    /** Stands before the first master; while `isStopped` it takes what comes, as a stopped process does, and passes it on later. */
+    let relay: Relay;
+    let silent: MasterConnection;
+    /** Whom the other masters follow, and how often they were asked. */
+    let followed: string;
+    let asked: number;
+    let answered: number;
+    const options = { deadlineMs: 2000, idempotent: true };
+
+    beforeEach(async () => {
+      relay = await Relay.listen(servers[0]!.port);
+      followed = relay.address;
+      asked = 0;
+      answered = 0;
+      for (const server of servers.slice(1)) {
+        server.handle(masterApi.otherLeader, async ({ than, waitMs }, { signal }) => {
+          asked++;
+          const untilMs = performance.now() + waitMs;
+          while (followed === than && performance.now() < untilMs) await sleep(10, signal);
+          answered++;
+          return { leaderAddress: followed };
+        });
+      }
+      silent = new MasterConnection({
+        masters: [relay.port, servers[1]!.port, servers[2]!.port].map((port) => ({
+          host: "127.0.0.1",
+          port,
+        })),
+        logger: silentLogger,
+        clock: systemClock,
+      });
+      behave = (place) => Promise.resolve({ name: String(place) });
+      assert.equal((await silent.call(who, {}, options)).name, "0");
+      relay.isStopped = true;
+    });
+
+    afterEach(async () => {
+      silent.close();
+      await relay.close();
+    });
+
+    it("sends again to the leader that the others elect, what may be sent again", async () => {
+      // The deadline comes long before the connection would be given up for its silence alone.
+      const call = silent.call(who, {}, options);
+      const other = silent.call(who, {}, { ...options, idempotent: false });
+      const refused = assert.rejects(other, (error) => {
+        assert(hasCode(error, "Unavailable"));
+        assert.equal(error.outcome, "unknown");
+        assert.match(error.message, /it is silent, and others follow/);
+        return true;
+      });
+      await eventually("the others to be asked", () => asked >= 2);
+      followed = `127.0.0.1:${String(servers[2]!.port)}`;
+      assert.equal((await call).name, "2");
+      await refused;
+      assert.equal(calls[1], 0);
+    });
+
+    it("goes to who was elected while nobody called", async () => {
+      followed = `127.0.0.1:${String(servers[1]!.port)}`;
+      assert.equal((await silent.call(who, {}, options)).name, "1");
+    });
+
+    it("waits for it as long as the others follow it", async () => {
+      const call = silent.call(who, {}, { deadlineMs: 10_000, idempotent: false });
+      await eventually("the others to be asked", () => asked >= 2);
+      relay.isStopped = false;
+      assert.equal((await call).name, "0");
+      assert.deepEqual(calls, [2, 0, 0]);
+    });
+
+    it("is not left when the news of another one comes after a sign of life", async () => {
+      const call = silent.call(who, {}, { deadlineMs: 10_000, idempotent: true });
+      await eventually("the others to be asked", () => asked >= 2);
+      relay.isStopped = false;
+      assert.equal((await call).name, "0");
+      followed = `127.0.0.1:${String(servers[2]!.port)}`;
+      await eventually("the others to answer", () => answered === asked);
+      assert.equal((await silent.call(who, {}, options)).name, "0");
+      assert.equal((await silent.call(who, {}, options)).name, "0");
+    });
+  });
+
   describe("with reads from any master", () => {
     const options = { deadlineMs: 5000, idempotent: true, from: "any" } as const;
     let reading: MasterConnection;
@@ -182,3 +270,54 @@ describe("MasterConnection", () => {
     });
   });
 });
+
+/** A TCP relay to a port of this machine that can stand still. */
+class Relay {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #isStopped = false;
+
+  static async listen(target: number): Promise<Relay> {
+    const server = createServer();
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return new Relay(server, target);
+  }
+
+  private constructor(server: Server, target: number) {
+    this.#server = server;
+    this.port = (server.address() as AddressInfo).port;
+    server.on("connection", (near) => {
+      const far = connect(target, "127.0.0.1");
+      this.#join(near, far);
+      this.#join(far, near);
+    });
+  }
+
+  get address(): string {
+    return `127.0.0.1:${String(this.port)}`;
+  }
+
+  set isStopped(isStopped: boolean) {
+    this.#isStopped = isStopped;
+    for (const socket of this.#sockets) {
+      if (isStopped) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #join(from: Socket, to: Socket): void {
+    this.#sockets.add(from);
+    if (this.#isStopped) from.pause();
+    from.on("data", (chunk) => to.write(chunk));
+    from.on("error", () => from.destroy());
+    from.on("close", () => to.destroy());
+  }
+}

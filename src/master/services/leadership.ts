@@ -126,6 +126,24 @@ export class Leadership {
     }
   }
 
+  /**
+   * RPC address of the leader, as soon as one is known that is not at `address`; after `longestMs` what is known then.
+   * @throws WeirError the signal's reason
+   */
+  async otherLeader(
+    address: string,
+    longestMs: number,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const untilMs = this.#clock.monotonicMs() + longestMs;
+    for (;;) {
+      const known = this.leaderAddress;
+      const leftMs = untilMs - this.#clock.monotonicMs();
+      if ((known !== undefined && known !== address) || leftMs <= 0) return known;
+      await this.#change(signal, leftMs);
+    }
+  }
+
   /** A member of a cluster in which nobody leads: the next leader may be this one. */
   get #mayComeToLead(): boolean {
     const status = this.#status;

@@ -40,6 +40,10 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
     };
   });
 
+  server.handle(masterApi.otherLeader, async ({ than, waitMs }, { signal }) => ({
+    leaderAddress: await leadership.otherLeader(than, waitMs, signal),
+  }));
+
   /** Does what only the leader can; elsewhere, and where the lead is lost, the answer says who leads. */
   const leading = async <T>(signal: AbortSignal, act: () => T | Promise<T>): Promise<T> => {
     await leadership.whenReigning(signal);

@@ -39,8 +39,8 @@ export const coreMutants: readonly Mutant[] = [
   {
     name: "tells a follower of a commit beyond what it is known to hold",
     file: "src/raft/replication.ts",
-    find: "const commit = Math.min(progress.match, state.commitIndex) as Index;",
-    replace: "const commit = state.commitIndex;",
+    find: "return Math.min(progress.match, state.commitIndex) as Index;",
+    replace: "return state.commitIndex;",
     suites,
   },
   {

@@ -22,14 +22,24 @@ const kinds = [
   "readRequest",
   "readReply",
 ] as const satisfies readonly MessageBody["kind"][];
+type Kind = (typeof kinds)[number];
 const codeOf = Object.fromEntries(kinds.map((kind, code) => [kind, code])) as Readonly<
-  Record<MessageBody["kind"], number>
+  Record<Kind, number>
 >;
 const entryKinds: readonly EntryKind[] = ["command", "noop", "configuration"];
 
-/** Flags: what is true. `first` is preVote or ok, `second` is granted or transfer. */
+/**
+ * Flags: what is true. `first` is preVote or ok, `second` is granted or transfer. A heartbeat with `first` is the notice of
+ * a commit: masters of earlier versions, which do not know it, take it for a heartbeat and answer, which does no harm.
+ */
 const first = 1;
 const second = 2;
+
+/** What the header tells. */
+interface Headed {
+  readonly kind: Kind;
+  readonly term: Term;
+}
 
 const headerBytes = 10;
 const numberBytes = 8;
@@ -55,6 +65,8 @@ export function encodeMessage(message: Message): Buffer {
     }
     case "heartbeat":
       return encode(message, 0, message.commit, message.readToken);
+    case "commitNotice":
+      return encode({ kind: "heartbeat", term: message.term }, first, message.commit, 0);
     case "heartbeatReply":
       return encode(message, 0, message.readToken);
     case "snapshotDone":
@@ -84,7 +96,7 @@ export function haveSameBytes(a: Message, b: Message): boolean {
   );
 }
 
-function encode(message: Message, flags: number, ...fields: readonly number[]): Buffer {
+function encode(message: Headed, flags: number, ...fields: readonly number[]): Buffer {
   const encoded = Buffer.allocUnsafe(headerBytes + fields.length * numberBytes);
   writeHeader(encoded, message, flags);
   fields.forEach((field, place) => {
@@ -113,7 +125,7 @@ function encodeAppend(message: Extract<Message, { kind: "append" }>): Buffer {
   return encoded;
 }
 
-function writeHeader(target: Buffer, message: Message, flags: number): void {
+function writeHeader(target: Buffer, message: Headed, flags: number): void {
   target.writeUInt8(codeOf[message.kind], 0);
   target.writeUInt8(flags, 1);
   writeNumber(target, message.term, 2);
@@ -139,7 +151,7 @@ export function decodeMessage(encoded: Buffer, from: NodeId, to: NodeId): Messag
   return { from, to, term, ...body };
 }
 
-function decodeBody(kind: MessageBody["kind"], flags: number, reader: Reader): MessageBody {
+function decodeBody(kind: Kind, flags: number, reader: Reader): MessageBody {
   const hasFirst = (flags & first) !== 0;
   const hasSecond = (flags & second) !== 0;
   switch (kind) {
@@ -160,7 +172,8 @@ function decodeBody(kind: MessageBody["kind"], flags: number, reader: Reader): M
     }
     case "heartbeat": {
       const commit = reader.number() as Index;
-      return { kind, commit, readToken: reader.number() };
+      const readToken = reader.number();
+      return hasFirst ? { kind: "commitNotice", commit } : { kind, commit, readToken };
     }
     case "heartbeatReply":
       return { kind, readToken: reader.number() };

@@ -7,6 +7,7 @@ import { onReadReply, onReadRequest } from "./reads.ts";
 import {
   onAppend,
   onAppendReply,
+  onCommitNotice,
   onHeartbeat,
   onHeartbeatReply,
   onSnapshotDone,
@@ -15,6 +16,10 @@ import { becomeFollower } from "./roles.ts";
 import type { State } from "./state.ts";
 import type { Index, Message, Term } from "./types.ts";
 
+/** What only the leader of a term sends. */
+const leaderKinds: readonly Message["kind"][] = ["append", "heartbeat", "commitNotice"];
+
+/** Takes a message that has arrived; what is not for this node is dropped. */
 export function receive(state: State, message: Message): void {
   if (message.to !== state.id) return;
   if (message.term > state.term && !adoptTerm(state, message)) return;
@@ -34,6 +39,9 @@ export function receive(state: State, message: Message): void {
       return;
     case "heartbeat":
       onHeartbeat(state, message);
+      return;
+    case "commitNotice":
+      onCommitNotice(state, message);
       return;
     case "timeoutNow":
       onTimeoutNow(state, message.from);
@@ -64,7 +72,7 @@ function adoptTerm(state: State, message: Message): boolean {
   }
   // A granted pre-vote echoes the term that was asked for, which nobody has entered yet.
   if (message.kind === "voteReply" && message.preVote && message.granted) return true;
-  const isFromLeader = message.kind === "append" || message.kind === "heartbeat";
+  const isFromLeader = leaderKinds.includes(message.kind);
   becomeFollower(state, message.term, isFromLeader ? message.from : undefined);
   return true;
 }
@@ -74,6 +82,7 @@ function answerOldTerm(state: State, message: Message): void {
   switch (message.kind) {
     case "append":
     case "heartbeat":
+    case "commitNotice":
       // A leader of the past, or one that this node left behind by campaigning: either way it must learn the term.
       state.sendWhenTermDurable(message.from, {
         kind: "appendReply",

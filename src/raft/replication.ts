@@ -16,6 +16,7 @@ import type { Entry, Index, Message, NodeId } from "./types.ts";
 type Append = Extract<Message, { kind: "append" }>;
 type AppendReply = Extract<Message, { kind: "appendReply" }>;
 type Heartbeat = Extract<Message, { kind: "heartbeat" }>;
+type CommitNotice = Extract<Message, { kind: "commitNotice" }>;
 type HeartbeatReply = Extract<Message, { kind: "heartbeatReply" }>;
 
 // Follower
@@ -69,16 +70,24 @@ function takeEntries(state: State, entries: readonly Entry[]): void {
 }
 
 export function onHeartbeat(state: State, message: Heartbeat): void {
-  followLeader(state, message.from);
-  assert(
-    message.commit <= state.log.lastIndex,
-    "this node acknowledged entries that it does not hold any more",
-  );
-  state.commitTo(message.commit);
+  takeCommit(state, message);
   state.sendWhenTermDurable(message.from, {
     kind: "heartbeatReply",
     readToken: message.readToken,
   });
+}
+
+export function onCommitNotice(state: State, message: CommitNotice): void {
+  takeCommit(state, message);
+}
+
+function takeCommit(state: State, { from, commit }: Heartbeat | CommitNotice): void {
+  followLeader(state, from);
+  assert(
+    commit <= state.log.lastIndex,
+    "this node acknowledged entries that it does not hold any more",
+  );
+  state.commitTo(commit);
 }
 
 /** A message of the current term that only its leader sends. */
@@ -152,10 +161,25 @@ export function broadcastHeartbeat(state: State): void {
 }
 
 function sendHeartbeat(state: State, progress: Progress): void {
-  // Never beyond what the follower is known to hold: its suffix may be another one.
-  const commit = Math.min(progress.match, state.commitIndex) as Index;
+  const commit = commitFor(state, progress);
   progress.commitSent = commit;
   state.sendNow(progress.id, { kind: "heartbeat", commit, readToken: state.reads.token });
+}
+
+/**
+ * Tells an idle follower of a new commit index. The next heartbeat would do so too, but reads of its own wait for it. That
+ * one is to be answered; this is not: it comes as often as commits do.
+ */
+function sendCommitNotice(state: State, progress: Progress): void {
+  const commit = commitFor(state, progress);
+  if (commit <= progress.commitSent) return;
+  progress.commitSent = commit;
+  state.sendNow(progress.id, { kind: "commitNotice", commit });
+}
+
+/** Never beyond what the follower is known to hold: its suffix may be another one. */
+function commitFor(state: State, progress: Progress): Index {
+  return Math.min(progress.match, state.commitIndex) as Index;
 }
 
 /** Fills the windows of all followers, and tells idle ones of a new commit index. */
@@ -174,9 +198,7 @@ export function sendAppends(state: State): void {
     ) {
       if (!sendNext(state, progress)) break;
     }
-    if (Math.min(progress.match, state.commitIndex) > progress.commitSent) {
-      sendHeartbeat(state, progress);
-    }
+    sendCommitNotice(state, progress);
   }
 }
 

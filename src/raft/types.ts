@@ -98,6 +98,8 @@ export type MessageBody =
     }
   | { readonly kind: "heartbeat"; readonly commit: Index; readonly readToken: number }
   | { readonly kind: "heartbeatReply"; readonly readToken: number }
+  /** To a follower that gets no entries now: up to here all is committed. It need not answer. */
+  | { readonly kind: "commitNotice"; readonly commit: Index }
   /** The snapshot itself travels on a connection of its own; this tells of its arrival or failure. */
   | { readonly kind: "snapshotDone"; readonly ok: boolean; readonly index: Index }
   | { readonly kind: "timeoutNow" }

@@ -482,13 +482,27 @@ describe("raft core", () => {
         assert.deepEqual(payloads, ["", "a"], `applied by ${id} without a tick`);
       }
       // The word of the commit is lost: the next heartbeat brings it.
-      cluster.drop = (each) => each.kind === "heartbeat";
+      cluster.drop = (each) => each.kind === "commitNotice";
       cluster.core("n1").propose(Buffer.from("b"));
       cluster.settle();
       assert.equal(cluster.applied.get("n3")!.length, 2);
       cluster.drop = () => false;
       cluster.tick(2);
       for (const id of cluster.ids) assert.equal(cluster.applied.get(id)!.length, 3);
+    });
+
+    it("tells idle followers of a commit at once, and wants no answer to that", () => {
+      const cluster = new CoreCluster(3);
+      cluster.elect("n1");
+      cluster.log = [];
+      cluster.core("n1").propose(Buffer.from("a"));
+      cluster.settle();
+      const kinds = cluster.log.map(({ kind, to }) => `${kind} ${to}`).sort();
+      assert.deepEqual(kinds, [
+        ...["append n2", "append n3", "appendReply n1", "appendReply n1"],
+        ...["commitNotice n2", "commitNotice n3"],
+      ]);
+      for (const id of cluster.ids) assert.equal(cluster.core(id).appliedIndex, 2);
     });
 
     it("bounds the bytes that are in flight to a follower, not only the appends", () => {

@@ -373,7 +373,7 @@ describe("raft membership", () => {
       assert.equal(core.commitIndex, last);
       assert.equal(core.role, "follower");
       assert.deepEqual(reads, [{ id: 1, index: undefined }]);
-      const told = send.filter((each) => each.kind === "heartbeat" && each.commit === last);
+      const told = send.filter((each) => each.kind === "commitNotice" && each.commit === last);
       assert.deepEqual(
         told.map(({ to }) => to),
         ["n2", "n3"],

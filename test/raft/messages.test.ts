@@ -52,6 +52,7 @@ const message = fc.oneof(
   }),
   fc.record({ ...address, kind: fc.constant("heartbeat"), commit: number, readToken: number }),
   fc.record({ ...address, kind: fc.constant("heartbeatReply"), readToken: number }),
+  fc.record({ ...address, kind: fc.constant("commitNotice"), commit: number }),
   fc.record({ ...address, kind: fc.constant("snapshotDone"), ok: fc.boolean(), index: number }),
   fc.record({ ...address, kind: fc.constant("timeoutNow") }),
   fc.record({ ...address, kind: fc.constant("readRequest"), request: number }),
@@ -65,6 +66,15 @@ describe("raft messages", () => {
         assert.deepEqual(decodeMessage(encodeMessage(sent), "n1", "n2"), { ...sent });
       }),
     );
+  });
+
+  it("that tell of a commit differ from a heartbeat in a flag that masters of earlier versions pass over", () => {
+    const rest = { from: "n1", to: "n2", term: 3, commit: 7 };
+    const notice = encodeMessage({ ...rest, kind: "commitNotice" } as Message);
+    const heartbeat = encodeMessage({ ...rest, kind: "heartbeat", readToken: 0 } as Message);
+    assert.notDeepEqual(notice, heartbeat);
+    notice[1] = 0;
+    assert.deepEqual(notice, heartbeat);
   });
 
   it("are encoded once for several followers only where their bytes are the same", () => {

@@ -56,6 +56,8 @@ function bodyWords(message: Message): string {
         : `refuses what follows ${message.index}, hints at ${message.hintIndex}@${message.hintTerm}`;
     case "heartbeat":
       return `heartbeat, commit ${message.commit}${roundWords(message.readToken)}`;
+    case "commitNotice":
+      return `all is committed up to ${message.commit}`;
     case "heartbeatReply":
       return `heartbeat heard${roundWords(message.readToken)}`;
     case "snapshotDone":

@@ -3,7 +3,8 @@
  * state machine's host to a store on disk, told to the change feed, and flushed. No consensus, network or journal.
  *
  * `cpu-…` is CPU time of the whole process per command, the threads of LevelDB and the collector included. Entries are
- * encoded before the clock starts; a measurement ends when all is on disk.
+ * encoded before the clock starts, and nothing of their commands is left in the heap; a measurement ends when all is on
+ * disk.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -44,8 +45,6 @@ export async function run(options: BenchOptions): Promise<Figure[]> {
 
 async function measure(log: Log, count: number): Promise<Figure[]> {
   await log.begin();
-  const { parent, batched } = log;
-  const names = Array.from({ length: count }, (_, i) => `f${String(i)}`);
   const single = `${requestsPerEntry} requests of one command per entry, one session, ${outstanding} outstanding, LevelDB flushed`;
   const batch = `requests of ${batchSize} commands, one session, ${outstanding} outstanding, LevelDB flushed`;
   const figures: Figure[] = [];
@@ -53,17 +52,18 @@ async function measure(log: Log, count: number): Promise<Figure[]> {
     figures.push(figure("apply", name, perSecond, "commands/s", setup));
     figures.push(figure("apply", `cpu-${name}`, cpuUs, "µs CPU/command", setup));
   };
-  // Warms the code up.
-  await log.apply(names.slice(0, 5000).map((name) => [create(log.warmUp, name)]));
-
-  row("create", await log.apply(names.map((name) => [create(parent, name)])), single);
-  const batches: Command[][] = [];
-  for (let i = 0; i < names.length; i += batchSize) {
-    batches.push(names.slice(i, i + batchSize).map((name) => create(batched, name)));
+  const nameOf = (i: number) => `f${String(i)}`;
+  const createIn = (parent: InodeId) => (i: number) => create(parent, nameOf(i));
+  const renameIn = (parent: InodeId) => (i: number) => rename(parent, nameOf(i), `r${nameOf(i)}`);
+  const unlinkIn = (parent: InodeId) => (i: number) => unlink(parent, `r${nameOf(i)}`);
+  const { parent, batched, warmUp } = log;
+  for (const commandOf of [createIn, renameIn, unlinkIn]) {
+    await log.apply(5000, 1, commandOf(warmUp));
   }
-  row("create-batched", await log.apply(batches), batch);
-  row("rename", await log.apply(names.map((name) => [rename(parent, name, `r${name}`)])), single);
-  row("delete", await log.apply(names.map((name) => [unlink(parent, `r${name}`)])), single);
+  row("create", await log.apply(count, 1, createIn(parent)), single);
+  row("create-batched", await log.apply(count, batchSize, createIn(batched)), batch);
+  row("rename", await log.apply(count, 1, renameIn(parent)), single);
+  row("delete", await log.apply(count, 1, unlinkIn(parent)), single);
   return figures;
 }
 
@@ -102,22 +102,26 @@ class Log {
   async begin(): Promise<void> {
     const cluster = { clusterId: "bench", clusterName: "bench", blockSizeBytes: 64 * 1024 * 1024 };
     const root = { rootUri: "file:///bench", rootOptions: {}, uid: 0, gid: 0 };
-    await this.apply([[{ kind: "bootstrap", ...cluster, ...root }]]);
+    await this.#applyOne({ kind: "bootstrap", ...cluster, ...root });
     const page = { directory: rootInodeId, entries: [], listedAtIndex: this.#index, last: true };
-    await this.apply([[{ kind: "loadPage", ...page }]]);
-    await this.apply([[{ kind: "openSession", clientName: "bench", timeoutMs: 3_600_000 }]]);
+    await this.#applyOne({ kind: "loadPage", ...page });
+    await this.#applyOne({ kind: "openSession", clientName: "bench", timeoutMs: 3_600_000 });
     this.#session = (this.#index * 1024) as SessionId;
     for (const name of ["parent", "batched", "warmUp"] as const) {
-      await this.apply([[{ ...create(rootInodeId, name), fileKind: "directory" }]]);
+      await this.#applyOne({ ...create(rootInodeId, name), fileKind: "directory" });
       const found = lookup(this.#store, rootInodeId, name);
       if (!found.found) throw new Error(`Cannot go on: "${name}" was not made`);
       this[name] = found.inode.id;
     }
   }
 
-  /** Applies requests of these commands and waits until they are on disk. */
-  async apply(requests: readonly (readonly Command[])[]): Promise<Cost> {
-    const entries = this.#encode(requests);
+  async #applyOne(command: Command): Promise<void> {
+    await this.apply(1, 1, () => command);
+  }
+
+  /** Applies `count` commands, `perRequest` to a request, and waits until they are on disk. */
+  async apply(count: number, perRequest: number, commandOf: (i: number) => Command): Promise<Cost> {
+    const entries = this.#encode(count, perRequest, commandOf);
     const [cpu, startMs] = [process.cpuUsage(), performance.now()];
     for (let i = 0; i < entries.length; i += entriesPerCall) {
       await this.#host.apply(entries.slice(i, i + entriesPerCall));
@@ -127,19 +131,24 @@ class Log {
     await this.#store.flush();
     const seconds = (performance.now() - startMs) / 1000;
     const { user, system } = process.cpuUsage(cpu);
-    const commands = requests.reduce((sum, each) => sum + each.length, 0);
-    return { perSecond: commands / seconds, cpuUs: (user + system) / commands };
+    return { perSecond: count / seconds, cpuUs: (user + system) / count };
   }
 
-  #encode(requests: readonly (readonly Command[])[]): Entry[] {
-    const perEntry = (requests[0]?.length ?? 0) > 1 ? 1 : requestsPerEntry;
+  #encode(count: number, perRequest: number, commandOf: (i: number) => Command): Entry[] {
+    const perEntry = perRequest > 1 ? perRequest : requestsPerEntry;
     const entries: Entry[] = [];
-    for (let i = 0; i < requests.length; i += perEntry) {
+    for (let first = 0; first < count; first += perEntry) {
       const index = ++this.#index;
+      const requests: Request[] = [];
+      const end = Math.min(first + perEntry, count);
+      for (let at = first; at < end; at += perRequest) {
+        const length = Math.min(perRequest, end - at);
+        requests.push(this.#request(Array.from({ length }, (_, i) => commandOf(at + i))));
+      }
       const payload = encode(entryPayload, {
         clusterTimeMs: index,
         wallTime: { sec: 1_700_000_000 + index, nsec: 5 },
-        requests: requests.slice(i, i + perEntry).map((commands) => this.#request(commands)),
+        requests,
       });
       entries.push({ index: index as Index, term: 1 as Term, kind: "command", payload });
     }

@@ -45,9 +45,9 @@ export class Progress {
     this.next = next;
   }
 
-  /** Something came from it, in this term. */
-  heard(): void {
-    this.silentTicks = 0;
+  /** Something came from it, in this term; at most `ticksAgo` ticks ago. */
+  heard(ticksAgo = 0): void {
+    this.silentTicks = ticksAgo;
   }
 
   /** True when it was heard from within so many ticks. */

@@ -37,12 +37,18 @@ export function becomeCandidate(state: State): void {
 export function becomeLeader(state: State): void {
   assert.equal(state.role, "candidate", "only a candidate becomes leader");
   state.goneTicks = 0;
+  const { votes, electionElapsed } = state;
   leaveRole(state);
   state.role = "leader";
   state.leader = state.id;
   state.heartbeatElapsed = 0;
   const next = (state.log.lastIndex + 1) as Index;
-  for (const id of state.others) state.progress.set(id, new Progress(id, next));
+  for (const id of state.others) {
+    const progress = new Progress(id, next);
+    // Who has voted is there: it was heard since it was asked.
+    if (votes.has(id)) progress.heard(electionElapsed + 1);
+    state.progress.set(id, progress);
+  }
   state.termStart = next;
   for (const id of state.forwardedReads.takeAll()) state.reads.add({ from: undefined, id });
   state.unappliedBytes = 0;
@@ -61,7 +67,7 @@ export function becomeLeader(state: State): void {
 
 function leaveRole(state: State): void {
   state.drawElectionTimeout();
-  state.votes.clear();
+  state.votes = new Map();
   state.campaignsForTransfer = false;
   state.progress.clear();
   state.transferTarget = undefined;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { RaftCore } from "../../src/raft/core.ts";
 import type { Configuration, Message, NodeId } from "../../src/raft/types.ts";
-import { CoreCluster, message } from "./lib/core-cluster.ts";
+import { CoreCluster, makeCore, makeLeader, message, persistAll } from "./lib/core-cluster.ts";
 
 const receive = (core: RaftCore, fields: object) => {
   core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
@@ -30,6 +30,36 @@ describe("leadership transfer", () => {
     receive(cluster.core("n3"), { kind: "timeoutNow", from: "n1", term: 1 });
     cluster.settle();
     assert.deepEqual(leaders(cluster), ["n3"]);
+  });
+
+  it("is begun by a leader of a moment too: who has just voted is there, and goes on when it has the rest", () => {
+    const voters = ["n1", "n2", "n3"];
+    const core = makeCore({ voters });
+    makeLeader(core, voters);
+    assert.equal(core.role, "leader");
+    assert.deepEqual(core.transfer(undefined), { ok: true, target: "n2" });
+    persistAll(core, core.take());
+    const reply = { kind: "appendReply", term: 1, ok: true, index: 1, hintIndex: 1, hintTerm: 1 };
+    receive(core, { ...reply, from: "n3" });
+    assert.ok(core.take().send.every(({ kind }) => kind !== "timeoutNow"));
+    receive(core, { ...reply, from: "n2" });
+    assert.deepEqual(
+      core.take().send.flatMap(({ kind, to }) => (kind === "timeoutNow" ? [to] : [])),
+      ["n2"],
+    );
+  });
+
+  it("is soon refused by a leader whom nobody answers, and ends no later than its lead", () => {
+    const voters = ["n1", "n2", "n3"];
+    const core = makeCore({ voters });
+    makeLeader(core, voters);
+    for (let i = 0; i < 10; i++) core.step({ kind: "tick" });
+    assert.equal(
+      core.role,
+      "follower",
+      "a vote counts as a sign of life from when it was asked for",
+    );
+    assert.equal(core.transfer(undefined).ok, false);
   });
 
   it("goes to nobody who does not answer, however much it holds", () => {

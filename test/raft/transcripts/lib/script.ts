@@ -11,6 +11,7 @@
  *     > propose 1 x y         proposals of one turn
  *     > read 1 7 8            linearizable reads of one turn, called 7 and 8
  *     > transfer 1 [2] · step-down 1 · crash 3 · restart 3
+ *     > gone 1 2 3            2 and 3 are told that the process of 1 has ended, truly or not
  *     > change 1 add-learner 4 [promote] · change 1 promote 4 · change 1 remove 2 · change 1 replace 2 4
  *     > deliver [1->2] [N]    what lies on the link, or the first N of it; `*` stands for any node
  *     > drop 1->2 [N] · duplicate 1->2
@@ -115,6 +116,9 @@ function runOn(stage: Stage, verb: string, words: readonly string[]): void {
       return;
     case "step-down":
       stage.step(first, { kind: "stepDown" });
+      return;
+    case "gone":
+      for (const id of words.slice(1)) stage.step(id, { kind: "gone", node: first });
       return;
     case "crash":
       stage.crash(first);

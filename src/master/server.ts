@@ -160,6 +160,7 @@ async function start(
       return late.raft.propose(payload);
     },
     isStoreFull: () => store.full,
+    isHandingOver: () => late.raft?.isHandingOver ?? false,
     beforeTurn: (callback) => {
       if (late.raft === undefined) setImmediate(callback);
       else late.raft.beforeTurn(callback);

@@ -355,6 +355,11 @@ export class RaftNode {
     });
   }
 
+  /** Was told to hand the leadership over and may still have it: nothing is taken meanwhile. */
+  get isHandingOver(): boolean {
+    return this.#expectedLeader() !== undefined;
+  }
+
   /** Ends it as a crash would, but for waiting until the journal and the state machine are idle. */
   async stop(): Promise<void> {
     this.#stopping.abort(new WeirError("Cancelled", "Cannot go on: this master stops"));

@@ -22,6 +22,8 @@ import { abortError } from "./signals.ts";
 const maxEntryBytes = 1024 * 1024;
 /** How long the fate of an entry is awaited after leadership was lost: the next leader decides it within moments. */
 const undecidedMs = 3000;
+/** How often it is tried to propose what is held while the leadership is handed over. */
+const heldMs = 10;
 
 export interface Outcome {
   /** What the answer reflects: the place of the request's first command, at its first execution. */
@@ -42,12 +44,15 @@ export class Proposer {
   readonly #leadership: Leadership;
   readonly #propose: (payload: Uint8Array) => { index: number; term: number };
   readonly #isStoreFull: () => boolean;
+  readonly #isHandingOver: () => boolean;
   readonly #beforeTurn: (callback: () => void) => void;
   readonly #flushArrived = () => this.#flush();
   /** Arrived since the last turn of the consensus. */
   #arrived: Waiting[] = [];
   /** Proposed and not decided, by log index. */
   readonly #undecided = new Map<number, { term: number; requests: readonly Waiting[] }>();
+  /** Refused since this master is about to lead no more: answered with who does, or proposed if it stays. */
+  #held: Waiting[] = [];
   #lastClusterTimeMs = 0;
 
   constructor(options: {
@@ -55,6 +60,8 @@ export class Proposer {
     leadership: Leadership;
     propose: (payload: Uint8Array) => { index: number; term: number };
     isStoreFull: () => boolean;
+    /** The leadership is on its way to another master: nothing is taken meanwhile. */
+    isHandingOver: () => boolean;
     /** Calls back once what has arrived was read, right before the consensus takes its turn. */
     beforeTurn: (callback: () => void) => void;
   }) {
@@ -62,6 +69,7 @@ export class Proposer {
     this.#leadership = options.leadership;
     this.#propose = options.propose;
     this.#isStoreFull = options.isStoreFull;
+    this.#isHandingOver = options.isHandingOver;
     this.#beforeTurn = options.beforeTurn;
   }
 
@@ -157,6 +165,9 @@ export class Proposer {
 
   /** Leadership ended; entries that nobody decides soon are given up. */
   leadershipLost(): void {
+    const held = this.#held;
+    this.#held = [];
+    for (const waiting of held) waiting.reject(this.#leadership.error());
     const open = new Set(this.#undecided.keys());
     if (open.size > 0)
       this.#clock.after(undecidedMs, () => this.#giveUp((index) => open.has(index)));
@@ -174,6 +185,22 @@ export class Proposer {
         );
       }
     }
+  }
+
+  /**
+   * Keeps requests that were refused although the reign is on. Sent away now, their clients would ask around in vain: in
+   * a moment it is known who leads next.
+   */
+  #hold(group: readonly Waiting[]): void {
+    if (this.#held.length === 0) {
+      this.#clock.after(heldMs, () => {
+        if (this.#held.length === 0) return;
+        this.#arrived.unshift(...this.#held);
+        this.#held = [];
+        this.#flush();
+      });
+    }
+    this.#held.push(...group);
   }
 
   #flush(): void {
@@ -232,6 +259,12 @@ export class Proposer {
       this.#undecided.set(index, { term, requests: group });
     } catch (thrown) {
       const error = toWeirError(thrown, "Cannot propose");
+      const isLeaving =
+        error.code === "NotLeader" || (error.code === "Busy" && this.#isHandingOver());
+      if (isLeaving && this.#leadership.reign !== undefined) {
+        this.#hold(group);
+        return;
+      }
       const answer = error.code === "NotLeader" ? this.#leadership.error() : error;
       for (const waiting of group) waiting.reject(answer);
     }

@@ -72,6 +72,7 @@ describe("Proposer, cases", () => {
         return place;
       },
       isStoreFull: () => false,
+      isHandingOver: () => false,
       beforeTurn: (callback) => setImmediate(callback),
     });
     lead("leader", 2);

@@ -7,6 +7,7 @@ import { decode } from "../../../src/lib/schema.ts";
 import { Leadership } from "../../../src/master/services/leadership.ts";
 import { Proposer } from "../../../src/master/services/proposer.ts";
 import { type EntryPayload, entryPayload, type Request } from "../../../src/rpc/commands.ts";
+import { leaderAddressOf } from "../../../src/rpc/wire.ts";
 import { ManualClock, turn } from "./manual-clock.ts";
 
 const never = new AbortController().signal;
@@ -19,6 +20,7 @@ describe("Proposer", () => {
   let log: { index: number; term: number; payload: EntryPayload }[];
   let refusal: WeirError | undefined;
   let full: boolean;
+  let isHandingOver: boolean;
   let lastIndex: number;
 
   function role(role: "leader" | "follower", term: number) {
@@ -39,6 +41,7 @@ describe("Proposer", () => {
     log = [];
     refusal = undefined;
     full = false;
+    isHandingOver = false;
     lastIndex = 0;
     leadership = new Leadership({
       clock,
@@ -58,6 +61,7 @@ describe("Proposer", () => {
         return place;
       },
       isStoreFull: () => full,
+      isHandingOver: () => isHandingOver,
       beforeTurn: (callback) => setImmediate(callback),
     });
     role("leader", 2);
@@ -134,6 +138,43 @@ describe("Proposer", () => {
     );
     await assert.rejects(proposer.submit(request(9, 1025), never), (error) =>
       hasCode(error, "InvalidArgument"),
+    );
+  });
+
+  it("holds what comes while the leadership is handed over, and says then who leads", async () => {
+    isHandingOver = true;
+    refusal = new WeirError("Busy", "the leadership is being handed over");
+    const held = proposer.submit(request(1), never);
+    await turn();
+    clock.advance(15);
+    await turn();
+    // Consensus knows before this master's services do.
+    refusal = new WeirError("NotLeader", "it follows");
+    const late = proposer.submit(request(2), never);
+    await turn();
+    role("follower", 3);
+    for (const each of [held, late]) {
+      await assert.rejects(each, (error) => {
+        assert(hasCode(error, "NotLeader"));
+        assert.equal(leaderAddressOf(error), "10.0.0.2:19998");
+        return true;
+      });
+    }
+    assert.equal(log.length, 0);
+  });
+
+  it("proposes what was held when nobody took the leadership over", async () => {
+    isHandingOver = true;
+    refusal = new WeirError("Busy", "the leadership is being handed over");
+    const held = [1, 2].map((sequence) => proposer.submit(request(sequence), never));
+    await turn();
+    refusal = undefined;
+    clock.advance(15);
+    assert.equal(log.length, 1);
+    apply(0);
+    assert.deepEqual(
+      (await Promise.all(held)).map(({ results }) => results),
+      [1, 2].map((id) => [{ ok: true, id }]),
     );
   });
 

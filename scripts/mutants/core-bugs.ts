@@ -315,6 +315,22 @@ export const coreMutants: readonly Mutant[] = [
     suites,
   },
   {
+    name: "changes voters one by one, without joint consensus, before its no-op is committed",
+    file: "src/raft/membership.ts",
+    find: `  const hindrance = whatHinders(state);
+  if (hindrance !== undefined) return refuse("Busy", \`Cannot change the members: \${hindrance}\`);
+  const planned = planChange(state.configuration, change);
+  if (!planned.ok) return refuse("InvalidArgument", planned.reason);
+  const { configuration } = planned;
+`,
+    replace: `  if (isChanging(state)) return refuse("Busy", whatHinders(state) ?? "");
+  const planned = planChange(state.configuration, change);
+  if (!planned.ok) return refuse("InvalidArgument", planned.reason);
+  const configuration = { ...planned.configuration, outgoing: [] };
+`,
+    suites: ["test/raft/membership-model.test.ts"],
+  },
+  {
     name: "begins a change of members while another is under way",
     file: "src/raft/membership.ts",
     find: 'if (isChanging(state)) return "another change is under way";',

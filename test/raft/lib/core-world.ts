@@ -247,9 +247,9 @@ export class CoreWorld {
     this.#cutOff = new Set(cutOff);
   }
 
-  /** Syncs and delivers everything, as far as the partition lets it. */
-  settle(): void {
-    for (let i = 0; i < 2000; i++) {
+  /** Syncs and delivers everything, as far as the partition lets it; stops where `isEnough`. */
+  settle(isEnough = () => false): void {
+    for (let i = 0; i < 2000 && !isEnough(); i++) {
       const busy = [...this.#nodes.values()].find(({ writes }) => writes.length > 0);
       if (busy !== undefined) this.sync(busy.id);
       else if (this.#parcels.length > 0) this.deliver(0);

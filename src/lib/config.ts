@@ -61,8 +61,8 @@ const schema = z
         /** Step of the consensus clock. */
         tickMs: milliseconds.default(20),
         heartbeatTicks: z.number().int().min(1).default(3),
-        /** Shortest silence before a pre-vote; the real one is drawn from [1, 2) times this. */
-        electionTicks: z.number().int().min(2).default(20),
+        /** Shortest silence before a pre-vote; the real one is drawn from [1, 2) times this. Twice it is below a second. */
+        electionTicks: z.number().int().min(2).default(16),
         /** Entries kept behind the flushed index for slow followers. */
         retainedEntries: z.number().int().min(1).default(50_000),
         segmentBytes: bytes.default(64 * 1024 ** 2),

@@ -58,7 +58,7 @@ async function measure(log: Log, count: number): Promise<Figure[]> {
   const unlinkIn = (parent: InodeId) => (i: number) => unlink(parent, `r${nameOf(i)}`);
   const { parent, batched, warmUp } = log;
   for (const commandOf of [createIn, renameIn, unlinkIn]) {
-    await log.apply(5000, 1, commandOf(warmUp));
+    await log.apply(25_000, 1, commandOf(warmUp));
   }
   row("create", await log.apply(count, 1, createIn(parent)), single);
   row("create-batched", await log.apply(count, batchSize, createIn(batched)), batch);
@@ -90,7 +90,7 @@ class Log {
       store,
       onApplied: ({ index, applied }) => {
         if (applied === undefined) return;
-        feed.publish({ index, ...applied.changes });
+        feed.publish(index, applied.changes);
         const failed = applied.results.flat().find((result) => !result.ok);
         if (failed !== undefined) throw new Error(`Cannot go on: ${JSON.stringify(failed)}`);
       },

@@ -116,7 +116,7 @@ async function start(
     onApplied: (event: AppliedEvent) => {
       const { index, term, applied } = event;
       leadership.applied(term);
-      if (applied !== undefined) feed.publish({ index, ...applied.changes });
+      if (applied !== undefined) feed.publish(index, applied.changes);
       proposer.applied(event);
       late.services?.applied(event);
     },

@@ -6,6 +6,7 @@
  * 2. A slow subscriber costs no memory of its own: it reads from the one ring, and falls into a gap.
  */
 import type { InodeId } from "../../lib/ids.ts";
+import type { Changes } from "../state/context.ts";
 
 export interface Change {
   readonly index: number;
@@ -15,13 +16,21 @@ export interface Change {
 
 export type FeedItem = ({ readonly kind: "change" } & Change) | { kind: "gap"; index: number };
 
-/** Changes that are kept. */
-const capacity = 8192;
+/** Entries that are kept, unless their notes are too many: those take up to about 50 bytes each. */
+const maxEntries = 8192;
+const maxNotes = 256 * 1024;
+
+interface Kept {
+  readonly index: number;
+  readonly changes: Changes;
+}
 
 export class ChangeFeed {
-  readonly #ring: Change[] = [];
-  /** Place in the ring of the oldest change. */
+  readonly #ring = new Array<Kept | undefined>(maxEntries).fill(undefined);
+  /** Place in the ring of the oldest entry. */
   #head = 0;
+  #length = 0;
+  #notes = 0;
   /** All changes after this index are in the ring. */
   #knownAfter: number;
   #lastIndex: number;
@@ -34,23 +43,31 @@ export class ChangeFeed {
   }
 
   /** Takes the changes of the entry just applied. Entries that change nothing that clients see may be left out. */
-  publish(change: Change): void {
-    this.#lastIndex = change.index;
-    if (change.inodes.length === 0 && change.names.length === 0) return;
-    if (this.#ring.length < capacity) {
-      this.#ring.push(change);
-    } else {
-      this.#knownAfter = this.#ring[this.#head]!.index;
-      this.#ring[this.#head] = change;
-      this.#head = (this.#head + 1) % capacity;
+  publish(index: number, changes: Changes): void {
+    this.#lastIndex = index;
+    if (changes.size === 0) return;
+    this.#notes += changes.size;
+    while (this.#length > 0 && (this.#length === maxEntries || this.#notes > maxNotes)) {
+      this.#forgetOldest();
     }
+    this.#ring[(this.#head + this.#length) % maxEntries] = { index, changes };
+    this.#length++;
     this.#wake();
+  }
+
+  #forgetOldest(): void {
+    const { index, changes } = this.#at(0);
+    this.#knownAfter = index;
+    this.#notes -= changes.size;
+    this.#ring[this.#head] = undefined;
+    this.#head = (this.#head + 1) % maxEntries;
+    this.#length--;
   }
 
   /** The state was replaced: what changed up to `index` is not known. */
   reset(index: number): void {
-    this.#ring.length = 0;
-    this.#head = 0;
+    this.#ring.fill(undefined);
+    this.#head = this.#length = this.#notes = 0;
     this.#knownAfter = index;
     this.#lastIndex = index;
     this.#wake();
@@ -71,23 +88,24 @@ export class ChangeFeed {
         continue;
       }
       seen = next.index;
-      yield { kind: "change", ...next };
+      const { inodes, names } = next.changes;
+      yield { kind: "change", index: next.index, inodes, names };
     }
   }
 
-  #firstAfter(index: number): Change | undefined {
+  #firstAfter(index: number): Kept | undefined {
     let low = 0;
-    let high = this.#ring.length;
+    let high = this.#length;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if (this.#at(middle).index > index) high = middle;
       else low = middle + 1;
     }
-    return low < this.#ring.length ? this.#at(low) : undefined;
+    return low < this.#length ? this.#at(low) : undefined;
   }
 
-  #at(place: number): Change {
-    return this.#ring[(this.#head + place) % this.#ring.length]!;
+  #at(place: number): Kept {
+    return this.#ring[(this.#head + place) % maxEntries]!;
   }
 
   #nextChange(signal: AbortSignal): Promise<void> {

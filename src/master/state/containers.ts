@@ -72,7 +72,8 @@ export function isInodeUnused(of: Inode | undefined): boolean {
 function putGarbage(context: Context, inode: InodeId, writeId: WriteId): void {
   const key = garbageKey({ retiredAtMs: context.clusterTimeMs, inode, writeId });
   context.state.put(key, presence);
-  context.notes.events.push({ kind: "garbageAdded" });
+  const { events } = context.notes;
+  if (events[events.length - 1]?.kind !== "garbageAdded") events.push({ kind: "garbageAdded" });
 }
 
 /** Takes the record away if the container is unused. */

@@ -48,11 +48,21 @@ interface NotesMark {
   readonly names: number;
 }
 
-/** Notes of what changed, in the order of the changes. */
-export class ChangeNotes {
-  readonly events: StateEvent[] = [];
-  #inodes: InodeId[] = [];
-  #names: (readonly [InodeId, string])[] = [];
+/** What an entry changed, for the change feed. */
+export interface Changes {
+  /** Number of notes: at least what the lists together hold. */
+  readonly size: number;
+  /** Inodes whose status changed, each once. */
+  readonly inodes: readonly InodeId[];
+  /** Names that came, went or changed, each once. */
+  readonly names: readonly (readonly [InodeId, string])[];
+}
+
+/** Changes as they are noted. The lists are made when they are asked for: on most masters nobody does. */
+class NotedChanges implements Changes {
+  readonly #inodes: InodeId[] = [];
+  readonly #parents: InodeId[] = [];
+  readonly #names: string[] = [];
 
   /** An inode whose status changed. */
   inode(id: InodeId): void {
@@ -61,31 +71,59 @@ export class ChangeNotes {
 
   /** A name that came, went or changed. */
   name(parent: InodeId, name: string): void {
-    this.#names.push([parent, name]);
+    this.#parents.push(parent);
+    this.#names.push(name);
+  }
+
+  get size(): number {
+    return this.#inodes.length + this.#names.length;
+  }
+
+  mark(): { readonly inodes: number; readonly names: number } {
+    return { inodes: this.#inodes.length, names: this.#names.length };
+  }
+
+  /** Forgets what was noted since the mark. */
+  undo({ inodes, names }: { readonly inodes: number; readonly names: number }): void {
+    this.#inodes.length = inodes;
+    this.#names.length = names;
+    this.#parents.length = names;
+  }
+
+  get inodes(): readonly InodeId[] {
+    return [...new Set(this.#inodes)];
+  }
+
+  get names(): readonly (readonly [InodeId, string])[] {
+    return namesOnce(this.#names.map((name, i) => [this.#parents[i]!, name]));
+  }
+}
+
+/** Notes of what changed, in the order of the changes. */
+export class ChangeNotes {
+  readonly events: StateEvent[] = [];
+  readonly changes = new NotedChanges();
+
+  /** An inode whose status changed. */
+  inode(id: InodeId): void {
+    this.changes.inode(id);
+  }
+
+  /** A name that came, went or changed. */
+  name(parent: InodeId, name: string): void {
+    this.changes.name(parent, name);
   }
 
   /** What is noted so far, for `undo`. */
   mark(): NotesMark {
-    return {
-      events: this.events.length,
-      inodes: this.#inodes.length,
-      names: this.#names.length,
-    };
+    const { inodes, names } = this.changes.mark();
+    return { events: this.events.length, inodes, names };
   }
 
   /** Forgets what was noted since the mark. */
-  undo({ events, inodes, names }: NotesMark): void {
-    this.events.length = events;
-    this.#inodes.length = inodes;
-    this.#names.length = names;
-  }
-
-  /** All of them, each once. */
-  get changes(): {
-    readonly inodes: readonly InodeId[];
-    readonly names: readonly (readonly [InodeId, string])[];
-  } {
-    return { inodes: [...new Set(this.#inodes)], names: namesOnce(this.#names) };
+  undo(mark: NotesMark): void {
+    this.events.length = mark.events;
+    this.changes.undo(mark);
   }
 }
 
@@ -150,7 +188,12 @@ function putInode(context: Context, value: Inode): void {
 
 /** Sets some fields of an inode that exists; returns it as it is now. */
 export function patchInode(context: Context, id: InodeId, patch: Partial<Inode>): Inode {
-  const changed = inode.with(inodeOf(context.state, id)!, patch);
+  return patchKnown(context, inodeOf(context.state, id)!, patch);
+}
+
+/** `patchInode` for a caller who has just read the inode. */
+export function patchKnown(context: Context, now: Inode, patch: Partial<Inode>): Inode {
+  const changed = inode.with(now, patch);
   putInode(context, changed);
   return changed;
 }

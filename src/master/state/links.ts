@@ -10,7 +10,14 @@
  */
 import type { InodeId } from "../../lib/ids.ts";
 import { retireInode } from "./containers.ts";
-import { type Context, deleteInode, patchInode, patchUnseen, refuse } from "./context.ts";
+import {
+  type Context,
+  deleteInode,
+  patchInode,
+  patchKnown,
+  patchUnseen,
+  refuse,
+} from "./context.ts";
 import { edgeKey, parentKey } from "./keys.ts";
 import { type Edge, edge, type Inode, type Link, type Links, links } from "./model.ts";
 import { edgeOf, inodeOf, linksOf } from "./queries.ts";
@@ -65,23 +72,21 @@ export function needFree(context: Context, parent: Inode, name: string): void {
   needLoaded(parent);
 }
 
-/** Stores the names of an inode: an only one with the inode itself. */
-function setLinks(context: Context, id: InodeId, all: Links): void {
-  const before = inodeOf(context.state, id)!.link;
+/** Stores the names of an inode, an only one with the inode itself; and with it other fields, where `patch` has some. */
+function setLinks(context: Context, id: InodeId, all: Links, patch?: Partial<Inode>): void {
+  const now = inodeOf(context.state, id)!;
   const [first, second] = all;
-  if (second !== undefined) {
-    if (before !== undefined) patchUnseen(context, id, { link: undefined });
-    context.state.write(links, parentKey(id), all);
-    return;
-  }
-  if (before === undefined) context.state.delete(parentKey(id));
-  if (before !== first) patchUnseen(context, id, { link: first });
+  const link = second === undefined ? first : undefined;
+  if (second !== undefined) context.state.write(links, parentKey(id), all);
+  else if (now.link === undefined) context.state.delete(parentKey(id));
+  if (patch !== undefined) patchKnown(context, now, { ...patch, link });
+  else if (now.link !== link) patchUnseen(context, id, { link });
 }
 
 /** Adds or takes one child of a directory. */
 function countChild(context: Context, parent: InodeId, child: Inode, delta: 1 | -1): void {
   const directory = inodeOf(context.state, parent)!;
-  patchInode(context, parent, {
+  patchKnown(context, directory, {
     childCount: directory.childCount + delta,
     nlink: directory.nlink + (child.kind === "directory" ? delta : 0),
     mtime: context.wallTime,
@@ -105,11 +110,16 @@ export function addEdge(context: Context, child: Inode, link: Link): void {
   context.notes.name(link.parent, link.name);
 }
 
-/** Takes a name from an inode. Its `nlink` and the store are the caller's. */
-export function removeLink(context: Context, child: Inode, link: Link): void {
+/** Takes a name from an inode. Its `nlink` (in `patch`) and the store are the caller's. */
+export function removeLink(
+  context: Context,
+  child: Inode,
+  link: Link,
+  patch?: Partial<Inode>,
+): void {
   context.state.delete(edgeKey(link.parent, link.name));
   const rest = linksOf(context.state, child.id).filter((each) => !isSameLink(each, link));
-  setLinks(context, child.id, rest);
+  setLinks(context, child.id, rest, patch);
   countChild(context, link.parent, child, -1);
   context.notes.name(link.parent, link.name);
 }
@@ -118,17 +128,30 @@ function isSameLink(a: Link, b: Link): boolean {
   return a.parent === b.parent && a.name === b.name;
 }
 
-/** Moves a name of an inode, which keeps its place among the inode's names; the new name is free. */
-export function moveLink(context: Context, child: Inode, from: Link, to: Link): void {
+/**
+ * Moves a name of an inode, which keeps its place among the inode's names; the new name is free. `patch` sets other fields
+ * of the inode.
+ */
+export function moveLink(
+  context: Context,
+  child: Inode,
+  move: { readonly from: Link; readonly to: Link },
+  patch?: Partial<Inode>,
+): void {
+  const { from, to } = move;
   const moved = linksOf(context.state, child.id).map((each) =>
     isSameLink(each, from) ? to : each,
   );
   context.state.delete(edgeKey(from.parent, from.name));
   const { id, kind } = child;
   context.state.write(edge, edgeKey(to.parent, to.name), { child: id, kind });
-  setLinks(context, id, moved);
-  countChild(context, from.parent, child, -1);
-  countChild(context, to.parent, child, 1);
+  setLinks(context, id, moved, patch);
+  if (from.parent === to.parent) {
+    patchInode(context, to.parent, { mtime: context.wallTime, ctime: context.wallTime });
+  } else {
+    countChild(context, from.parent, child, -1);
+    countChild(context, to.parent, child, 1);
+  }
   context.notes.name(from.parent, from.name);
   context.notes.name(to.parent, to.name);
 }
@@ -151,8 +174,7 @@ export function dropFileLink(context: Context, child: Inode, link: Link): void {
 
 /** Takes a name from a file, whatever the store has. */
 export function forgetFileLink(context: Context, child: Inode, link: Link): void {
-  removeLink(context, child, link);
-  patchInode(context, child.id, { nlink: child.nlink - 1, ctime: context.wallTime });
+  removeLink(context, child, link, { nlink: child.nlink - 1, ctime: context.wallTime });
   retireInode(context, child.id);
 }
 

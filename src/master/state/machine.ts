@@ -8,12 +8,13 @@
  *    against its caller and still has to change something returns its refusal instead of throwing it.
  * 3. Neither cluster time nor wall time ever goes back.
  */
-import { type InodeId, maxCommandsPerEntry, type Position, positionOf } from "../../lib/ids.ts";
+import { maxCommandsPerEntry, type Position, positionOf } from "../../lib/ids.ts";
 import type { Command, CommandResult, EntryPayload, Request } from "../../rpc/commands.ts";
 import type { Timestamp } from "../../rpc/namespace.ts";
 import { commit, lease, persist, release, releaseLease, truncate } from "./content-commands.ts";
 import {
   ChangeNotes,
+  type Changes,
   type Context,
   Refusal,
   type StateEvent,
@@ -58,11 +59,8 @@ export interface AppliedEntry {
   readonly positions: readonly Position[];
   /** Per request: true if it was executed before and is answered again. */
   readonly replayed: readonly boolean[];
-  /** For the change feed: inodes whose status changed, names that came, went or changed. */
-  readonly changes: {
-    readonly inodes: readonly InodeId[];
-    readonly names: readonly (readonly [InodeId, string])[];
-  };
+  /** For the change feed. */
+  readonly changes: Changes;
   readonly events: readonly StateEvent[];
 }
 

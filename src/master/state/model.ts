@@ -169,9 +169,18 @@ export const session = struct({
 export type Session = Infer<typeof session>;
 
 /** `answers/<session>/<sequence / 16>`: the answers to some requests, for when they are sent again. */
-export const storedAnswers = list(
+const allAnswers = list(
   struct({ sequence: unsigned(), position: unsigned(), results: list(commandResult) }),
 );
+export const storedAnswers: typeof allAnswers = {
+  ...allAnswers,
+  // It is weighed anew with each answer: what a result takes is not looked up.
+  weigh: (answers) => {
+    let weight = 0;
+    for (const { results } of answers) weight += 100 + 400 * results.length;
+    return weight;
+  },
+};
 
 /** `result/<session>/<sequence>`: the answer to one request, as older versions kept it. */
 export const storedResults = struct({ position: unsigned(), results: list(commandResult) });

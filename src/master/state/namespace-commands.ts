@@ -207,7 +207,8 @@ export function deleteTree(context: Context, command: Of<"deleteTree">): Command
 
 /** Moves a directory out of the tree; it is reaped in the background. */
 export function moveToTrash(context: Context, child: Inode, name: Link): void {
-  moveLink(context, child, name, { parent: trashInodeId, name: String(child.id) });
+  const to: Link = { parent: trashInodeId, name: String(child.id) };
+  moveLink(context, child, { from: name, to });
   context.notes.events.push({ kind: "trashAdded" });
 }
 
@@ -241,8 +242,7 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
   if (target?.kind === "directory") dropDirectory(context, target, to);
   else if (target !== undefined) dropReplaced(context, { source, target, to });
   if (storeMayHold(source)) queueRename(context, source, from, to);
-  moveLink(context, source, from, to);
-  patchInode(context, source.id, { ctime: context.wallTime });
+  moveLink(context, source, { from, to }, { ctime: context.wallTime });
   return shown(context, source.id);
 }
 

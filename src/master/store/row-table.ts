@@ -1,9 +1,22 @@
 /**
  * The rows that are in the heap: all that are not on disk yet, and of the others those that were used last, absent ones
  * included, bounded in bytes. Two halves stand in for a list of uses: what is found in the old one moves to the young one,
- * and when the young one has its share of the bytes it becomes the old one. Pure.
+ * and when the young one has its share of the bytes it becomes the old one. Most commands ask for the same few rows
+ * (counters, the session, the directory): those are found without a hash table. Pure.
+ *
+ * Invariant: a cell among the recent ones is the young half's cell of its key.
  */
 import type { Cell } from "./cell.ts";
+
+const recentSlots = 512;
+
+/** Keys of one kind differ at their ends. */
+function slotOf(key: string): number {
+  const { length } = key;
+  if (length < 3) return 0;
+  const mixed = key.charCodeAt(length - 1) * 5 + key.charCodeAt(length - 2) * 37;
+  return (mixed + key.charCodeAt(length - 3) * 3 + length * 11) % recentSlots;
+}
 
 export class RowTable {
   readonly #maxBytes: number;
@@ -11,6 +24,7 @@ export class RowTable {
   #young = new Map<string, Cell>();
   #old = new Map<string, Cell>();
   #youngBytes = 0;
+  readonly #recent = new Array<Cell | undefined>(recentSlots).fill(undefined);
 
   /** `unflushed` gives the cells that have to stay; they count beyond `maxBytes`, once it is passed. */
   constructor(maxBytes: number, unflushed: () => Iterable<Cell>) {
@@ -20,15 +34,23 @@ export class RowTable {
 
   /** The row, or undefined when nothing is known of the key. */
   get(key: string): Cell | undefined {
+    const slot = slotOf(key);
+    const recent = this.#recent[slot];
+    if (recent !== undefined && recent.key === key) return recent;
     const cell = this.#young.get(key);
-    if (cell !== undefined) return cell;
+    if (cell !== undefined) {
+      this.#recent[slot] = cell;
+      return cell;
+    }
     const aged = this.#old.get(key);
     if (aged !== undefined) this.set(aged);
     return aged;
   }
 
   set(cell: Cell): void {
-    this.#young.set(cell.key, cell);
+    const { key } = cell;
+    this.#young.set(key, cell);
+    this.#recent[slotOf(key)] = cell;
     // A row that is set again counts twice until the half is full: the bound holds all the more.
     this.#youngBytes += cell.weight;
     if (this.#youngBytes * 2 < this.#maxBytes) return;
@@ -36,9 +58,12 @@ export class RowTable {
     this.#young = new Map();
     for (const each of this.#unflushed()) this.#young.set(each.key, each);
     this.#youngBytes = 0;
+    this.#recent.fill(undefined);
   }
 
   delete(key: string): void {
+    const slot = slotOf(key);
+    if (this.#recent[slot]?.key === key) this.#recent[slot] = undefined;
     this.#young.delete(key);
     this.#old.delete(key);
   }
@@ -47,5 +72,6 @@ export class RowTable {
     this.#young.clear();
     this.#old.clear();
     this.#youngBytes = 0;
+    this.#recent.fill(undefined);
   }
 }

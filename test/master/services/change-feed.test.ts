@@ -4,6 +4,10 @@ import { ChangeFeed, type FeedItem } from "../../../src/master/services/change-f
 
 const change = (index: number) => ({ index, inodes: [index as InodeId], names: [] });
 
+function publish(feed: ChangeFeed, { index, ...lists }: ReturnType<typeof change>): void {
+  feed.publish(index, { size: 1, ...lists });
+}
+
 /** The next `count` items of a subscription. */
 async function take(feed: ChangeFeed, after: number, count: number): Promise<FeedItem[]> {
   const controller = new AbortController();
@@ -18,7 +22,7 @@ async function take(feed: ChangeFeed, after: number, count: number): Promise<Fee
 describe("ChangeFeed", () => {
   it("gives every change after an index, in order", async () => {
     const feed = new ChangeFeed(10);
-    for (let index = 11; index <= 40; index++) feed.publish(change(index));
+    for (let index = 11; index <= 40; index++) publish(feed, change(index));
     const items = await take(feed, 20, 20);
     assert.deepEqual(
       items.map((item) => [item.kind, item.index]),
@@ -28,9 +32,9 @@ describe("ChangeFeed", () => {
 
   it("starts with what comes next when no index is named", async () => {
     const feed = new ChangeFeed(10);
-    feed.publish(change(11));
+    publish(feed, change(11));
     const items = take(feed, 0, 1);
-    feed.publish(change(12));
+    publish(feed, change(12));
     assert.deepEqual(
       (await items).map(({ index }) => index),
       [12],
@@ -41,8 +45,8 @@ describe("ChangeFeed", () => {
     const feed = new ChangeFeed(0);
     const first = take(feed, 5, 2);
     await Promise.resolve();
-    feed.publish(change(6));
-    feed.publish(change(7));
+    publish(feed, change(6));
+    publish(feed, change(7));
     assert.deepEqual(
       (await first).map(({ index }) => index),
       [6, 7],
@@ -51,7 +55,7 @@ describe("ChangeFeed", () => {
 
   it("says that there is a gap to whoever is too far behind, then goes on", async () => {
     const feed = new ChangeFeed(0);
-    for (let index = 1; index <= 10_000; index++) feed.publish(change(index));
+    for (let index = 1; index <= 10_000; index++) publish(feed, change(index));
     const [gap] = await take(feed, 5, 1);
     assert.deepEqual(gap, { kind: "gap", index: 10_000 });
     assert.deepEqual(
@@ -63,19 +67,35 @@ describe("ChangeFeed", () => {
     );
   });
 
+  it("keeps fewer entries where each changes much", async () => {
+    const feed = new ChangeFeed(0);
+    const size = 100_000;
+    for (let index = 1; index <= 5; index++) feed.publish(index, { ...change(index), size });
+    assert.deepEqual((await take(feed, 2, 1))[0], { kind: "gap", index: 5 });
+    assert.deepEqual(
+      (await take(feed, 3, 2)).map(({ kind, index }) => [kind, index]),
+      [
+        ["change", 4],
+        ["change", 5],
+      ],
+    );
+    feed.publish(6, { ...change(6), size: 1_000_000 });
+    assert.deepEqual((await take(feed, 5, 1))[0], { kind: "change", ...change(6) });
+  });
+
   it("knows nothing of the time before it was started or reset", async () => {
     const feed = new ChangeFeed(10);
     assert.deepEqual((await take(feed, 3, 1))[0], { kind: "gap", index: 10 });
-    feed.publish(change(11));
+    publish(feed, change(11));
     feed.reset(50);
     assert.deepEqual((await take(feed, 11, 1))[0], { kind: "gap", index: 50 });
   });
 
   it("remembers entries without changes as seen", async () => {
     const feed = new ChangeFeed(1);
-    feed.publish({ index: 2, inodes: [], names: [] });
+    feed.publish(2, { size: 0, inodes: [], names: [] });
     const items = take(feed, 0, 1);
-    feed.publish(change(3));
+    publish(feed, change(3));
     assert.equal((await items)[0]!.index, 3);
   });
 });

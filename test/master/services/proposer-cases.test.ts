@@ -44,7 +44,7 @@ describe("Proposer, cases", () => {
       results: [[{ ok: true as const, id: index }]],
       positions: [positionOf(index, 0)],
       replayed: [false],
-      changes: { inodes: [], names: [] },
+      changes: { size: 0, inodes: [], names: [] },
       events: [],
     };
     proposer.applied({ index, term, payload, applied });

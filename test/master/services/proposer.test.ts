@@ -95,7 +95,7 @@ describe("Proposer", () => {
         ),
         positions: payload.requests.map((_, i) => positionOf(index, i)),
         replayed: payload.requests.map(() => false),
-        changes: { inodes: [], names: [] },
+        changes: { size: 0, inodes: [], names: [] },
         events: [],
       },
     });

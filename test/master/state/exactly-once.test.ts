@@ -152,7 +152,8 @@ describe("exactly once", () => {
     const codes = applied.results[0]!.map((result) => !result.ok && result.code);
     assert.deepEqual(codes, ["Cancelled", "Cancelled", "AlreadyExists", "Cancelled"]);
     assert.equal(hash(), before);
-    assert.deepEqual(applied.changes, { inodes: [], names: [] });
+    const { inodes, names } = applied.changes;
+    assert.deepEqual({ inodes, names }, { inodes: [], names: [] });
     assert.deepEqual(applied.events, []);
   });
 

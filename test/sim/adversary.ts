@@ -27,9 +27,22 @@ export class Adversary {
     const { world } = this.#options;
     world.count(losesPower ? "power losses" : "kills");
     node.crash(losesPower);
+    this.#tellOfEnd(node, world.faults.toldOfEndPercent);
     // At once, while the election that it took part in goes on, or later.
     const downMs = world.random.below(2) === 0 ? 30 : 1000;
     world.timeline.after(1 + world.random.below(downMs), () => node.start());
+  }
+
+  /** Tells the others that its process has ended, as the machine does on which it ran. */
+  #tellOfEnd(node: SimulatedNode, percent: number): void {
+    const { world, network } = this.#options;
+    for (const other of this.#running()) {
+      if (other === node || world.random.below(100) >= percent) continue;
+      world.timeline.after(network.delayMs(), () => {
+        world.count("told of an end");
+        other.tellGone(node.id);
+      });
+    }
   }
 
   #waitAndHarm(): void {
@@ -108,6 +121,10 @@ export class Adversary {
       case "transfer":
         world.count("transfers asked for");
         node.transfer();
+        return;
+      case "falseEnd":
+        world.count("told of an end that was none");
+        this.#tellOfEnd(node, 20 + random.below(81));
         return;
       case "addMember":
       case "removeMember":

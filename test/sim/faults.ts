@@ -22,6 +22,7 @@ export const harms = [
   "bitFlip",
   "misdirectedWrite",
   "transfer",
+  "falseEnd",
   "addMember",
   "removeMember",
   "replaceMember",
@@ -53,6 +54,8 @@ export interface Faults {
   retainedEntries: number;
   /** Messages go through their encoded form. */
   encodes: boolean;
+  /** Percent of the other nodes that are told of the end of a process. */
+  toldOfEndPercent: number;
 }
 
 export function drawFaults(random: Random): Faults {
@@ -79,6 +82,7 @@ export function drawFaults(random: Random): Faults {
     segmentBytes: oneIn(4) ? 65_536 : 4096 + 512 * random.below(24),
     retainedEntries: 1 + random.below(oneIn(2) ? 10 : 150),
     encodes: oneIn(3),
+    toldOfEndPercent: oneIn(2) ? 0 : random.below(101),
   };
 }
 

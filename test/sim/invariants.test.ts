@@ -191,13 +191,19 @@ describe("invariants of the simulation", () => {
 });
 
 describe("state machine of the simulation", () => {
-  it("executes a request once, however often it comes", () => {
-    const payload = encodeRequest(1, 1, 3);
+  it("executes a request once, however often it comes, and refuses what was acknowledged", () => {
+    const request = { session: 1, sequence: 1, acknowledgedBelow: 0 };
+    const payload = encodeRequest(request, 3);
     const first = applied(emptyState, { ...entry(1, 1), payload });
     const again = applied(first.state, { ...entry(2, 1), payload });
-    assert.deepEqual([first.isExecuted, again.isExecuted], [true, false]);
+    assert.deepEqual([first.served, again.served], ["execute", "replay"]);
     assert.deepEqual([first.position, again.position], [1, 1]);
     assert.notEqual(first.state.hash, again.state.hash);
+    const next = encodeRequest({ session: 1, sequence: 40, acknowledgedBelow: 40 }, 0);
+    const third = applied(again.state, { ...entry(3, 1), payload: next });
+    const late = applied(third.state, { ...entry(4, 1), payload });
+    assert.deepEqual([third.served, late.served], ["execute", "refuse"]);
+    assert.equal(first.state.rows === again.state.rows, true);
   });
 
   it("keeps the configuration that it is given", () => {

@@ -10,7 +10,7 @@ import { addReport, describeTotals, emptyTotals } from "./totals.ts";
 const usage = `Usage: npm run sim -- [--seed N] [--seeds K] [--steps M] [--jobs J]
   --seed N    the first seed (default: one by chance)
   --seeds K   how many, from N on (default: 1 with --seed, else 1000)
-  --steps M   events of each before everything heals (default: 5000)
+  --steps M   events of each before everything heals (default: 2500)
   --jobs J    processes (default: one for each core)
 `;
 
@@ -25,7 +25,7 @@ function argumentsGiven() {
       options: {
         seed: { type: "string" },
         seeds: { type: "string" },
-        steps: { type: "string", default: "5000" },
+        steps: { type: "string", default: "2500" },
         jobs: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
       },

@@ -42,7 +42,7 @@ function altered(journal: Journal, changes: Partial<Journal>): Journal {
 
 export const plantedBugs = {
   "acknowledges before the disk has it": {
-    claim: /not on the disks of a quorum/u,
+    claim: /not on the disks of a quorum|its disk does not hold/u,
     journal: (journal) =>
       altered(journal, {
         append: (batch) => {

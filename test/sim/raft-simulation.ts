@@ -211,7 +211,9 @@ export class RaftSimulation {
       const leader = leaders[world.random.below(Math.max(1, leaders.length))];
       const count = leader === undefined || leader.isPaused ? 0 : world.random.below(8);
       for (let i = 0; i < count; i++) {
-        leader?.propose(encodeRequest(0, ++this.#sequence, world.random.below(40)));
+        const sequence = ++this.#sequence;
+        const request = { session: 0, sequence, acknowledgedBelow: 0 };
+        leader?.propose(encodeRequest(request, world.random.below(40)));
       }
       this.#proposeBursts();
     });

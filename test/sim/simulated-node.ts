@@ -39,15 +39,18 @@ export interface NodeOptions {
     state: MachineState,
     whenOver: () => void,
   ) => void;
-  /** A request was executed for the first time as far as this node knows. */
+  /** A request of a session was executed, not answered as before. */
   readonly onExecuted: (id: NodeId, entry: Entry) => void;
   readonly onOutput: (node: SimulatedNode, output: Output) => void;
   readonly bug: PlantedBug | undefined;
 }
 
+/** What came of a command: where it was executed, or that another took its place in the log, or that it was refused. */
+export type Answer = number | "lost" | "refused";
+
 interface Proposal {
   readonly term: Term;
-  readonly whenApplied: (position: number | undefined) => void;
+  readonly whenApplied: (answer: Answer) => void;
 }
 
 export class SimulatedNode {
@@ -140,12 +143,17 @@ export class SimulatedNode {
     this.process?.arrive(() => this.#driver?.receive(message));
   }
 
-  /** Puts a command into the log; calls back with where it was executed once it is applied, or undefined when it is lost. */
-  propose(payload: Uint8Array, whenApplied?: (position: number | undefined) => void): boolean {
+  /** It is told that another node's process has ended, rightly or not; it may not listen. */
+  tellGone(node: NodeId): void {
+    this.process?.arrive(() => this.#driver?.peerGone(node));
+  }
+
+  /** Puts a command into the log, if this node leads; calls back when its place in the log is applied. */
+  propose(payload: Uint8Array, whenApplied?: (answer: Answer) => void): boolean {
     const proposed = this.#driver?.propose(payload);
     if (proposed?.ok !== true) return false;
     if (whenApplied !== undefined) {
-      this.#proposals.get(proposed.index)?.whenApplied(undefined);
+      this.#proposals.get(proposed.index)?.whenApplied("lost");
       this.#proposals.set(proposed.index, { term: proposed.term, whenApplied });
     }
     return true;
@@ -330,11 +338,12 @@ export class SimulatedNode {
     const outcome = applied(this.machine, bug?.entry?.(entry, this.id) ?? entry, bug?.remembers);
     this.machine = outcome.state;
     invariants.checkApplied(this.id, entry, this.machine.hash);
-    if (outcome.isExecuted) onExecuted(this.id, entry);
+    if (outcome.served === "execute") onExecuted(this.id, entry);
     const proposal = this.#proposals.get(entry.index);
     if (proposal === undefined) return;
     this.#proposals.delete(entry.index);
-    proposal.whenApplied(proposal.term === entry.term ? outcome.position : undefined);
+    if (proposal.term !== entry.term) proposal.whenApplied("lost");
+    else proposal.whenApplied(outcome.served === "refuse" ? "refused" : outcome.position);
   }
 
   #resolveWaiters(): void {

@@ -7,7 +7,7 @@ import { availableParallelism } from "node:os";
 import { addTotals, emptyTotals, type Totals } from "./totals.ts";
 
 /** Seeds that a process runs before it tells of them. */
-const shareSeeds = 20;
+const shareSeeds = 40;
 
 /** What a process is asked to do: seeds [from, to). */
 export interface Share {

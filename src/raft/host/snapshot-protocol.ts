@@ -2,7 +2,8 @@
  * What is said on a snapshot's connection. The sender: a header; the receiver: from which chunk to go on; the sender: the
  * chunks, one frame each, whose crc the framing checks, and an empty frame; the receiver: that it has changed over.
  *
- * In version 1 of the protocol the receiver does not answer the header: every transfer begins at the first chunk.
+ * A sender of version 1 of the protocol waits for no answer to its header: it begins at the first chunk. To a receiver of
+ * version 1 nothing is sent: it could not read the state.
  */
 import { type Infer, optional, struct, text, unsigned } from "../../lib/schema.ts";
 

@@ -5,12 +5,13 @@
  * Invariants
  * 1. One at a time goes to a follower; several followers may be served at once.
  * 2. A transfer that breaks goes on with the same snapshot, for as long as it is kept; the log is kept behind it.
- * 3. In memory is what the socket has not taken of at most two chunks, plus `highWaterBytes` of FramedSocket.
+ * 3. None goes to a node of the first version, which cannot read the rows of this one's state.
+ * 4. In memory is what the socket has not taken of at most two chunks, plus `highWaterBytes` of FramedSocket.
  */
 import { randomUUID } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { Clock } from "../../lib/clock.ts";
-import { WeirError } from "../../lib/errors.ts";
+import { hasCode, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { decode, encode } from "../../lib/schema.ts";
 import type { Transport } from "../transport.ts";
@@ -25,6 +26,9 @@ import {
   snapshotResume,
   stallTimeoutMs,
 } from "./snapshot-protocol.ts";
+
+/** The first version of the protocol between masters whose nodes can read a state as it is written now. */
+const oldestReader = 2;
 
 export interface SnapshotSenderOptions {
   readonly take: () => Promise<HeldSnapshot>;
@@ -48,6 +52,8 @@ export class SnapshotSender {
   readonly #running = new Map<NodeId, Promise<void>>();
   readonly #held = new Map<NodeId, Held>();
   readonly #sockets = new Set<FramedSocket>();
+  /** To whom none can be sent, as was said. */
+  readonly #unread = new Set<NodeId>();
   #isStopped = false;
 
   constructor(options: SnapshotSenderOptions) {
@@ -65,6 +71,10 @@ export class SnapshotSender {
     const { logger, onOver } = this.#options;
     const running = this.#sendTo(to)
       .catch((error: unknown) => {
+        // It is tried again and again: what a person has to change is said once.
+        const isUnread = hasCode(error, "NotSupported");
+        if (isUnread && this.#unread.has(to)) return;
+        if (isUnread) this.#unread.add(to);
         logger.warn({ to, error: String(error) }, "a snapshot could not be sent whole");
       })
       .finally(() => {
@@ -89,9 +99,15 @@ export class SnapshotSender {
     const { socket, accepted } = await transport.connect(peer, "snapshot");
     this.#sockets.add(socket);
     try {
+      if ((accepted.version ?? 1) < oldestReader) {
+        throw new WeirError(
+          "NotSupported",
+          `Cannot send a snapshot to "${peer.name}": it runs a version that cannot read it; upgrade it first`,
+        );
+      }
       const held = await this.#hold(to);
       try {
-        await this.#stream(to, held, socket, accepted.version ?? 1);
+        await this.#stream(to, held, socket);
         await this.#drop(to);
       } finally {
         this.#expire(to, held);
@@ -102,17 +118,13 @@ export class SnapshotSender {
     }
   }
 
-  async #stream(to: NodeId, held: Held, socket: FramedSocket, version: number): Promise<void> {
+  async #stream(to: NodeId, held: Held, socket: FramedSocket): Promise<void> {
     const { id, snapshot } = held;
     const { index, term: indexTerm } = snapshot.meta;
     const header = { term: this.#options.term(), index, indexTerm, id };
     await socket.writeSlowly(encode(snapshotHeader, header), stallTimeoutMs);
-    let skip = 0;
-    let crc = 0;
-    if (version >= 2) {
-      const reply = await socket.next(stallTimeoutMs);
-      ({ chunks: skip, crc } = decode(snapshotResume, reply, "snapshotResume"));
-    }
+    const reply = await socket.next(stallTimeoutMs);
+    const { chunks: skip, crc } = decode(snapshotResume, reply, "snapshotResume");
     this.#options.logger.info({ to, index, fromChunk: skip }, "sending a snapshot");
     let place = 0;
     let ownCrc = 0;

@@ -153,8 +153,8 @@ class FileJournal implements Journal {
     this.#baseTerm = state.baseTerm;
     this.#lastIndex = state.baseIndex + state.entries.length;
     if (state.nodeId !== undefined && state.clusterId !== undefined) {
-      const { nodeId, clusterId, members } = state;
-      this.#identity = { nodeId, clusterId, members };
+      const { nodeId, clusterId, members, admittedAt } = state;
+      this.#identity = { nodeId, clusterId, members, admittedAt };
     }
   }
 

@@ -95,6 +95,7 @@ export class Replay {
       nodeId: this.#identity?.nodeId,
       clusterId: this.#identity?.clusterId,
       members: this.#identity?.members,
+      admittedAt: this.#identity?.admittedAt,
       hardState: this.#hardState,
       entries: this.#entries,
       baseIndex: this.#baseIndex,

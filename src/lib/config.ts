@@ -63,8 +63,9 @@ const schema = z
         heartbeatTicks: z.number().int().min(1).default(3),
         /** Shortest silence before a pre-vote; the real one is drawn from [1, 2) times this. Twice it is below a second. */
         electionTicks: z.number().int().min(2).default(16),
-        /** Entries kept behind the flushed index for slow followers. */
+        /** Kept behind the flushed index for slow followers, whichever is less; in the heap as well as on disk. */
         retainedEntries: z.number().int().min(1).default(50_000),
+        retainedBytes: bytes.default(128 * 1024 ** 2),
         segmentBytes: bytes.default(64 * 1024 ** 2),
         /** Proposals are refused with DiskFull below this much free space. */
         reservedDiskBytes: bytes.default(64 * 1024 ** 2),

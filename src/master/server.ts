@@ -186,6 +186,7 @@ async function start(
     heartbeatTicks: config.master.heartbeatTicks,
     electionTicks: config.master.electionTicks,
     retainedEntries: config.master.retainedEntries,
+    retainedBytes: config.master.retainedBytes,
     snapshotDirectory: join(directory, "incoming"),
     onStatus: (status) => leadership.update(status),
     onFatal: fail,

@@ -7,6 +7,8 @@ export interface JournalIdentity {
   readonly clusterId: string;
   /** The members that the cluster was started with, where this node took part in that. */
   readonly members?: readonly { readonly name: string; readonly nodeId: NodeId }[] | undefined;
+  /** The end of the leader's log when it admitted this node, where it came to a cluster that was there. */
+  readonly admittedAt?: number | undefined;
 }
 
 /** What one fsync makes durable. A first entry at or below the journal's last index replaces the suffix from there. */
@@ -21,6 +23,7 @@ export interface JournalState {
   readonly nodeId: NodeId | undefined;
   readonly clusterId: string | undefined;
   readonly members?: JournalIdentity["members"];
+  readonly admittedAt?: JournalIdentity["admittedAt"];
   readonly hardState: HardState;
   /** All entries that are kept, without gaps. */
   readonly entries: readonly Entry[];

@@ -100,8 +100,9 @@ export interface RaftNodeOptions {
   readonly tickMs: number;
   readonly heartbeatTicks: number;
   readonly electionTicks: number;
-  /** Entries kept behind the flushed index for slow followers. */
+  /** Kept behind the flushed index for slow followers, whichever is less: so many entries, and bytes of payload. */
   readonly retainedEntries: number;
+  readonly retainedBytes: number;
   /** For the file in which a snapshot comes in; made when it is missing. */
   readonly snapshotDirectory: string;
   /** What it speaks with others, for tests; by default all that it knows. */
@@ -442,11 +443,15 @@ export class RaftNode {
     this.#part = { driver, members, receiver, sender, changes };
     members.observe(driver.core);
     this.#transport.setLinks(members.peers);
-    if (start.index > 0 && members.knownAt === undefined) {
+    if (start.index > 0 && !members.isMember) {
       const isFounder = bindings.some((binding) => binding.nodeId === nodeId);
-      if (isFounder) this.#removed("as its own state tells");
-      // An admitted one may as well be on its way to the entry that adds it.
-      else logger.warn({ nodeId, index: start.index }, "no member as far as its own state tells");
+      const { admittedAt } = journal.state;
+      if (isFounder || (admittedAt !== undefined && start.index > admittedAt)) {
+        this.#removed("as its own state tells");
+      } else {
+        // On its way to the entry that adds it, as it seems.
+        logger.warn({ nodeId, index: start.index }, "no member as far as its own state tells");
+      }
     }
     this.#setReady();
   }

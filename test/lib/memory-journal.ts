@@ -176,10 +176,10 @@ function stateOf(records: readonly JournalRecord[]): JournalState {
 }
 
 function recordsOf(state: JournalState): JournalRecord[] {
-  const { nodeId, clusterId, members, hardState, baseIndex, baseTerm } = state;
+  const { nodeId, clusterId, members, admittedAt, hardState, baseIndex, baseTerm } = state;
   assert(nodeId !== undefined && clusterId !== undefined, "records without an identity");
   return [
-    { type: "identity", identity: { nodeId, clusterId, members } },
+    { type: "identity", identity: { nodeId, clusterId, members, admittedAt } },
     { type: "hardState", ...hardState },
     { type: "base", index: baseIndex, term: baseTerm },
     ...state.entries.map((entry): JournalRecord => ({ type: "entry", entry })),

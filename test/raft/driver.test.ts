@@ -70,6 +70,7 @@ function drive(core: RaftCore, loop: HandLoop, options: Partial<DriverOptions> =
     tickMs: 10,
     electionTicks: 10,
     retainedEntries: 100,
+    retainedBytes: 64 * 1024 ** 2,
     afterPoll: loop.afterPoll,
     send: (messages) => sent.push(...messages),
     sendSnapshot: () => undefined,

@@ -132,6 +132,7 @@ describe("raft driver", () => {
         tickMs: 10,
         electionTicks: 10,
         retainedEntries: 100,
+        retainedBytes: 64 * 1024 ** 2,
         afterPoll: (callback) => checks.push(callback),
         send: (messages) => sent.push(...messages),
         sendSnapshot: () => undefined,

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { hasCode } from "../../src/lib/errors.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
+import type { RaftNode } from "../../src/raft/node.ts";
+import type { Index, Term } from "../../src/raft/types.ts";
 import { LoopbackCluster } from "./lib/loopback-cluster.ts";
 
 /** Keeps what is said loudly. */
@@ -31,6 +33,18 @@ describe("raft node: members", function () {
     await cluster.start(place);
     await (await cluster.leading()).addMember({ ...cluster.addressOf(place), promote });
     return place;
+  }
+  /** Has the leader do what it refuses for as long as the change before, or its own beginning, is not committed. */
+  function afterOtherChanges(change: (leader: RaftNode) => Promise<unknown>): Promise<unknown> {
+    return eventually("no other change to be under way", async () => {
+      try {
+        await change(await cluster.leading());
+        return true;
+      } catch (error) {
+        if (hasCode(error, "Busy")) return false;
+        throw error;
+      }
+    });
   }
   const voters = (count: number) =>
     Array.from({ length: count }, (_, i) => `master-${i + 1}: voter`);
@@ -99,7 +113,7 @@ describe("raft node: members", function () {
     await rolesToBe(...voters(3));
     await cluster.crash(0);
     await cluster.write("without the first");
-    await (await cluster.leading()).removeMember("master-1");
+    await afterOtherChanges((leader) => leader.removeMember("master-1"));
     await rolesToBe("master-2: voter", "master-3: voter");
     assert.equal((await cluster.converged()).length, 51);
   });
@@ -206,6 +220,25 @@ describe("raft node: members", function () {
     assert.match(again.message, /was removed from cluster "test", as its own state tells/);
   });
 
+  it("ends a master that was added and removed when it is started again, with nobody there to tell it", async () => {
+    cluster = await LoopbackCluster.make(1, { retainedEntries: 5 });
+    await cluster.startAll();
+    const place = await add();
+    await rolesToBe(...voters(2));
+    const member = cluster.members[place]!;
+    await afterOtherChanges((leader) => leader.removeMember("master-2"));
+    await eventually("its end", () => member.fatal);
+    // Nothing is left of the log that had it as a member.
+    member.machine.flush();
+    await cluster.crash(place);
+    await cluster.crash(0);
+    const { appliedIndex: index, appliedTerm: term } = member.machine;
+    await member.journal.reset(index as Index, term as Term);
+    await cluster.start(place);
+    const again = await eventually("its end", () => member.fatal);
+    assert.match(again.message, /was removed from cluster "test", as its own state tells/);
+  });
+
   it("tells a master that was away while it was removed", async () => {
     cluster = await LoopbackCluster.make(3);
     await cluster.startAll();
@@ -258,7 +291,7 @@ describe("raft node: members", function () {
     await cluster.startAll();
     const place = await add();
     await rolesToBe(...voters(4));
-    await (await cluster.leading()).removeMember("master-1");
+    await afterOtherChanges((leader) => leader.removeMember("master-1"));
     await eventually("its end", () => cluster.members[0]!.fatal);
     for (const member of cluster.members) member.machine.flush();
     for (let each = 0; each < 4; each++) await cluster.crash(each);

@@ -61,6 +61,26 @@ describe("raft node", function () {
     assert.equal(before.length, 20);
   });
 
+  it("forgets entries that are few but large, and no more of them after a restart", async () => {
+    const retainedBytes = 160 * 1024;
+    cluster = await LoopbackCluster.make(1, { retainedBytes });
+    await cluster.startAll();
+    const text = "x".repeat(10 * 1024);
+    for (let i = 0; i < 50; i++) await cluster.write(`${i} ${text}`);
+    const [member] = cluster.members;
+    assert.equal(member!.journal.state.baseIndex, 0, "nothing is forgotten before it is flushed");
+    member!.machine.flush();
+    // The no-op of the term and 50 entries; 16 of them are to stay, and a step at most.
+    await eventually("the log to be compacted", () => member!.journal.state.baseIndex >= 32);
+    assert(member!.journal.state.baseIndex <= 35);
+    await cluster.crash(0);
+    await cluster.start(0);
+    for (let i = 0; i < 10; i++) await cluster.write(`more ${i} ${text}`);
+    member!.machine.flush();
+    await eventually("the log to be compacted", () => member!.journal.state.baseIndex >= 42);
+    assert(member!.journal.state.baseIndex <= 47);
+  });
+
   it("commits many proposals of one turn together, in order", async () => {
     cluster = await LoopbackCluster.make(3);
     await cluster.startAll();

@@ -286,6 +286,7 @@ export class SimulatedNode {
       tickMs,
       electionTicks,
       retainedEntries,
+      retainedBytes: 64 * 1024 ** 2,
       afterPoll: (callback) => process.afterPoll(callback),
       send: (messages) => {
         if (process.isAlive) for (const message of messages) this.#send(message);

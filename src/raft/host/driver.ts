@@ -16,6 +16,7 @@ import type { MembersChanged } from "../membership.ts";
 import type { TransferStarted } from "../transfer.ts";
 import type { Entry, Index, Message, NodeId, Term } from "../types.ts";
 import { Applier } from "./applier.ts";
+import { LogWeight } from "./log-weight.ts";
 import { Persister } from "./persister.ts";
 import { Ticker } from "./ticker.ts";
 
@@ -34,7 +35,9 @@ export interface DriverOptions {
   readonly logger: Logger;
   readonly tickMs: number;
   readonly electionTicks: number;
+  /** Kept behind what is flushed, for slow followers, whichever is less: so many entries, and bytes of payload. */
   readonly retainedEntries: number;
+  readonly retainedBytes: number;
   /** Calls back after the sockets that are readable now were read: `setImmediate`. */
   readonly afterPoll: (callback: () => void) => void;
   readonly send: (messages: readonly Message[]) => void;
@@ -61,6 +64,8 @@ export class Driver {
   readonly #ticker: Ticker;
   readonly #persister: Persister;
   readonly #applier: Applier;
+  /** Of what was applied. */
+  readonly #weight: LogWeight;
   #inbox: Message[] = [];
   /** Members whose process has ended. */
   #gone: NodeId[] = [];
@@ -97,6 +102,10 @@ export class Driver {
         this.step({ kind: "applied", index });
       },
     });
+    this.#weight = new LogWeight(options.retainedBytes);
+    for (const entry of journal.state.entries) {
+      if (entry.index <= machine.appliedIndex) this.#weight.add(entry);
+    }
     this.#ticker = new Ticker({
       clock,
       tickMs,
@@ -229,7 +238,10 @@ export class Driver {
   #carryOut(output: Output): void {
     this.#options.send(output.send);
     this.#persister.submit(output.persist, output.sendAfterPersist);
-    if (output.apply.length > 0) this.#applier.push(output.apply);
+    if (output.apply.length > 0) {
+      for (const entry of output.apply) this.#weight.add(entry);
+      this.#applier.push(output.apply);
+    }
     for (const { id, index } of output.reads) {
       const reader = this.#readers.get(id);
       this.#readers.delete(id);
@@ -243,12 +255,13 @@ export class Driver {
   #compact(): void {
     const { machine, retainedEntries, snapshotFloor } = this.#options;
     const { core } = this;
-    const wanted = Math.min(
-      machine.flushedIndex().index - retainedEntries,
-      core.appliedIndex,
-      snapshotFloor(),
-    );
-    if (wanted < core.baseIndex + Math.max(1, Math.floor(retainedEntries * compactionStep))) return;
+    const flushed = machine.flushedIndex().index;
+    const limit = Math.min(flushed, core.appliedIndex, snapshotFloor());
+    const byCount = Math.min(flushed - retainedEntries, limit);
+    const byBytes = this.#weight.forgettable(limit);
+    const step = Math.max(1, Math.floor(retainedEntries * compactionStep));
+    if (byCount < core.baseIndex + step && byBytes <= core.baseIndex) return;
+    const wanted = Math.max(byCount, byBytes);
     const index = wanted as Index;
     this.#persister.compact(index, core.termAt(index) as Term);
     core.step({ kind: "compact", index });

@@ -180,6 +180,7 @@ export class Forming {
     return {
       clusterId: randomUUID(),
       members: names.map((name) => ({ name, nodeId: randomUUID() })),
+      lastIndex: undefined,
     };
   }
 
@@ -203,7 +204,7 @@ export class Forming {
   }
 
   /** Becomes a member of a cluster that is formed, and returns the id of this node's data. */
-  async #join({ clusterId, members }: Formation): Promise<string> {
+  async #join({ clusterId, members, lastIndex: admittedAt }: Formation): Promise<string> {
     const { name, clusterName, journal, logger } = this.#options;
     // Asked again: the answer was lost, or the leader changed before it had written who is new.
     if (this.#identity.clusterId === clusterId && this.#identity.stage === "member") {
@@ -216,7 +217,7 @@ export class Forming {
     // The members do not name this one: until the log says so it is none, and must not count itself as one.
     this.#isWriting = true;
     try {
-      await journal.initialize({ nodeId, clusterId, members });
+      await journal.initialize({ nodeId, clusterId, members, admittedAt });
       await this.#writeFirstTerm();
     } finally {
       this.#isWriting = false;
@@ -253,7 +254,9 @@ export class Forming {
     const { clusterId, members } = this.#identity;
     try {
       const { socket } = await transport.connect(peer, "formation");
-      socket.write([encode(formation, { clusterId: clusterId!, members: members! })]);
+      socket.write([
+        encode(formation, { clusterId: clusterId!, members: members!, lastIndex: undefined }),
+      ]);
       await socket.next(replyTimeoutMs);
       socket.close();
     } catch (error) {

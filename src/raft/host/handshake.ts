@@ -102,6 +102,8 @@ export type Accepted = Extract<HelloReply, { kind: "accepted" }>;
 export const formation = struct({
   clusterId: text,
   members: list(struct({ name: text, nodeId: text })),
+  /** Admission: the end of the leader's log. */
+  lastIndex: optional(unsigned()),
 });
 export type Formation = Infer<typeof formation>;
 

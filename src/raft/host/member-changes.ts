@@ -154,7 +154,7 @@ export class MemberChanges {
   }
 
   async #admit(asked: NewMember): Promise<Member> {
-    const { transport, members, clusterId } = this.#options;
+    const { transport, members, clusterId, driver } = this.#options;
     const { name, host, raftPort: port } = asked;
     if (this.#admitting !== undefined) {
       throw new WeirError("Busy", `Cannot admit "${name}": "${this.#admitting}" is being admitted`);
@@ -163,7 +163,9 @@ export class MemberChanges {
     this.#admitting = name;
     try {
       const bindings = members.all.map((each) => ({ name: each.name, nodeId: each.nodeId }));
-      const nodeId = await admit(transport, { name, host, port }, { clusterId, members: bindings });
+      const { lastIndex } = driver.core;
+      const welcome = { clusterId, members: bindings, lastIndex };
+      const nodeId = await admit(transport, { name, host, port }, welcome);
       return { nodeId, ...asked };
     } finally {
       this.#admitting = undefined;

@@ -70,14 +70,15 @@ export class Members implements Roster {
   readonly #options: MembersOptions;
   #active: Configuration;
   #committed: PlacedConfiguration;
-  #knownAt: number | undefined;
+  /** Index of the newest committed configuration that has this node. */
+  #memberAt: number | undefined;
 
   constructor(options: MembersOptions) {
     this.#options = options;
     const { start, self } = options;
     this.#active = start.configuration;
     this.#committed = start;
-    this.#knownAt = has(start.configuration, self) ? start.index : undefined;
+    this.#memberAt = has(start.configuration, self) ? start.index : undefined;
   }
 
   get active(): Configuration {
@@ -86,8 +87,12 @@ export class Members implements Roster {
   get committed(): PlacedConfiguration {
     return this.#committed;
   }
+  /** Whether the committed configuration has this node. */
+  get isMember(): boolean {
+    return this.#memberAt !== undefined;
+  }
   get knownAt(): number | undefined {
-    return this.#knownAt;
+    return this.#memberAt;
   }
 
   /** Once per turn of the core. */
@@ -100,8 +105,8 @@ export class Members implements Roster {
     if (index > core.commitIndex || index === this.#committed.index) return;
     this.#committed = { index, configuration };
     const isIn = has(configuration, this.#options.self);
-    const wasIn = this.#knownAt !== undefined;
-    this.#knownAt = isIn ? index : undefined;
+    const wasIn = this.isMember;
+    this.#memberAt = isIn ? index : undefined;
     this.#options.onCommitted();
     if (wasIn && !isIn) this.#options.onRemoved();
   }

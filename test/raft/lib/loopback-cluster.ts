@@ -79,6 +79,7 @@ export class LoopbackCluster {
       heartbeatTicks: 3,
       electionTicks: 20,
       retainedEntries: 1000,
+      retainedBytes: 64 * 1024 ** 2,
       snapshotDirectory: join(this.#directory, String(place)),
       onStatus: () => undefined,
       onFatal: (error) => {

@@ -6,6 +6,8 @@
  * 1. One call to the journal is under way at a time.
  * 2. A message leaves after everything that was submitted with it or before it is durable. With a full disk, votes need
  *    only the hard state, which still fits.
+ * 3. While entries wait for room, compactions pass them, as they make room: what they forget is durable already. They do
+ *    not pass a reset. Of the messages that wait, the newest of each kind to each peer is kept: all may be lost.
  */
 import type { Clock } from "../../lib/clock.ts";
 import { hasCode } from "../../lib/errors.ts";
@@ -156,7 +158,7 @@ export class Persister {
     const isVote = ({ kind }: Message) => kind === "requestVote" || kind === "voteReply";
     this.#options.send(batch.messages.filter(isVote));
     const { sequence, entries } = batch;
-    const messages = batch.messages.filter((message) => !isVote(message));
+    const messages = newestOfEach(batch.messages.filter((message) => !isVote(message)));
     this.#queue.unshift({
       kind: "batch",
       sequence,
@@ -172,6 +174,12 @@ export class Persister {
 
   /** The next thing to do: a compaction, or all batches up to one that begins with a reset. */
   #takeNext(): Batch | Compaction {
+    if (this.#fullSinceMs !== undefined) {
+      const isBarrier = (work: Batch | Compaction) =>
+        work.kind === "compaction" || work.reset !== undefined;
+      const place = this.#queue.findIndex(isBarrier);
+      if (this.#queue[place]?.kind === "compaction") return this.#queue.splice(place, 1)[0]!;
+    }
     const head = this.#queue[0]!;
     let count = 1;
     if (head.kind === "batch") {
@@ -191,6 +199,17 @@ export class Persister {
     this.#queue.splice(0, count);
     return head;
   }
+}
+
+/** Those that no later one of the same kind to the same peer follows, in their order. */
+function newestOfEach(messages: readonly Message[]): readonly Message[] {
+  const newest = new Map<string, Message>();
+  for (const message of messages) {
+    const key = `${message.kind} ${message.to}`;
+    newest.delete(key);
+    newest.set(key, message);
+  }
+  return [...newest.values()];
 }
 
 /** One run of entries out of several, where a later one replaces what it overlaps of those before. */

@@ -32,7 +32,7 @@ export interface CallOptions {
 }
 
 export class MasterConnection {
-  /** Direct connections, in the order of the configuration: for heartbeats to all and for the change feed. */
+  /** Direct connections to the masters of the configuration, in its order. */
   readonly each: readonly RpcClient[];
   /** Those, and behind them leaders that masters named and the configuration does not: members that were added since. */
   readonly #known: RpcClient[];
@@ -155,6 +155,12 @@ export class MasterConnection {
         thrown = next;
       }
     }
+  }
+
+  /** The connection to the master at `host:port`, also of one that joined later; undefined for what is no address. */
+  at(address: string): RpcClient | undefined {
+    const place = this.#placeOf(address);
+    return place === undefined ? undefined : this.#known[place];
   }
 
   /** Ends all connections; calls under way fail. */

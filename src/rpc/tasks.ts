@@ -170,5 +170,9 @@ export const heartbeatReply = struct({
    * report what they keep again and again.
    */
   released: optional(list(struct({ inode: unsigned<InodeId>(), writeId: unsigned<WriteId>() }))),
+  /** RPC addresses of the masters, as far as this one knows: the worker reports to all of them. */
+  masters: optional(list(text)),
+  /** Which of them is this one, which the worker may know by another name of its host. */
+  ownAddress: optional(text),
 });
 export type HeartbeatReply = Infer<typeof heartbeatReply>;

@@ -1,6 +1,6 @@
 /**
- * The worker's line to the masters: it registers with the leader, reports what it holds to all of them, takes tasks of the
- * leader, and sends back results.
+ * The worker's line to the masters: it registers with the leader, reports what it holds to all of them (also to those that
+ * joined since, as the others say), takes tasks of the leader, and sends back results.
  *
  * Invariants
  * 1. A master is told of every change after the last report that it answered, in order; one that asks for it is told
@@ -56,6 +56,12 @@ const pageSize = 5000;
 const keptPerBeat = 500;
 const retryMs = 200;
 
+interface Reporting {
+  readonly ending: AbortController;
+  /** The master's address by its own word. */
+  knownAs: string;
+}
+
 interface Running {
   readonly term: number;
   readonly abort: AbortController;
@@ -69,6 +75,8 @@ export class WorkerHeartbeat {
   readonly #stopping = new AbortController();
   readonly #tasks = new Map<number, Running>();
   readonly #loops: Promise<void>[] = [];
+  /** Masters that are reported to, by the address of the connection. */
+  readonly #reporting = new Map<string, Reporting>();
   #registration: Registration | undefined;
   #registering: Promise<void> | undefined;
   #term = 0;
@@ -90,7 +98,7 @@ export class WorkerHeartbeat {
 
   /** Starts to report and to take tasks; to be called when the worker can serve. */
   start(): void {
-    this.#loops.push(...this.#options.masters.each.map((master) => this.#reportTo(master)));
+    for (const master of this.#options.masters.each) this.#startReporting(master);
     this.#loops.push(this.#deliver());
   }
 
@@ -143,9 +151,43 @@ export class WorkerHeartbeat {
     }
   }
 
-  async #reportTo(master: RpcClient): Promise<void> {
+  #startReporting(master: RpcClient): void {
+    const ending = new AbortController();
+    const reporting = { ending, knownAs: master.address };
+    this.#reporting.set(master.address, reporting);
+    const signal = AbortSignal.any([this.#stopping.signal, ending.signal]);
+    setMaxListeners(0, signal);
+    this.#loops.push(this.#reportTo(master, reporting, signal));
+  }
+
+  /** Reports to masters that joined, and no more to those that are gone, if the leader says so and no file lists them. */
+  #follow({ masters: addresses, ownAddress, leader }: HeartbeatReply, by: Reporting): void {
+    const { masters, logger } = this.#options;
+    if (addresses === undefined) return;
+    by.knownAs = ownAddress ?? by.knownAs;
+    const isListed = (address: string) => masters.each.some((each) => each.address === address);
+    const known = new Set([...this.#reporting.values()].map(({ knownAs }) => knownAs));
+    for (const address of addresses) {
+      const master = known.has(address) ? undefined : masters.at(address);
+      if (master === undefined || this.#reporting.has(address)) continue;
+      logger.info({ master: address }, "reports to a master that joined");
+      this.#startReporting(master);
+    }
+    for (const [address, reporting] of this.#reporting) {
+      if (isListed(address)) continue;
+      const isGone = leader && !addresses.includes(address);
+      // The one that answers, under another name of its host: two lines of reports would contradict each other.
+      const isTwice = reporting !== by && reporting.knownAs === by.knownAs;
+      if (!isGone && !isTwice) continue;
+      this.#reporting.delete(address);
+      reporting.ending.abort(
+        new WeirError("Cancelled", `Cannot report to "${address}": it is no master any more`),
+      );
+    }
+  }
+
+  async #reportTo(master: RpcClient, reporting: Reporting, signal: AbortSignal): Promise<void> {
     const { store, heartbeatMs, logger } = this.#options;
-    const { signal } = this.#stopping;
     const reporter = new Reporter(store);
     let silent = false;
     while (!signal.aborted) {
@@ -173,6 +215,7 @@ export class WorkerHeartbeat {
         silent = false;
         if (reply.resync) reporter.reset();
         else reporter.acknowledged();
+        if (reply.term >= this.#term) this.#follow(reply, reporting);
         await this.#take(reply);
         // A reply that came at once for no reason must not make a tight loop.
         const tookMs = performance.now() - startedMs;

@@ -222,4 +222,5 @@ export const formation = {
     { name: "master-1", nodeId: "n" },
     { name: "master-2", nodeId: "m" },
   ],
+  lastIndex: undefined,
 } as const;

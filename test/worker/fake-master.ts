@@ -38,6 +38,9 @@ export class FakeMaster {
   register = false;
   /** Containers that are answered as released when they are reported as kept. */
   released = new Set<InodeId>();
+  /** Whom it names as masters. */
+  masters: string[] | undefined;
+  ownAddress: string | undefined;
   #nextSequence = 0;
   readonly #server: RpcServer;
 
@@ -73,11 +76,21 @@ export class FakeMaster {
       ) {
         await sleep(5);
       }
-      const { resync, register, leader, term } = this;
+      const { resync, register, leader, term, masters, ownAddress } = this;
       this.resync = false;
       const released = beat.changed.filter(({ kept, inode }) => kept && this.released.has(inode));
       const tasks = this.tasks.splice(0);
-      return { term, leader, appliedIndex: 1, tasks, resync, register, released };
+      return {
+        term,
+        leader,
+        appliedIndex: 1,
+        tasks,
+        resync,
+        register,
+        released,
+        masters,
+        ownAddress,
+      };
     });
     server.handle(masterApi.taskResults, async ({ results }) => {
       this.results.push(...results);

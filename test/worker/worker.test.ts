@@ -188,6 +188,47 @@ describe("worker", () => {
     }
   });
 
+  it("reports to masters that joined, as any of them says, until the leader leaves them out", async () => {
+    const joined = await extraMaster();
+    joined.leader = false;
+    const addressOf = ({ port }: FakeMaster) => `127.0.0.1:${port}`;
+    await start();
+    await put(containerOf(1), randomBytes(10));
+    master.leader = false;
+    master.ownAddress = addressOf(master);
+    joined.ownAddress = addressOf(joined);
+    master.masters = [addressOf(master), addressOf(joined)];
+    await until(() => joined.holds.size === 1, "all is reported to the new one");
+    master.masters = [addressOf(master)];
+    const heard = () => master.beats.length;
+    let before = heard();
+    await until(() => heard() > before + 3, "more reports");
+    const count = joined.beats.length;
+    await until(() => joined.beats.length > count, "the word of a follower is not enough");
+    master.leader = true;
+    before = heard();
+    await until(() => heard() > before + 3, "more reports");
+    const last = joined.beats.length;
+    before = heard();
+    await until(() => heard() > before + 3, "more reports");
+    assert.equal(joined.beats.length, last);
+  });
+
+  it("reports once to a master that the others call by another name of its host", async () => {
+    master.ownAddress = `localhost:${master.port}`;
+    const follower = await extraMaster();
+    follower.leader = false;
+    follower.masters = master.masters = [master.ownAddress, `127.0.0.1:${follower.port}`];
+    await start("one", [master, follower]);
+    await put(containerOf(1), randomBytes(10));
+    await until(() => follower.beats.length > 5 && master.beats.length > 5, "reports to both");
+    const resets = () => master.beats.filter(({ full }) => full).length;
+    const before = resets();
+    const beats = master.beats.length;
+    await until(() => master.beats.length > beats + 5, "more reports");
+    assert.equal(resets(), before);
+  });
+
   it("takes tasks of the leader alone, and none of a term that is over", async () => {
     const old = await extraMaster();
     const third = await extraMaster();

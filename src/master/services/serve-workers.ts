@@ -20,7 +20,7 @@ import type { Heartbeat } from "./worker-registry.ts";
 const longestWaitMs = 5000;
 
 export function serveWorkers(server: RpcServer, parts: MasterParts): void {
-  const { store, registry, leadership, proposer } = parts;
+  const { store, registry, leadership, proposer, raft } = parts;
 
   server.handle(masterApi.registerWorker, async (request, { signal }) => {
     const { blockSizeBytes: own, ...command } = request;
@@ -56,6 +56,7 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
       resync,
       register,
       released,
+      ...mastersOf(raft),
     };
   });
 
@@ -81,6 +82,17 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
     });
     return { appliedIndex: store.appliedIndex, workers };
   });
+}
+
+/** The masters as this one knows them, for workers to report to. */
+function mastersOf(raft: MasterParts["raft"]): {
+  masters: string[];
+  ownAddress: string | undefined;
+} {
+  const placed = raft.members().filter(({ rpcPort }) => rpcPort > 0);
+  const addressOf = ({ host, rpcPort }: (typeof placed)[number]) => `${host}:${String(rpcPort)}`;
+  const own = placed.find(({ nodeId }) => nodeId === raft.status.nodeId);
+  return { masters: placed.map(addressOf), ownAddress: own && addressOf(own) };
 }
 
 /** What the worker says it keeps, and need not: the store has it, or other workers are the keepers. */

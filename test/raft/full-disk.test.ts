@@ -80,7 +80,7 @@ describe("raft: a full disk", () => {
     persister.submit({ ...none, sequence: 3, entries: [entry(11, 1)] }, []);
     persister.compact(11 as Index, 1 as Term);
     await turns(20);
-    assert.deepEqual(done, []);
+    assert.equal(done.length, 0);
     journal.diskFull = false;
     await eventually("all of it", () => done.includes("compacted to 11"));
     assert.deepEqual(done, ["wrote 1", "reset to 10", "wrote 3", "compacted to 11"]);
@@ -103,7 +103,7 @@ describe("raft: a full disk", () => {
     };
     await receive({ prevIndex: 2, entries: [entry(3, 1)] });
     for (let beat = 0; beat < 200; beat++) await receive({ prevIndex: 3, entries: [] });
-    assert.deepEqual(sent, []);
+    assert.equal(sent.length, 0);
     await turns(5);
     journal.diskFull = false;
     await eventually("the acknowledgement", () => sent.length > 0);

@@ -72,14 +72,14 @@ export function needFree(context: Context, parent: Inode, name: string): void {
   needLoaded(parent);
 }
 
-/** Stores the names of an inode, an only one with the inode itself; and with it other fields, where `patch` has some. */
-function setLinks(context: Context, id: InodeId, all: Links, patch?: Partial<Inode>): void {
+/** Stores the names of an inode, an only one with the inode itself. With `nlink`, that and the time of the change too. */
+function setLinks(context: Context, id: InodeId, all: Links, nlink?: number): void {
   const now = inodeOf(context.state, id)!;
   const [first, second] = all;
   const link = second === undefined ? first : undefined;
   if (second !== undefined) context.state.write(links, parentKey(id), all);
   else if (now.link === undefined) context.state.delete(parentKey(id));
-  if (patch !== undefined) patchKnown(context, now, { ...patch, link });
+  if (nlink !== undefined) patchKnown(context, now, { nlink, ctime: context.wallTime, link });
   else if (now.link !== link) patchUnseen(context, id, { link });
 }
 
@@ -110,16 +110,11 @@ export function addEdge(context: Context, child: Inode, link: Link): void {
   context.notes.name(link.parent, link.name);
 }
 
-/** Takes a name from an inode. Its `nlink` (in `patch`) and the store are the caller's. */
-export function removeLink(
-  context: Context,
-  child: Inode,
-  link: Link,
-  patch?: Partial<Inode>,
-): void {
+/** Takes a name from an inode, which has `nlink` names then, where that is given. The store is the caller's. */
+export function removeLink(context: Context, child: Inode, link: Link, nlink?: number): void {
   context.state.delete(edgeKey(link.parent, link.name));
   const rest = linksOf(context.state, child.id).filter((each) => !isSameLink(each, link));
-  setLinks(context, child.id, rest, patch);
+  setLinks(context, child.id, rest, nlink);
   countChild(context, link.parent, child, -1);
   context.notes.name(link.parent, link.name);
 }
@@ -129,23 +124,21 @@ function isSameLink(a: Link, b: Link): boolean {
 }
 
 /**
- * Moves a name of an inode, which keeps its place among the inode's names; the new name is free. `patch` sets other fields
- * of the inode.
+ * Moves a name of an inode, which keeps its place among the inode's names; the new name is free. With
+ * `isShown`, the inode's status tells of it.
  */
 export function moveLink(
   context: Context,
   child: Inode,
-  move: { readonly from: Link; readonly to: Link },
-  patch?: Partial<Inode>,
+  { from, to, isShown }: { readonly from: Link; readonly to: Link; readonly isShown: boolean },
 ): void {
-  const { from, to } = move;
   const moved = linksOf(context.state, child.id).map((each) =>
     isSameLink(each, from) ? to : each,
   );
   context.state.delete(edgeKey(from.parent, from.name));
   const { id, kind } = child;
   context.state.write(edge, edgeKey(to.parent, to.name), { child: id, kind });
-  setLinks(context, id, moved, patch);
+  setLinks(context, id, moved, isShown ? child.nlink : undefined);
   if (from.parent === to.parent) {
     patchInode(context, to.parent, { mtime: context.wallTime, ctime: context.wallTime });
   } else {
@@ -174,7 +167,7 @@ export function dropFileLink(context: Context, child: Inode, link: Link): void {
 
 /** Takes a name from a file, whatever the store has. */
 export function forgetFileLink(context: Context, child: Inode, link: Link): void {
-  removeLink(context, child, link, { nlink: child.nlink - 1, ctime: context.wallTime });
+  removeLink(context, child, link, child.nlink - 1);
   retireInode(context, child.id);
 }
 

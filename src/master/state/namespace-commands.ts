@@ -208,7 +208,7 @@ export function deleteTree(context: Context, command: Of<"deleteTree">): Command
 /** Moves a directory out of the tree; it is reaped in the background. */
 export function moveToTrash(context: Context, child: Inode, name: Link): void {
   const to: Link = { parent: trashInodeId, name: String(child.id) };
-  moveLink(context, child, { from: name, to });
+  moveLink(context, child, { from: name, to, isShown: false });
   context.notes.events.push({ kind: "trashAdded" });
 }
 
@@ -242,7 +242,7 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
   if (target?.kind === "directory") dropDirectory(context, target, to);
   else if (target !== undefined) dropReplaced(context, { source, target, to });
   if (storeMayHold(source)) queueRename(context, source, from, to);
-  moveLink(context, source, { from, to }, { ctime: context.wallTime });
+  moveLink(context, source, { from, to, isShown: true });
   return shown(context, source.id);
 }
 

@@ -42,6 +42,8 @@ export class Cell implements Contents, Span {
   isStored = false;
   /** The generation that changed it last, if that is not on disk yet; else 0. */
   generation = 0;
+  /** Where the table of rows has it. */
+  epoch = 0;
 
   constructor(key: string) {
     this.key = key;

@@ -53,7 +53,7 @@ export interface StateStoreOptions {
   readonly flushBytes?: number;
   /** Bytes in the overlay from which on the store is `full`: 64 MiB. */
   readonly maxOverlayBytes?: number;
-  /** Bound of the rows in the heap that are on disk too: 64 MiB; LevelDB's own cache of blocks gets as much. */
+  /** Bound of the rows in the heap that are on disk too: 128 MiB; LevelDB's own cache of blocks gets half as much. */
   readonly cacheBytes?: number;
 }
 
@@ -65,8 +65,8 @@ export interface StateStoreOptions {
 export async function openStateStore(options: StateStoreOptions): Promise<StateStore> {
   const directory = resolvePath(options.directory);
   const name = await currentDatabase(directory);
-  const { cacheBytes = 64 * 1024 * 1024 } = options;
-  const database = await Database.open(join(directory, name), { cacheBytes });
+  const { cacheBytes = 128 * 1024 * 1024 } = options;
+  const database = await Database.open(join(directory, name), { cacheBytes: cacheBytes / 2 });
   options.logger.info({ index: database.place.index, database: name }, "state opened");
   return new LevelStore({ ...options, directory, cacheBytes }, name, database);
 }
@@ -482,7 +482,7 @@ class LevelStore implements StateStore {
     const name = nextDatabase(this.#name);
     const path = join(this.#options.directory, name);
     await rm(path, { recursive: true, force: true });
-    const fresh = await Database.open(path, { cacheBytes: this.#options.cacheBytes });
+    const fresh = await Database.open(path, { cacheBytes: this.#options.cacheBytes / 2 });
     let hash: StateHash;
     try {
       hash = await fill(fresh, chunks);

@@ -24,6 +24,8 @@ export class RowTable {
   #young = new Map<string, Cell>();
   #old = new Map<string, Cell>();
   #youngBytes = 0;
+  /** Of the young half; a cell says in which one it was entered last. */
+  #epoch = 1;
   readonly #recent = new Array<Cell | undefined>(recentSlots).fill(undefined);
 
   /** `unflushed` gives the cells that have to stay; they count beyond `maxBytes`, once it is passed. */
@@ -50,13 +52,20 @@ export class RowTable {
   set(cell: Cell): void {
     const { key } = cell;
     this.#young.set(key, cell);
+    cell.epoch = this.#epoch;
     this.#recent[slotOf(key)] = cell;
     // A row that is set again counts twice until the half is full: the bound holds all the more.
     this.#youngBytes += cell.weight;
     if (this.#youngBytes * 2 < this.#maxBytes) return;
     this.#old = this.#young;
     this.#young = new Map();
-    for (const each of this.#unflushed()) this.#young.set(each.key, each);
+    const leaving = this.#epoch++;
+    // What was entered since the last time is in the old half now, and stays until the next time.
+    for (const each of this.#unflushed()) {
+      if (each.epoch >= leaving) continue;
+      this.#young.set(each.key, each);
+      each.epoch = this.#epoch;
+    }
     this.#youngBytes = 0;
     this.#recent.fill(undefined);
   }

@@ -15,6 +15,7 @@ import { compileFunction } from "node:vm";
 import { Packr } from "msgpackr";
 import { WeirError } from "./errors.ts";
 import { Reader, type Span, unfit, Words, Writer } from "./msgpack.ts";
+import { shortened } from "./shortened.ts";
 
 /** Both directions between a value and its msgpack form. `at` names the place in error messages. */
 export interface Schema<T> {
@@ -54,11 +55,17 @@ class Misfit {
 }
 
 function fail(at: string, wanted: string, got: unknown): never {
-  // A stranger's message may hold integers of 64 bits, which JSON does not know.
-  const plain = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);
-  const shown =
-    got instanceof Uint8Array ? `${String(got.length)} bytes` : JSON.stringify(got, plain);
-  throw new Misfit(at, wanted, shown ?? "nothing").error;
+  throw new Misfit(at, wanted, shown(got)).error;
+}
+
+/** A stranger's value, in few words: it may be as long as a message may be, and JSON makes six bytes of one. */
+function shown(got: unknown): string {
+  if (got instanceof Uint8Array) return `${String(got.length)} bytes`;
+  if (Array.isArray(got)) return `a list of ${String(got.length)}`;
+  if (got === undefined) return "nothing";
+  if (got === null) return "null";
+  if (typeof got === "object") return "an object";
+  return typeof got === "string" ? JSON.stringify(shortened(got)) : String(got);
 }
 
 /** The error of something below `at`, as seen from there. */

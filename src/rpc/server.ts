@@ -3,7 +3,7 @@
  *
  * Invariants
  * 1. Nothing that a client sends throws out of here: a bad field is answered with `ProtocolError`, a bad frame ends
- *    the connection.
+ *    the connection. An answer that is larger than a message may be ends its own call alone.
  * 2. A call is answered at most once; after its deadline, its cancellation or its connection's end not at all (but for
  *    the `DeadlineExceeded` itself), and its signal is aborted.
  * 3. Handlers under way are bounded per connection; a call beyond that is answered `Busy`.
@@ -377,8 +377,13 @@ class ServedConnection {
     if (this.#finish(call, error)) this.#refuse(call.id, error);
   }
 
+  /** Never throws: nobody is left to hear of it. */
   #refuse(id: number, error: WeirError): void {
-    this.#connection.send({ kind: "error", id, error });
+    try {
+      this.#connection.send({ kind: "error", id, error });
+    } catch (thrown) {
+      this.#connection.close(toWeirError(thrown, "Cannot answer with an error"));
+    }
   }
 
   /** Forgets a call, aborting it for `reason`; false when it was over before. */

@@ -9,9 +9,12 @@ import { Packr } from "msgpackr";
 import { type ErrorCode, errorCodes, type Outcome, WeirError } from "../lib/errors.ts";
 import { Reader, unfit, Writer } from "../lib/msgpack.ts";
 import type { Schema } from "../lib/schema.ts";
+import { shortened } from "../lib/shortened.ts";
 
 /** Largest message, in bytes: bulk data is paged, so that no message needs more. */
 export const maxMessageBytes = 16 * 1024 * 1024;
+/** Characters of the message of an error: it may quote what a stranger sent, and has to be answered all the same. */
+const longestMessage = 1024;
 /** Longest deadline of a call; longer ones are cut to it. */
 export const maxDeadlineMs = 86_400_000;
 /** Items of a stream that a server sends ahead of what its client has consumed. */
@@ -226,7 +229,8 @@ function fieldsOf(frame: Frame): unknown[] {
     case "item":
       return [packr.unpack(frame.body)];
     case "error": {
-      const { code, message, outcome } = frame.error;
+      const { code, outcome } = frame.error;
+      const message = shortened(frame.error.message, longestMessage);
       return [code, message, outcome, leaderAddressOf(frame.error) ?? null];
     }
     case "credit":

@@ -8,7 +8,13 @@ import { bytes, struct, text, unsigned } from "../../src/lib/schema.ts";
 import { RpcClient } from "../../src/rpc/client.ts";
 import { method, streamMethod } from "../../src/rpc/method.ts";
 import { type CallContext, RpcServer } from "../../src/rpc/server.ts";
-import { decodeFrame, encodeFrame, leaderAddressOf, notLeader } from "../../src/rpc/wire.ts";
+import {
+  decodeFrame,
+  encodeFrame,
+  leaderAddressOf,
+  maxMessageBytes,
+  notLeader,
+} from "../../src/rpc/wire.ts";
 import { seededRandom } from "../../src/lib/clock.ts";
 import { eventually } from "../lib/eventually.ts";
 
@@ -383,6 +389,73 @@ describe("RPC server under hostile input", () => {
       const frame = decodeFrame(answer!, "server");
       assert(frame.kind === "error" && frame.error.code === "NotSupported", frame.kind);
     }
+  });
+
+  it("cuts an error that is larger than a message, in a call and in a stream, and goes on", async () => {
+    const long = "\x01".repeat(maxMessageBytes);
+    const fail = () => {
+      throw new WeirError("NotFound", `Cannot find "${long}": no such file or directory`);
+    };
+    const atOnce = method("atOnce", struct({}), struct({}));
+    const later = method("later", struct({}), struct({}));
+    const items = streamMethod("items", struct({}), struct({}));
+    server.handle(atOnce, fail);
+    server.handle(later, async () => fail());
+    // eslint-disable-next-line require-yield
+    server.handleStream(items, async function* () {
+      fail();
+    });
+    const client = new RpcClient({ host: "127.0.0.1", port: server.port, logger: silentLogger });
+    const isCut = (thrown: unknown) => {
+      assert(hasCode(thrown, "NotFound"));
+      assert(thrown.message.length <= 1024, String(thrown.message.length));
+      assert.match(thrown.message, /^Cannot find "[^]*": no such file or directory$/);
+      return true;
+    };
+    await assert.rejects(client.call(atOnce, {}, { deadlineMs: 5000 }), isCut);
+    await assert.rejects(client.call(later, {}, { deadlineMs: 5000 }), isCut);
+    const { signal } = new AbortController();
+    await assert.rejects(
+      client.stream(items, {}, { signal })[Symbol.asyncIterator]().next(),
+      isCut,
+    );
+    client.close();
+    await assertAlive();
+  });
+
+  it("answers with an error for that call alone when an answer or an item is too large", async () => {
+    const big = method("big", struct({}), struct({ body: bytes }));
+    const bigItems = streamMethod("bigItems", struct({}), struct({ body: bytes }));
+    const answer = { body: new Uint8Array(maxMessageBytes) };
+    server.handle(big, async () => answer);
+    server.handleStream(bigItems, async function* () {
+      yield answer;
+    });
+    const client = new RpcClient({ host: "127.0.0.1", port: server.port, logger: silentLogger });
+    const isTooLarge = (thrown: unknown) => {
+      assert(hasCode(thrown, "InvalidArgument"));
+      assert.match(thrown.message, /^Cannot send a message of \d+ bytes: wanted at most \d+$/);
+      return true;
+    };
+    const beside = client.call(double, { value: 2 }, { deadlineMs: 5000 });
+    await assert.rejects(client.call(big, {}, { deadlineMs: 5000 }), isTooLarge);
+    const { signal } = new AbortController();
+    const stream = client.stream(bigItems, {}, { signal })[Symbol.asyncIterator]();
+    await assert.rejects(stream.next(), isTooLarge);
+    assert.equal((await beside).value, 4);
+    assert.equal((await client.call(double, { value: 3 }, { deadlineMs: 5000 })).value, 6);
+    client.close();
+  });
+
+  it("quotes little of a hostile field in the error", async () => {
+    for (const body of [["\x01".repeat(3_000_000)], [Array(100_000).fill("x")]]) {
+      const head = { kind: "request", id: 1, method: "double", deadlineMs: 1000 } as const;
+      const [payload] = await send(framed(encodeFrame({ ...head, body: pack(body) })), 1);
+      const frame = decodeFrame(payload!, "server");
+      assert(frame.kind === "error" && frame.error.code === "ProtocolError", frame.kind);
+      assert(payload!.length < 2000, String(payload!.length));
+    }
+    await assertAlive();
   });
 
   it("closes on frames that only a server sends", async () => {

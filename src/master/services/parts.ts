@@ -105,8 +105,3 @@ export async function loadDirectory(
   const leader = await parts.leader(signal);
   await leader.loader.load(directory, signal);
 }
-
-/** A name or path of bytes, for people. */
-export function shown(path: string): string {
-  return JSON.stringify(Buffer.from(path, "latin1").toString("utf8"));
-}

@@ -1,6 +1,7 @@
 /** RPC: reads of the namespace. */
 import { WeirError } from "../../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
+import { quoted } from "../../lib/shortened.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { CallContext, RpcServer } from "../../rpc/server.ts";
 import {
@@ -21,10 +22,12 @@ import {
   workersOf,
 } from "../state/queries.ts";
 import { listDirectory, pendingUfsOps } from "./listings.ts";
-import { answerFrom, loadDirectory, type MasterParts, readPoint, shown } from "./parts.ts";
+import { answerFrom, loadDirectory, type MasterParts, readPoint } from "./parts.ts";
 
 /** Most names in one page of a listing. */
 const longestPage = 10_000;
+/** Longest path that is walked, in bytes: sixteen times what Linux takes, since names are relative to a mount there. */
+const longestPathBytes = 65_536;
 
 export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   const { store, config } = parts;
@@ -32,19 +35,21 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
 
   server.handle(masterApi.lookup, ({ parent, name, consistency }, call) => {
     const answer = (found: Found) => {
-      if (!found.found) throw missing(found.code, `Cannot look up ${shown(name)}`);
+      if (!found.found) throw missing(found.code, `Cannot look up ${quoted(name)}`);
       return { appliedIndex: appliedIndex(), status: statusOf(found.inode) };
     };
+    checkLength(name);
     const find = () => lookup(store, parent, name);
     return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
   });
 
   server.handle(masterApi.resolve, ({ path, consistency }, call) => {
     const answer = (found: Found) => {
-      if (!found.found) throw missing(found.code, `Cannot find ${shown(path)}`);
+      if (!found.found) throw missing(found.code, `Cannot find ${quoted(path)}`);
       const { inode, parent } = found;
       return { appliedIndex: appliedIndex(), status: statusOf(inode), parent };
     };
+    checkLength(path);
     const find = () => resolvePath(store, path);
     return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
   });
@@ -89,7 +94,7 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
       if (leader.layouts.isLost(layout)) {
         throw new WeirError(
           "Lost",
-          `Cannot read ${shown(pathOf(store, inode) ?? "")}: it was lost again while it was being rebuilt`,
+          `Cannot read ${quoted(pathOf(store, inode) ?? "")}: it was lost again while it was being rebuilt`,
         );
       }
     }
@@ -188,7 +193,7 @@ async function dropCached(
   if (file.persistence !== "persisted") {
     throw new WeirError(
       "InvalidArgument",
-      `Cannot free ${shown(pathOf(store, inode) ?? "")}: its content is not in the under storage yet`,
+      `Cannot free ${quoted(pathOf(store, inode) ?? "")}: its content is not in the under storage yet`,
     );
   }
   const leader = await parts.leader(signal);
@@ -211,6 +216,14 @@ async function dropCached(
     }),
   );
   return dropped.reduce((sum, count) => sum + count, 0);
+}
+
+function checkLength(path: string): void {
+  if (path.length <= longestPathBytes) return;
+  throw new WeirError(
+    "NameTooLong",
+    `Cannot find ${quoted(path)}: it has ${String(path.length)} bytes, wanted at most ${String(longestPathBytes)}`,
+  );
 }
 
 function noInode(inode: InodeId): WeirError {

@@ -31,6 +31,12 @@ export interface Outcome {
   readonly results: readonly CommandResult[];
 }
 
+/** An entry whose fate is not known yet. */
+interface Undecided {
+  readonly term: number;
+  readonly requests: readonly Waiting[];
+}
+
 interface Waiting {
   readonly request: Request;
   /** Who waits for the answer. */
@@ -50,7 +56,7 @@ export class Proposer {
   /** Arrived since the last turn of the consensus. */
   #arrived: Waiting[] = [];
   /** Proposed and not decided, by log index. */
-  readonly #undecided = new Map<number, { term: number; requests: readonly Waiting[] }>();
+  readonly #undecided = new Map<number, Undecided>();
   /** Refused since this master is about to lead no more: answered with who does, or proposed if it stays. */
   #held: Waiting[] = [];
   #lastClusterTimeMs = 0;
@@ -168,14 +174,15 @@ export class Proposer {
     const held = this.#held;
     this.#held = [];
     for (const waiting of held) waiting.reject(this.#leadership.error());
-    const open = new Set(this.#undecided.keys());
+    // Not the indexes: by then they may be those of entries of the next reign.
+    const open = new Set(this.#undecided.values());
     if (open.size > 0)
-      this.#clock.after(undecidedMs, () => this.#giveUp((index) => open.has(index)));
+      this.#clock.after(undecidedMs, () => this.#giveUp((_index, entry) => open.has(entry)));
   }
 
-  #giveUp(which: (index: number) => boolean): void {
+  #giveUp(which: (index: number, entry: Undecided) => boolean): void {
     for (const [index, entry] of [...this.#undecided]) {
-      if (!which(index)) continue;
+      if (!which(index, entry)) continue;
       this.#undecided.delete(index);
       for (const waiting of entry.requests) {
         waiting.reject(

@@ -211,6 +211,31 @@ describe("Proposer", () => {
     });
   });
 
+  it("does not give up an entry of the next reign at the index of one of the last", async () => {
+    const old = proposer.submit(request(1), never);
+    const isLost = assert.rejects(old, (error) => hasCode(error, "NotLeader"));
+    await turn();
+    role("follower", 3);
+    clock.advance(2900);
+    // The log was cut there, and this master leads again.
+    lastIndex = 0;
+    role("leader", 4);
+    leadership.applied(4);
+    const answer = proposer.submit(request(2), never);
+    await turn();
+    assert.deepEqual(
+      log.map(({ index, term }) => [index, term]),
+      [
+        [1, 2],
+        [1, 4],
+      ],
+    );
+    await isLost;
+    clock.advance(100);
+    apply(1);
+    assert.equal((await answer).results.length, 1);
+  });
+
   it("says unknown at the deadline", async () => {
     const deadline = new AbortController();
     const answer = proposer.submit(request(1), deadline.signal);

@@ -120,4 +120,22 @@ describe("table of rows", () => {
     for (let i = 0; i < 10_000; i++) if (cache.get(`cold/${i}`) !== undefined) kept++;
     assert.ok(kept > 100 && kept * 600 <= 300_000, `${kept} kept`);
   });
+
+  it("knows nothing of a row that was taken out, however lately it was asked for", () => {
+    const cache = new RowTable(300_000, () => []);
+    const keys = Array.from({ length: 2000 }, (_, i) => `edge/${i}`);
+    const cells = keys.map((key) => Cell.stored(key, undefined));
+    for (const cell of cells) cache.set(cell);
+    for (const cell of cells) assert.equal(cache.get(cell.key), cell);
+    for (const { key } of cells) {
+      cache.get(key);
+      cache.delete(key);
+      assert.equal(cache.get(key), undefined);
+    }
+    const entered = Cell.stored("edge/1", new Uint8Array([1]));
+    cache.set(entered);
+    assert.equal(cache.get("edge/1"), entered);
+    cache.clear();
+    assert.equal(cache.get("edge/1"), undefined);
+  });
 });

@@ -14,11 +14,17 @@ import { decode } from "../../lib/schema.ts";
 import type { Extent } from "../../rpc/namespace.ts";
 import type { KeyRange, KeyValue } from "../store/types.ts";
 import { addReferences, dropContainer } from "./containers.ts";
-import { type Context, patchInode } from "./context.ts";
+import { type Context, patchInode, refuse } from "./context.ts";
 import { type ByteRange, cut, coveredBy, singleWriteOf, wholeBlocks } from "./extents.ts";
 import { extentKey, extentRange, offsetOfExtent } from "./keys.ts";
 import { type Inode, storedExtent } from "./model.ts";
 import { containerOf } from "./queries.ts";
+
+/**
+ * Most blocks of a store's object that may become extents at once, when a part of it is overwritten: each is a row, and
+ * the master that writes them serves nobody meanwhile. With blocks of 64 MiB, files of 16 TiB.
+ */
+export const maxBlocksAtOnce = 2 ** 18;
 
 /** An extent as it is stored. */
 export function decodeExtent([key, value]: KeyValue): Extent {
@@ -46,6 +52,21 @@ function storedFrom(context: Context, of: Inode, fromOffset: number): Extent[] {
   return context.state.scan(range).map(decodeExtent);
 }
 
+/** The blocks of a store's object that may stay when the file gets `size`. */
+function sourceBlocks(
+  { blockSizeBytes }: Context,
+  source: NonNullable<Inode["source"]>,
+  size: number,
+): Extent[] {
+  const kept = Math.min(source.size, size);
+  const blocks = Math.ceil(kept / blockSizeBytes);
+  if (blocks > maxBlocksAtOnce) {
+    const wanted = `at most ${maxBlocksAtOnce} to change a part of it`;
+    refuse("NotSupported", `the file has ${blocks} blocks in the store, wanted ${wanted}`);
+  }
+  return wholeBlocks({ writeId: source.writeId, size: kept, blockSizeBytes });
+}
+
 /**
  * The next version of a file: `added` (in order) replaces what it overlaps, all beyond `size` is cut. `begin` is the least
  * offset that changes. The link to a lineage is broken, the store has an older version.
@@ -67,7 +88,7 @@ export function changeContent(
   const isStored = of.form === "extents";
   const present = isStored
     ? storedFrom(context, of, change.begin)
-    : wholeBlocks({ ...of.source!, blockSizeBytes: context.blockSizeBytes });
+    : sourceBlocks(context, of.source!, size);
   for (const { extent, pieces } of cut(present, removed)) {
     if (isStored && pieces[0] === extent) continue;
     if (isStored) {

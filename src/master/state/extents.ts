@@ -90,6 +90,9 @@ export function flawOf(
     if (extent.offset + extent.length > wanted.blockSizeBytes) {
       return `${at} crosses the end of its block`;
     }
+    if (!Number.isSafeInteger(reachOf([extent], wanted.blockSizeBytes))) {
+      return `${at} lies in block ${extent.blockIndex}, beyond what a container can hold`;
+    }
     end = endOf(extent);
   }
   return end > wanted.size

@@ -181,7 +181,7 @@ export function nextAnswersRow(sequence: number): number {
   return (Math.floor(sequence / sequencesPerRow) + 1) * sequencesPerRow;
 }
 
-/** The results of one request of a session, as older versions kept them. */
+/** The results of one request of a session that are too many for a shared row; those of any, as older versions kept them. */
 export function resultKey(session: SessionId, sequence: number): string {
   return `result/${id(session)}/${id(sequence)}`;
 }
@@ -214,8 +214,9 @@ export const mountKey: (mount: MountId) => string = idKeys((mount) => `mount/${i
 export function workerKey(worker: WorkerId): string {
   return `worker/${id(worker)}`;
 }
+/** Of the UTF-8 bytes: a text may have characters that no key has. */
 export function workerUuidKey(uuid: string): string {
-  return `uuid/${uuid}`;
+  return `uuid/${Buffer.from(uuid, "utf8").toString("latin1")}`;
 }
 
 export function lineageKey(lineage: LineageId): string {

@@ -26,6 +26,8 @@ import { queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
 /** Most names that one inode may have. */
 export const maxLinks = 1000;
 export const maxNameBytes = 255;
+/** Longest target of a symbolic link: what Linux takes. */
+export const maxTargetBytes = 4095;
 
 /** Whether `name` may stand in a directory. */
 export function isValidName(name: string): boolean {

@@ -6,7 +6,7 @@ import type { WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult, UfsEntry } from "../../rpc/commands.ts";
 import { type Context, makeInode, needDirectory, patchInode, refuse } from "./context.ts";
 import { tombKey } from "./keys.ts";
-import { addEdge, isValidName } from "./links.ts";
+import { addEdge, isValidName, maxTargetBytes } from "./links.ts";
 import type { Inode, Link } from "./model.ts";
 import { edgeOf, inodeOf, isReachable, mountOf } from "./queries.ts";
 
@@ -40,7 +40,7 @@ export function loadPage(
 /** What the store has under a name that is new here. */
 function addEntry(context: Context, directory: Inode, entry: UfsEntry): void {
   const { kind, mode, uid, gid, target, mtime, size, fingerprint } = entry;
-  if (kind === "symlink" && target === undefined) return;
+  if (kind === "symlink" && (target === undefined || target.length > maxTargetBytes)) return;
   const isFile = kind === "file";
   const writeId = context.position as number as WriteId;
   const { mtime: directoryTime } = directory;

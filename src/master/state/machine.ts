@@ -198,6 +198,8 @@ function contextOf(at: Place, request: Request, i: number): Context {
   };
 }
 
+const maxDetailLength = 1000;
+
 /** Executes one command. `undo`: it was refused on the way, its writes are to be taken back. */
 function execute(
   context: Context,
@@ -210,11 +212,20 @@ function execute(
     if (context.session !== 0 && leaderOnly.has(command.kind)) {
       throw new Refusal("NotPermitted", `only the leader proposes ${command.kind}`);
     }
-    return { result: dispatch(context, command), undo: false };
+    const result = dispatch(context, command);
+    return { result: result.ok ? result : refused(result), undo: false };
   } catch (thrown) {
     if (!(thrown instanceof Refusal)) throw thrown;
-    return { result: { ok: false, code: thrown.code, detail: thrown.detail }, undo: true };
+    return { result: refused(thrown), undo: true };
   }
+}
+
+/** A refusal of a bounded length: it may quote what its caller sent, and is kept once for each command of a request. */
+function refused({ code, detail }: Pick<Refusal, "code" | "detail">): CommandResult {
+  if (detail.length <= maxDetailLength) return { ok: false, code, detail };
+  // A pair of surrogates that was cut in half would be another text when it is read again.
+  const cut = detail.slice(0, maxDetailLength).replace(/\p{Surrogate}$/u, "");
+  return { ok: false, code, detail: `${cut}…` };
 }
 
 const leaderOnly: ReadonlySet<Command["kind"]> = new Set([

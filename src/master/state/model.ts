@@ -168,7 +168,10 @@ export const session = struct({
 });
 export type Session = Infer<typeof session>;
 
-/** `answers/<session>/<sequence / 16>`: the answers to some requests, for when they are sent again. */
+/**
+ * `answers/<session>/<sequence / 16>`: the answers to some requests, for when they are sent again. One without results has
+ * them in `result/<session>/<sequence>`, unless the request had no commands.
+ */
 const allAnswers = list(
   struct({ sequence: unsigned(), position: unsigned(), results: list(commandResult) }),
 );
@@ -182,7 +185,7 @@ export const storedAnswers: typeof allAnswers = {
   },
 };
 
-/** `result/<session>/<sequence>`: the answer to one request, as older versions kept it. */
+/** `result/<session>/<sequence>`: a long answer to one request; of older versions any. */
 export const storedResults = struct({ position: unsigned(), results: list(commandResult) });
 
 /** `mount/<id>`. */

@@ -23,6 +23,7 @@ import {
   forgetDirectory,
   forgetFileLink,
   maxLinks,
+  maxTargetBytes,
   moveLink,
   needEdge,
   needFree,
@@ -84,6 +85,10 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   needInTree(context, parent.id);
   if ((command.fileKind === "symlink") !== (command.target !== undefined)) {
     refuse("InvalidArgument", "a symbolic link has a target, and nothing else has one");
+  }
+  if (command.target !== undefined && command.target.length > maxTargetBytes) {
+    const detail = `the target has ${command.target.length} bytes, wanted at most ${maxTargetBytes}`;
+    refuse("NameTooLong", detail);
   }
   if (command.lease && command.fileKind !== "file") {
     refuse("InvalidArgument", `a ${command.fileKind} has no write lease`);

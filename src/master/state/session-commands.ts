@@ -17,6 +17,7 @@ import {
 import { endLease } from "./leases.ts";
 import { type Session, session } from "./model.ts";
 import { sessionOf } from "./queries.ts";
+import { expiryOf } from "./session-table.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -30,7 +31,7 @@ export function openSession(context: Context, command: Of<"openSession">): Comma
   putSession(context, id, {
     clientName,
     timeoutMs,
-    expiresAtMs: context.clusterTimeMs + timeoutMs,
+    expiresAtMs: expiryOf(context.clusterTimeMs, timeoutMs),
     prunedBelow: 0,
     closing: false,
     executedBelow: 0,
@@ -49,7 +50,7 @@ export function touchSessions(context: Context, command: Of<"touchSessions">): C
   for (const id of command.sessions) {
     const of = sessionOf(context.state, id);
     if (of === undefined || of.closing) continue;
-    const expiresAtMs = Math.max(of.expiresAtMs, context.clusterTimeMs + of.timeoutMs);
+    const expiresAtMs = Math.max(of.expiresAtMs, expiryOf(context.clusterTimeMs, of.timeoutMs));
     putSession(context, id, { ...of, expiresAtMs });
     touched++;
   }

@@ -3,9 +3,14 @@
  * of it beyond that is known to the workers, which open it.
  */
 
+const maxLength = 4096;
+
 /** What is wrong with the address, with what would be right; undefined when nothing is. */
 export function flawOfStore(uri: string): string | undefined {
   const wanted = "wanted file:///DIRECTORY or s3://BUCKET/PREFIX";
+  if (uri.length > maxLength) {
+    return `the address has ${uri.length} characters, wanted at most ${maxLength}`;
+  }
   const parts = /^([a-z][a-z0-9+.-]*):\/\/([^/]*)(.*)$/s.exec(uri);
   if (parts === null) return `it is no address of a store, ${wanted}`;
   const [, scheme, authority, path] = parts as unknown as [string, string, string, string];

@@ -13,10 +13,19 @@ import { containerOf, inodeOf, workerByUuid, workerOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
+/** It is a part of a key. */
+const maxUuidLength = 255;
+
 /** Result: `id` is the worker. One uuid has one id for ever. */
 export function registerWorker(context: Context, command: Of<"registerWorker">): CommandResult {
   const { uuid, host, address, tiers } = command;
   if (uuid === "") refuse("InvalidArgument", "a worker has a uuid");
+  if (uuid.length > maxUuidLength) {
+    refuse(
+      "InvalidArgument",
+      `the uuid has ${uuid.length} characters, wanted at most ${maxUuidLength}`,
+    );
+  }
   const id = workerByUuid(context.state, uuid)?.id ?? (takeId(context, "Worker") as WorkerId);
   context.state.write(storedId, workerUuidKey(uuid), id);
   context.state.write(worker, workerKey(id), {

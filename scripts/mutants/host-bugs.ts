@@ -80,8 +80,8 @@ export const hostMutants: readonly Mutant[] = [
   {
     name: "compacts what the state machine has not on its disk",
     file: "src/raft/host/driver.ts",
-    find: "machine.flushedIndex().index - retainedEntries,",
-    replace: "core.appliedIndex,",
+    find: "const flushed = machine.flushedIndex().index;",
+    replace: "const flushed: number = core.appliedIndex;",
     suites: node,
   },
   {

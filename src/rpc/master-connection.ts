@@ -106,12 +106,13 @@ export class MasterConnection {
           (failure.code === "Unavailable" && unknown)
         : failure.code === "Unavailable";
       if (!again || (unknown && !idempotent)) {
-        if (isRemote(failure)) throw failure;
-        mayBeApplied ||= unknown;
-        // At the deadline, what went wrong before says more than that time is over.
+        // At the deadline, what went wrong before says more than that time is over, whichever end saw it first.
         if (failure.code === "DeadlineExceeded" && lastFailure !== undefined) {
+          mayBeApplied ||= unknown;
           throw tooLate(lastFailure);
         }
+        if (isRemote(failure)) throw failure;
+        mayBeApplied ||= unknown;
         throw mayBeApplied && !unknown ? withOutcomeUnknown(failure) : failure;
       }
       lastFailure = failure;

@@ -121,6 +121,17 @@ describe("MasterConnection", () => {
     );
   });
 
+  it("says that nobody led, whichever end sees first that time is over", async () => {
+    behave = async (place) => {
+      if (place === 0) throw notLeader(undefined);
+      throw new WeirError("DeadlineExceeded", "time is over", { outcome: "unknown" });
+    };
+    await assert.rejects(
+      connection.call(who, {}, { deadlineMs: 5000, idempotent: false }),
+      (error) => hasCode(error, "Unavailable") && /knows no leader/.test(error.message),
+    );
+  });
+
   it("asks again what became of an idempotent call when the lead was lost under it", async () => {
     behave = async (place) => {
       if (place === 1) return { name: "1" };

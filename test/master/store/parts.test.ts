@@ -122,7 +122,7 @@ describe("table of rows", () => {
   });
 
   it("knows nothing of a row that was taken out, however lately it was asked for", () => {
-    const cache = new RowTable(300_000, () => []);
+    const cache = new RowTable(3_000_000, () => []);
     const keys = Array.from({ length: 2000 }, (_, i) => `edge/${i}`);
     const cells = keys.map((key) => Cell.stored(key, undefined));
     for (const cell of cells) cache.set(cell);

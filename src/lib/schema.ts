@@ -64,8 +64,10 @@ function shown(got: unknown): string {
   if (Array.isArray(got)) return `a list of ${String(got.length)}`;
   if (got === undefined) return "nothing";
   if (got === null) return "null";
-  if (typeof got === "object") return "an object";
-  return typeof got === "string" ? JSON.stringify(shortened(got)) : String(got);
+  if (typeof got === "string") return JSON.stringify(shortened(got));
+  // Integers of 64 bits are nothing that JSON knows.
+  if (typeof got === "bigint") return String(got);
+  return typeof got === "object" ? "an object" : JSON.stringify(got);
 }
 
 /** The error of something below `at`, as seen from there. */

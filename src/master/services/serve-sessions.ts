@@ -1,16 +1,24 @@
-/** RPC: sessions, and the commands that clients send under them. */
+/**
+ * RPC: sessions, and the commands that clients send under them.
+ *
+ * Invariant: what the table of sessions has decided is answered from there. Nothing outside of the log (a store, a worker)
+ * has a say in a request that was executed.
+ */
 import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
 import { type Command, type CommandResult, type Request, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
+import { isDecided, sequenceWindow } from "../state/session-table.ts";
 import { checkMount } from "./mount-check.ts";
 import { loadDirectory, type MasterParts } from "./parts.ts";
 import type { Outcome } from "./proposer.ts";
 
 /** Rounds of loading before a request is proposed as it is: what it names keeps changing. */
 const loadRounds = 8;
+/** Sequences end here: the window beyond each is still of integers that a double holds. */
+const sequencesEnd = 2 ** 53 - 2 * sequenceWindow;
 
 export function serveSessions(server: RpcServer, parts: MasterParts): void {
   const { proposer, config } = parts;
@@ -45,6 +53,12 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
       throw new WeirError("InvalidArgument", "Cannot take a request without commands");
     }
     if (request.session === 0) throw expired(request.session);
+    if (request.sequence >= sequencesEnd) {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot take sequence ${String(request.sequence)}: wanted one below ${String(sequencesEnd)}`,
+      );
+    }
     const isReady =
       parts.leadership.reign !== undefined &&
       directoriesOf(parts, request.commands).length === 0 &&
@@ -59,15 +73,21 @@ async function mutateWhenReady(
   request: Request,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  await parts.leadership.whenReigning(signal);
+  const { leadership, proposer, store } = parts;
+  await leadership.whenReigning(signal);
+  if (isDecided(store, request)) return await proposer.submit(request, signal);
   await loadForCommands(parts, request.commands, signal);
   const refusal = await refusalOfMounts(parts, request.commands, signal);
   if (refusal !== undefined) {
+    // A copy of it may be in the log, not applied yet: what is behind that in the log is applied later.
+    const { session } = request;
+    await proposer.propose([{ kind: "touchSessions", sessions: [session] }], signal);
+    if (isDecided(store, request)) return await proposer.submit(request, signal);
     // An answer, and no error of the call: a client would ask again for as long as a store is away.
-    const position = positionOf(parts.store.appliedIndex, 0);
+    const position = positionOf(store.appliedIndex, 0);
     return { position, results: request.commands.map(() => refusal) };
   }
-  return await parts.proposer.submit(request, signal);
+  return await proposer.submit(request, signal);
 }
 
 /** The directories whose names in the store decide what the commands do, and that have not been loaded. */

@@ -1,0 +1,93 @@
+/** Calls that come late, come twice, or are longer than anything sensible, on a real master. */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { rootInodeId, type SessionId } from "../../src/lib/ids.ts";
+import type { Request } from "../../src/rpc/commands.ts";
+import { masterApi } from "../../src/rpc/master-api.ts";
+import type { MasterConnection } from "../../src/rpc/master-connection.ts";
+import { ListingWorker, MasterCluster } from "./master-cluster.ts";
+
+const options = { deadlineMs: 15_000, idempotent: true };
+
+describe("A master under late and long calls", function () {
+  this.timeout(60_000);
+  let directory: string;
+  let cluster: MasterCluster;
+  let connection: MasterConnection;
+  let worker: ListingWorker | undefined;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "weir-late-"));
+    cluster = await MasterCluster.start(directory, { count: 1 });
+    connection = cluster.connect();
+    worker = await ListingWorker.start(cluster);
+  });
+  after(async () => {
+    connection.close();
+    await worker?.stop();
+    await cluster.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  const open = async () =>
+    (await connection.call(masterApi.openSession, { clientName: "test" }, options)).session;
+  const mutate = (request: Request) => connection.call(masterApi.mutate, request, options);
+  const requestOf = (session: SessionId, sequence: number, command: object) =>
+    ({
+      ...{ session, sequence, acknowledgedBelow: 0, atomic: false },
+      commands: [command],
+    }) as unknown as Request;
+
+  it("refuses a path of 3 MB with few words, and lives on", async () => {
+    const path = `/${"\x01".repeat(3_000_000)}`;
+    for (const consistency of ["linearizable", "stale"] as const) {
+      const call = connection.call(masterApi.resolve, { path, consistency }, options);
+      await assert.rejects(call, (thrown: Error & { code?: string }) => {
+        assert.equal(thrown.code, "NameTooLong");
+        assert(thrown.message.length <= 2048, `${thrown.message.length} characters`);
+        return true;
+      });
+    }
+    const name = "\x01".repeat(3_000_000);
+    const lookup = { parent: rootInodeId, name, consistency: "stale" } as const;
+    await assert.rejects(connection.call(masterApi.lookup, lookup, options), {
+      code: "NameTooLong",
+    });
+    const root = { path: "/", consistency: "linearizable" } as const;
+    assert.equal(
+      (await connection.call(masterApi.resolve, root, options)).status.kind,
+      "directory",
+    );
+    assert(cluster.masters[0]!.running);
+  });
+
+  it("refuses a sequence so large that its window is not exact", async () => {
+    const session = await open();
+    const unmount = { kind: "unmount", parent: rootInodeId, name: "m" };
+    await assert.rejects(mutate(requestOf(session, 2 ** 53 - 8192, unmount)), {
+      code: "InvalidArgument",
+    });
+  });
+
+  it("answers a copy of a mount as it was answered, after the mount and its store have gone", async () => {
+    const session = await open();
+    const store = join(directory, "store");
+    await mkdir(store);
+    const mount = requestOf(session, 0, {
+      ...{ kind: "mount", parent: rootInodeId, name: "m" },
+      ...{ uri: `file://${store}`, readOnly: false, options: {} },
+    });
+    const first = await mutate(mount);
+    assert.equal(first.results[0]!.ok, true);
+    const other = await open();
+    const unmount = { kind: "unmount", parent: rootInodeId, name: "m" };
+    assert.equal((await mutate(requestOf(other, 0, unmount))).results[0]!.ok, true);
+    await worker!.stop();
+    worker = undefined;
+    assert.deepEqual(await mutate(mount), first);
+    const refused = await mutate({ ...mount, sequence: 1 });
+    assert.equal(refused.results[0]!.ok, false, "a new one does look at the store");
+  });
+});

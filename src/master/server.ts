@@ -14,6 +14,7 @@ import { openThreadedFiles } from "../journal/files.ts";
 import { openJournal } from "../journal/journal.ts";
 import { RaftNode } from "../raft/node.ts";
 import { RpcServer } from "../rpc/server.ts";
+import { checkRestored } from "./backup/restore.ts";
 import { ChangeFeed } from "./services/change-feed.ts";
 import { LeaderServices } from "./services/leader-services.ts";
 import { Leadership, type Reign } from "./services/leadership.ts";
@@ -85,6 +86,7 @@ async function start(
   });
   const directory = config.master.dataDir;
   await mkdir(directory, { recursive: true, mode: 0o700 });
+  checkRestored(directory);
   const journal = await openJournal({
     directory: join(directory, "journal"),
     openFiles: openThreadedFiles,

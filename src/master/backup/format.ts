@@ -13,3 +13,5 @@ export const backupMagic = Buffer.from("WEIRBAK\x01", "latin1");
 export const backupSuffix = ".weirbackup";
 /** Largest frame: chunks are far smaller, but for one with a single large value. */
 export const maxBackupFrameBytes = 64 * 1024 * 1024;
+/** In the data directory of a master while a backup is restored into it. */
+export const restoringName = "restoring";

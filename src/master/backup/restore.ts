@@ -8,11 +8,14 @@
  *    `restoredGap` entries further. Blocks that workers still have from that time are strangers here, never taken for others.
  * 3. Sessions of the old clients are over, with their leases: what they did after the backup is gone, and they must not go
  *    on as if it were not.
- * 4. The directory appears whole or not at all.
+ * 4. The directory is a master's once it is whole: all is made in a directory `restoring` in it, which may be a mount point
+ *    that nothing can take the place of. Its parts are renamed out of there, the journal last, and it goes when all is in
+ *    place. While it is there no master starts, and what else is there is its own: the next restore removes it.
  */
 import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises";
-import { dirname, join, resolve as resolvePath } from "node:path";
+import { join, resolve as resolvePath } from "node:path";
 import { systemClock } from "../../lib/clock.ts";
 import type { Config } from "../../lib/config.ts";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
@@ -20,7 +23,7 @@ import { maxCommandsPerEntry, type SessionId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { encode } from "../../lib/schema.ts";
 import { openJournal } from "../../journal/journal.ts";
-import { syncDirectory } from "../../journal/sync-directory.ts";
+import { syncDirectory, syncParents } from "../../journal/sync-directory.ts";
 import { encodeConfiguration } from "../../raft/configuration-codec.ts";
 import type { Entry, Index, Member, Term } from "../../raft/types.ts";
 import { type Command, entryPayload } from "../../rpc/commands.ts";
@@ -29,14 +32,18 @@ import { sessionsPage } from "../services/listings.ts";
 import { clockOf } from "../state/queries.ts";
 import { openStateStore } from "../store/level-store.ts";
 import type { StateStore } from "../store/types.ts";
+import { restoringName } from "./format.ts";
 import { rowsOfBackup, type VerifiedBackup, verifyBackup } from "./read.ts";
 
 /** Entries between the backup's place in the log and where the new log begins: more than a cluster writes in months. */
 export const restoredGap = 2 ** 34;
 
+/** What a master's directory consists of, in the order in which it comes to be. */
+const restoredParts = ["state", "journal"] as const;
+
 export interface RestoreOptions {
   readonly backup: string;
-  /** Of the new master; must be missing or empty. */
+  /** Of the new master; must be missing or empty, but for what an interrupted restore left. A mount point will do. */
   readonly dataDir: string;
   /** Which of the configuration's masters it is to be. */
   readonly name: string;
@@ -71,37 +78,69 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
       `Cannot restore master "${name}": the configuration names ${known}`,
     );
   }
-  await checkEmpty(dataDir);
+  await checkFree(dataDir);
   const backup = await verifyBackup(options.backup);
   const { host, raftPort, rpcPort } = own;
   const member: Member = { nodeId: randomUUID(), name, host, raftPort, rpcPort, promote: false };
   const clusterId = randomUUID();
 
-  const partial = `${dataDir}.restoring`;
-  await rm(partial, { recursive: true, force: true });
-  await mkdir(partial, { recursive: true, mode: 0o700 });
+  const firstMade = await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  if (firstMade !== undefined) await syncParents(dataDir, firstMade);
+  const partial = join(dataDir, restoringName);
+  // Reading the backup took its time.
+  await checkFree(dataDir);
   try {
+    await removeRestored(dataDir);
+    await mkdir(partial, { mode: 0o700 });
+    await syncDirectory(dataDir);
     const seeded = await seedState(partial, backup, member, options.logger);
     await seedJournal(partial, { ...options, clusterId, member, ...seeded });
-    await rmdir(dataDir).catch((thrown: unknown) => {
-      if ((thrown as NodeJS.ErrnoException).code !== "ENOENT") throw thrown;
-    });
-    await rename(partial, dataDir);
-    await syncDirectory(dirname(dataDir));
+    for (const part of restoredParts) {
+      await rename(join(partial, part), join(dataDir, part));
+      await syncDirectory(dataDir);
+    }
+    await rm(partial, { recursive: true });
+    await syncDirectory(dataDir);
     const { index, sessions } = seeded;
     return { backup, clusterId, nodeId: member.nodeId, index, sessions };
   } catch (thrown) {
-    await rm(partial, { recursive: true, force: true });
+    await removeRestored(dataDir).catch(() => undefined);
+    if (firstMade !== undefined) await rmdir(dataDir).catch(() => undefined);
     throw toWeirError(thrown, `Cannot restore into "${dataDir}"`);
   }
 }
 
-async function checkEmpty(dataDir: string): Promise<void> {
-  const names = await readdir(dataDir).catch((thrown: unknown) => {
+/** Removes what a restore left that did not come to its end; last of all the directory that says so. */
+async function removeRestored(dataDir: string): Promise<void> {
+  for (const part of [...restoredParts].reverse()) {
+    await rm(join(dataDir, part), { recursive: true, force: true });
+  }
+  await syncDirectory(dataDir);
+  await rm(join(dataDir, restoringName), { recursive: true, force: true });
+  await syncDirectory(dataDir);
+}
+
+/**
+ * @throws WeirError `Corrupt` when a restore into the directory did not come to its end: nothing in it is a master's yet
+ */
+export function checkRestored(dataDir: string): void {
+  if (!existsSync(join(dataDir, restoringName))) return;
+  throw new WeirError(
+    "Corrupt",
+    `Cannot start on "${dataDir}": a restore into it is under way, or was interrupted: run it again ` +
+      "(weir backup restore FILE), it begins anew",
+  );
+}
+
+/** Empty, missing, or left by a restore that did not come to its end. */
+async function checkFree(dataDir: string): Promise<void> {
+  const names: readonly string[] = await readdir(dataDir).catch((thrown: unknown) => {
     if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw toWeirError(thrown, `Cannot restore into "${dataDir}"`);
   });
+  const own: readonly string[] = [restoringName, ...restoredParts];
   if (names.length === 0) return;
+  if (names.includes(restoringName) && names.every((name) => own.includes(name))) return;
   throw new WeirError(
     "AlreadyExists",
     `Cannot restore into "${dataDir}": it holds "${names[0]!}", wanted an empty directory; ` +

@@ -428,6 +428,7 @@ export class RaftNode {
       take: () => machine.snapshot(),
       transport: this.#transport,
       term: () => driver.core.term,
+      matchOf: (follower) => driver.core.progressOf(follower)?.matchIndex,
       // If all went well the follower has said so itself by now, or will before this makes for another attempt.
       onOver: (to) => driver.step({ kind: "snapshotDone", to, ok: false, index: zeroIndex }),
     });
@@ -477,7 +478,7 @@ export class RaftNode {
       afterPoll: (callback) => setImmediate(callback),
       send: (messages) => this.#transport.send(messages),
       sendSnapshot: (to) => this.#part?.sender.send(to),
-      snapshotFloor: () => this.#part?.sender.floor ?? Number.POSITIVE_INFINITY,
+      snapshotFloor: (caughtUp) => this.#part?.sender.floor(caughtUp) ?? Number.POSITIVE_INFINITY,
       onChange: () => {
         if (core.leader !== undefined && core.leader !== core.id) this.#heir = undefined;
         this.#options.onStatus(this.status);

@@ -3,11 +3,6 @@ import fc from "fast-check";
 import { LogWeight } from "../../src/raft/host/log-weight.ts";
 import type { Index } from "../../src/raft/types.ts";
 
-const entry = (index: number, bytes: number) => ({
-  index: index as Index,
-  payload: new Uint8Array(bytes),
-});
-
 describe("raft host: weight of the log", () => {
   it("keeps what is asked for and little more, whatever the sizes, and never goes beyond a limit or back", () => {
     const keptBytes = 1600;
@@ -21,7 +16,7 @@ describe("raft host: weight of the log", () => {
         const behind = (index: number) => all.slice(index).reduce((sum, each) => sum + each, 0);
         let last = 0;
         for (const [place, { bytes, limit }] of entries.entries()) {
-          weight.add(entry(place + 1, bytes));
+          weight.add((place + 1) as Index, bytes);
           all.push(bytes);
           const index = weight.forgettable(limit);
           assert(index <= limit || index === last);
@@ -38,7 +33,7 @@ describe("raft host: weight of the log", () => {
 
   it("forgets nothing of a log that is small", () => {
     const weight = new LogWeight(1000);
-    for (let index = 1; index <= 100; index++) weight.add(entry(index, 9));
+    for (let index = 1; index <= 100; index++) weight.add(index as Index, 9);
     assert.equal(weight.forgettable(100), 0);
   });
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { sleep } from "../../src/lib/clock.ts";
 import { eventually } from "../lib/eventually.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import type { RaftNodeOptions } from "../../src/raft/node.ts";
@@ -178,6 +179,49 @@ describe("raft node: snapshots", function () {
     await cluster.crash(late[0]!);
     await cluster.start(late[0]!);
     assert.equal((await cluster.converged()).length, 52);
+  });
+
+  it("is followed by the log, not by another one, though more is written meanwhile than is kept", async () => {
+    cluster = await LoopbackCluster.make(3, { retainedEntries: 20 });
+    proxies = [];
+    await cluster.startAll();
+    await cluster.write("first");
+    await cluster.converged();
+    const leading = cluster.members[await cluster.leader()]!;
+    const late = ((await cluster.leader()) + 1) % 3;
+    await cluster.crash(late);
+    let isOver = false;
+    const writing = (async () => {
+      while (!isOver) {
+        leading.node!.propose(Buffer.from("x".repeat(50_000)));
+        for (const { node, machine } of cluster.members) if (node !== undefined) machine.flush();
+        await sleep(10);
+      }
+    })();
+    await eventually("the log to be compacted", () => leading.journal.state.baseIndex > 50);
+    const { machine } = cluster.members[late]!;
+    const install = machine.install.bind(machine);
+    const installed: number[] = [];
+    machine.install = async (meta, chunks) => {
+      await eventually("more to be written than is kept", () => {
+        return leading.machine.appliedIndex > meta.index + 60;
+      });
+      await install(meta, chunks);
+      installed.push(meta.index);
+    };
+    await cluster.start(late);
+    await eventually(
+      "it to have caught up",
+      () => installed.length > 1 || leading.machine.appliedIndex - machine.appliedIndex < 10,
+      20_000,
+    );
+    assert.equal(installed.length, 1);
+    // It holds the log back no more.
+    await eventually("the log to be compacted again", () => {
+      return leading.journal.state.baseIndex > installed[0]!;
+    });
+    isOver = true;
+    await writing;
   });
 
   it("brings the members that were active where it was taken", async () => {

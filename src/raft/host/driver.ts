@@ -20,6 +20,10 @@ import { LogWeight } from "./log-weight.ts";
 import { Persister } from "./persister.ts";
 import { Ticker } from "./ticker.ts";
 
+/** A follower that gets a snapshot, or goes on behind one, keeps so many times the bytes that are kept anyway. */
+const heldFactor = 4;
+/** What an entry takes besides its payload, about. */
+const entryOverheadBytes = 128;
 /** Entries are forgotten in steps of this share of those that are kept, not one by one. */
 const compactionStep = 0.1;
 
@@ -42,8 +46,11 @@ export interface DriverOptions {
   readonly afterPoll: (callback: () => void) => void;
   readonly send: (messages: readonly Message[]) => void;
   readonly sendSnapshot: (to: NodeId) => void;
-  /** Lowest index that a snapshot under way needs the log to begin behind; infinite when there is none. */
-  readonly snapshotFloor: () => number;
+  /**
+   * Lowest index that the log is to begin behind for those who get a snapshot, or got one and do not hold the log up to
+   * `caughtUp` yet; infinite when there are none.
+   */
+  readonly snapshotFloor: (caughtUp: number) => number;
   /** Role, term or leader changed. */
   readonly onChange: () => void;
   /** A turn is over: its output was carried out. */
@@ -66,6 +73,8 @@ export class Driver {
   readonly #applier: Applier;
   /** Of what was applied. */
   readonly #weight: LogWeight;
+  /** As much of it as is held for snapshots at most. */
+  readonly #heldWeight: LogWeight;
   #inbox: Message[] = [];
   /** Members whose process has ended. */
   #gone: NodeId[] = [];
@@ -103,8 +112,9 @@ export class Driver {
       },
     });
     this.#weight = new LogWeight(options.retainedBytes);
+    this.#heldWeight = new LogWeight(heldFactor * options.retainedBytes);
     for (const entry of journal.state.entries) {
-      if (entry.index <= machine.appliedIndex) this.#weight.add(entry);
+      if (entry.index <= machine.appliedIndex) this.#weigh(entry);
     }
     this.#ticker = new Ticker({
       clock,
@@ -239,7 +249,7 @@ export class Driver {
     this.#options.send(output.send);
     this.#persister.submit(output.persist, output.sendAfterPersist);
     if (output.apply.length > 0) {
-      for (const entry of output.apply) this.#weight.add(entry);
+      for (const entry of output.apply) this.#weigh(entry);
       this.#applier.push(output.apply);
     }
     for (const { id, index } of output.reads) {
@@ -251,17 +261,27 @@ export class Driver {
     for (const to of output.snapshots) this.#options.sendSnapshot(to);
   }
 
+  #weigh({ index, payload }: Entry): void {
+    this.#weight.add(index, payload.length);
+    this.#heldWeight.add(index, payload.length + entryOverheadBytes);
+  }
+
   /** Forgets what the state machine has on disk, but for a tail for slow followers. */
   #compact(): void {
     const { machine, retainedEntries, snapshotFloor } = this.#options;
     const { core } = this;
     const flushed = machine.flushedIndex().index;
-    const limit = Math.min(flushed, core.appliedIndex, snapshotFloor());
-    const byCount = Math.min(flushed - retainedEntries, limit);
+    const limit = Math.min(flushed, core.appliedIndex);
     const byBytes = this.#weight.forgettable(limit);
+    const tail = Math.max(Math.min(flushed - retainedEntries, limit), byBytes);
+    // Followers that are being brought up to date hold it back, but not without end.
+    const atMostHeld = this.#heldWeight.forgettable(limit);
+    const floor = Math.max(snapshotFloor((tail + core.lastIndex) / 2), atMostHeld);
+    const wanted = Math.min(tail, floor);
+    if (wanted <= core.baseIndex) return;
     const step = Math.max(1, Math.floor(retainedEntries * compactionStep));
-    if (byCount < core.baseIndex + step && byBytes <= core.baseIndex) return;
-    const wanted = Math.max(byCount, byBytes);
+    const isMark = wanted === byBytes || wanted === atMostHeld;
+    if (wanted < core.baseIndex + step && !isMark) return;
     const index = wanted as Index;
     this.#persister.compact(index, core.termAt(index) as Term);
     core.step({ kind: "compact", index });

@@ -14,6 +14,9 @@ const maxWaitingFrames = 4;
 /** Above this many unsent bytes a writer that waits should wait. */
 const highWaterBytes = 1024 * 1024;
 
+/** A connection on which nothing passes for so long is asked whether the other machine is still there. */
+const keepAliveMs = 10_000;
+
 const noHead = new Uint8Array(0);
 
 export class FramedSocket {
@@ -30,6 +33,7 @@ export class FramedSocket {
   constructor(socket: Socket) {
     this.#socket = socket;
     socket.setNoDelay(true);
+    socket.setKeepAlive(true, keepAliveMs);
     socket.on("data", (chunk: Buffer) => this.#take(chunk));
     socket.on("error", () => this.close());
     socket.on("end", () => this.close());

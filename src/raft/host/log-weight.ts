@@ -25,12 +25,12 @@ export class LogWeight {
     this.#keptBytes = keptBytes;
   }
 
-  /** Takes the next entry of the log; those that may still be cut off are not to be told. */
-  add(entry: { readonly index: Index; readonly payload: Uint8Array }): void {
-    this.#bytes += entry.payload.length;
+  /** Takes the next entry of the log and its weight; those that may still be cut off are not to be told. */
+  add(index: Index, bytes: number): void {
+    this.#bytes += bytes;
     if (this.#bytes - this.#markedBytes < this.#keptBytes / marksKept) return;
     this.#markedBytes = this.#bytes;
-    this.#marks.push({ index: entry.index, bytes: this.#bytes });
+    this.#marks.push({ index, bytes: this.#bytes });
   }
 
   /**

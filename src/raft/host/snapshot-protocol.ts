@@ -1,6 +1,7 @@
 /**
  * What is said on a snapshot's connection. The sender: a header; the receiver: from which chunk to go on; the sender: the
- * chunks, one frame each, whose crc the framing checks, and an empty frame; the receiver: that it has changed over.
+ * chunks, one frame each, whose crc the framing checks, and an empty frame; the receiver: an empty frame now and then
+ * while it changes over, and that it has.
  *
  * A sender of version 1 of the protocol waits for no answer to its header: it begins at the first chunk. To a receiver of
  * version 1 nothing is sent: it could not read the state.
@@ -11,6 +12,9 @@ import { type Infer, optional, struct, text, unsigned } from "../../lib/schema.t
 export const stallTimeoutMs = 30_000;
 /** Longest time that the receiver may take to change over once it has everything. */
 export const installTimeoutMs = 600_000;
+/** How often it says meanwhile that it is there, and how long a silence ends the wait. */
+export const installBeatMs = 1000;
+export const installSilenceMs = 10_000;
 /** How long both sides keep what is needed to go on with a transfer that broke. */
 export const keepMs = 60_000;
 
@@ -28,7 +32,7 @@ export type SnapshotHeader = Infer<typeof snapshotHeader>;
 /** What the receiver has already, from an earlier connection: so many chunks, with this crc over all of them. */
 export const snapshotResume = struct({ chunks: unsigned(), crc: unsigned() });
 
-/** Behind the last chunk. */
+/** Behind the last chunk; from the receiver, a sign of life while it installs. */
 export const end = new Uint8Array(0);
 /** The receiver's last word. */
 export const done = Buffer.from("done");

@@ -4,7 +4,8 @@
  *
  * Invariants
  * 1. One at a time goes to a follower; several followers may be served at once.
- * 2. A transfer that breaks goes on with the same snapshot, for as long as it is kept; the log is kept behind it.
+ * 2. A transfer that breaks goes on with the same snapshot, for as long as attempts get further; the log is kept behind
+ *    it, and then until the follower has caught up, for as long as it gets on with that.
  * 3. None goes to a node of the first version, which cannot read the rows of this one's state.
  * 4. In memory is what the socket has not taken of at most two chunks, plus `highWaterBytes` of FramedSocket.
  */
@@ -15,11 +16,12 @@ import { hasCode, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { decode, encode } from "../../lib/schema.ts";
 import type { Transport } from "../transport.ts";
-import type { NodeId } from "../types.ts";
+import type { Index, NodeId } from "../types.ts";
 import type { FramedSocket } from "./framed-socket.ts";
 import {
   end,
   type HeldSnapshot,
+  installSilenceMs,
   installTimeoutMs,
   keepMs,
   snapshotHeader,
@@ -37,6 +39,8 @@ export interface SnapshotSenderOptions {
   readonly logger: Logger;
   /** Of this node, now. */
   readonly term: () => number;
+  /** How much of the log a follower is known to hold; undefined when this node does not lead it. */
+  readonly matchOf: (follower: NodeId) => Index | undefined;
   /** A transfer is over, well or not. */
   readonly onOver: (to: NodeId) => void;
 }
@@ -44,13 +48,24 @@ export interface SnapshotSenderOptions {
 interface Held {
   readonly id: string;
   readonly snapshot: HeldSnapshot;
+  /** The furthest chunk that an attempt came to, and when that was. */
+  furthest: number;
+  advancedMs: number;
   cancelExpiry: () => void;
+}
+
+/** A follower that has installed a snapshot, and goes on behind it. */
+interface CatchingUp {
+  /** What it holds of the log. */
+  match: number;
+  advancedMs: number;
 }
 
 export class SnapshotSender {
   readonly #options: SnapshotSenderOptions;
   readonly #running = new Map<NodeId, Promise<void>>();
   readonly #held = new Map<NodeId, Held>();
+  readonly #catchingUp = new Map<NodeId, CatchingUp>();
   readonly #sockets = new Set<FramedSocket>();
   /** To whom none can be sent, as was said. */
   readonly #unread = new Set<NodeId>();
@@ -60,9 +75,25 @@ export class SnapshotSender {
     this.#options = options;
   }
 
-  /** The log must not begin behind this: who just got a snapshot goes on from there. Infinite without any. */
-  get floor(): number {
-    return Math.min(...[...this.#held.values()].map(({ snapshot }) => snapshot.meta.index));
+  /**
+   * The log should not begin behind this: who gets a snapshot, or just got one, goes on from there, until it holds the log
+   * up to `caughtUp`. Infinite when there is nobody.
+   */
+  floor(caughtUp: number): number {
+    let floor = Number.POSITIVE_INFINITY;
+    for (const { snapshot } of this.#held.values()) floor = Math.min(floor, snapshot.meta.index);
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const [to, progress] of this.#catchingUp) {
+      const match = this.#options.matchOf(to);
+      if (match !== undefined && match > progress.match) {
+        progress.match = match;
+        progress.advancedMs = nowMs;
+      }
+      const isStuck = nowMs - progress.advancedMs >= keepMs;
+      if (match === undefined || match >= caughtUp || isStuck) this.#catchingUp.delete(to);
+      else floor = Math.min(floor, progress.match);
+    }
+    return floor;
   }
 
   /** Sends the state machine's snapshot; without effect while one is on its way to that follower. */
@@ -108,6 +139,8 @@ export class SnapshotSender {
       const held = await this.#hold(to);
       try {
         await this.#stream(to, held, socket);
+        const advancedMs = this.#options.clock.monotonicMs();
+        this.#catchingUp.set(to, { match: held.snapshot.meta.index, advancedMs });
         await this.#drop(to);
       } finally {
         this.#expire(to, held);
@@ -132,6 +165,7 @@ export class SnapshotSender {
       if (chunk.length === 0) continue;
       if (place++ >= skip) {
         await socket.writeSlowly(chunk, stallTimeoutMs);
+        this.#advanced(held, place);
         continue;
       }
       ownCrc = crc32(chunk, ownCrc);
@@ -139,7 +173,21 @@ export class SnapshotSender {
     }
     if (place < skip) await this.#checkPrefix(to, false);
     socket.write([end]);
-    await socket.next(installTimeoutMs);
+    this.#advanced(held, place + 1);
+    const { clock } = this.#options;
+    const untilMs = clock.monotonicMs() + installTimeoutMs;
+    // Empty frames say that it is there.
+    while ((await socket.next(installSilenceMs)).length === 0) {
+      if (clock.monotonicMs() >= untilMs) {
+        throw new WeirError("Unavailable", `Cannot wait for ${to}: it installs for too long`);
+      }
+    }
+  }
+
+  #advanced(held: Held, place: number): void {
+    if (place <= held.furthest) return;
+    held.furthest = place;
+    held.advancedMs = this.#options.clock.monotonicMs();
   }
 
   /** What the follower has must be what would be sent: else it gets another snapshot, from its beginning. */
@@ -156,14 +204,23 @@ export class SnapshotSender {
       return kept;
     }
     const snapshot = await this.#options.take();
-    const held: Held = { id: randomUUID(), snapshot, cancelExpiry: () => undefined };
+    const held: Held = {
+      id: randomUUID(),
+      snapshot,
+      furthest: 0,
+      advancedMs: this.#options.clock.monotonicMs(),
+      cancelExpiry: () => undefined,
+    };
     this.#held.set(to, held);
     return held;
   }
 
   #expire(to: NodeId, held: Held): void {
     if (this.#held.get(to) !== held || this.#isStopped) return;
-    held.cancelExpiry = this.#options.clock.after(keepMs, () => void this.#drop(to));
+    const { clock } = this.#options;
+    // An attempt that got no further than those before it does not prolong this.
+    const restMs = held.advancedMs + keepMs - clock.monotonicMs();
+    held.cancelExpiry = clock.after(Math.max(0, restMs), () => void this.#drop(to));
   }
 
   async #drop(to: NodeId): Promise<void> {

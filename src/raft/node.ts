@@ -8,6 +8,7 @@
 import type { Clock, Random } from "../lib/clock.ts";
 import { WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
+import { hasQuorum } from "./configuration.ts";
 import { RaftCore } from "./core.ts";
 import { Driver } from "./host/driver.ts";
 import { Forming } from "./host/formation.ts";
@@ -118,6 +119,7 @@ const nobody: Roster = {
   boundTo: () => undefined,
   wasRemoved: () => false,
   knownAt: undefined,
+  isChanged: false,
 };
 
 /** What there is once the node takes part. */
@@ -138,7 +140,6 @@ export class RaftNode {
   readonly #options: RaftNodeOptions;
   readonly #forming: Forming;
   readonly #stopping = new AbortController();
-  readonly #refusals = new Map<string, string>();
   #setReady: () => void = () => undefined;
   #isJoining = false;
   #transport!: Transport;
@@ -412,8 +413,9 @@ export class RaftNode {
       self: nodeId!,
       start,
       bindings,
+      activeIndex: () => driver.core.configurationIndex,
       onActive: () => this.#followMembers(),
-      onCommitted: () => this.#transport.dropRemoved(),
+      onCommitted: () => this.#transport.dropUnfit(),
       onRemoved: () => this.#removed("by a change of the members that is in its log"),
     });
     const receiver = new SnapshotReceiver({
@@ -500,6 +502,7 @@ export class RaftNode {
       if (!targets.has(id) && id !== this.#part!.driver.core.id) targets.set(id, peer);
     }
     this.#transport.setLinks(targets);
+    this.#transport.dropUnfit();
     this.#cancelPruning();
     this.#cancelPruning = this.#options.clock.after(leavingTimeouts * this.#electionMs, () => {
       this.#transport.setLinks(members.peers);
@@ -512,13 +515,13 @@ export class RaftNode {
       this.#removed(`as "${peer}" says`);
       return;
     }
-    this.#refusals.set(peer, refusal.message);
-    const count = this.#part?.members.all.length ?? this.#options.peers.length;
-    const majority = Math.floor(count / 2) + 1;
-    // One may be the stranger itself; when most do not want this node, it is this node.
-    if (this.#refusals.size >= Math.max(2, majority - 1)) {
-      this.#fail(new WeirError("ConfigInvalid", [...this.#refusals.values()].join("; ")));
-    }
+    const { refusals } = this.#transport;
+    const configuration = this.#part?.members.active;
+    // One or the other may be the stranger itself; when no quorum is left with this node, it is this node.
+    if (configuration === undefined || refusals.size < 2) return;
+    if (hasQuorum(configuration, (id) => !refusals.has(id))) return;
+    const reasons = [...refusals.values()].map(({ message }) => message);
+    this.#fail(new WeirError("ConfigInvalid", reasons.join("; ")));
   }
 
   /** Ends this node, after a while in which it still tells clients who leads. */

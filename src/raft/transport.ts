@@ -24,11 +24,13 @@ import {
   type Hello,
   hello,
   helloOf,
+  type HelloReply,
   helloReply,
   type Identity,
   type Roster,
   type Versions,
   versionsOf,
+  versionsWith,
 } from "./host/handshake.ts";
 import { beat, Link, type Peer, takesMessages, watchSilence } from "./host/link.ts";
 import { decodeMessage, encodeMessage, haveSameBytes } from "./messages.ts";
@@ -59,7 +61,7 @@ export interface TransportOptions {
   readonly onAdmission: (socket: FramedSocket) => void;
   /** A member's process has ended: its connection was reset, and nobody listens where it was. */
   readonly onGone: (nodeId: NodeId) => void;
-  /** A peer does not accept this node, and waiting will not help. */
+  /** A member does not accept this node, and waiting will not help: see `refusals`. */
   readonly onRefused: (peer: string, refusal: Refusal) => void;
 }
 
@@ -68,11 +70,14 @@ export class Refusal extends WeirError {
   readonly permanent: boolean;
   /** The peer knows that this node is no member any more. */
   readonly removed: boolean;
+  /** The one that refuses has data: it is no master that nobody has admitted to anything. */
+  readonly hasData: boolean;
 
-  constructor(peer: string, refused: { reason: string; permanent: boolean; removed: boolean }) {
+  constructor(peer: string, refused: Extract<HelloReply, { kind: "refused" }>) {
     super("NotPermitted", `Cannot connect to "${peer}": it refused this master: ${refused.reason}`);
     this.permanent = refused.permanent;
-    this.removed = refused.removed;
+    this.removed = refused.removed ?? false;
+    this.hasData = refused.nodeId !== undefined;
   }
 }
 
@@ -144,12 +149,28 @@ export class Transport {
     return new Map([...this.#links].map(([id, { peer }]) => [id, peer]));
   }
 
-  /** Ends the connections of those that are known to be removed now: they are told when they come back. */
-  dropRemoved(): void {
+  /**
+   * Ends the connections of those that are known to be removed now, and of those whose version does not fit any more: they
+   * are told when they come back.
+   */
+  dropUnfit(): void {
     const roster = this.#options.roster();
-    for (const [id, { socket, knownAt }] of this.#inbound) {
-      if (roster.wasRemoved(id, knownAt)) socket.close();
+    const { oldest } = this.#versions;
+    for (const [id, { socket, knownAt, version }] of this.#inbound) {
+      if (version < oldest || roster.wasRemoved(id, knownAt)) socket.close();
     }
+    for (const link of this.#links.values()) {
+      if (link.isOpen && link.version < oldest) link.breakOff();
+    }
+  }
+
+  /** Members that do not accept this node now, and why. One that has no data of its own is nobody to go by. */
+  get refusals(): ReadonlyMap<NodeId, Error> {
+    const refusals = new Map<NodeId, Error>();
+    for (const [id, { refusal }] of this.#links) {
+      if (refusal !== undefined) refusals.set(id, refusal);
+    }
+    return refusals;
   }
 
   /** Sends what can be sent now, each peer's messages in order and in one write. */
@@ -182,7 +203,7 @@ export class Transport {
   /** The version that is spoken with a member; undefined while it is away. */
   versionOf(id: NodeId): number | undefined {
     const link = this.#links.get(id);
-    return link?.isOpen === true ? link.version : undefined;
+    return link?.isOpen === true ? link.version : this.#inbound.get(id)?.version;
   }
 
   /**
@@ -216,12 +237,16 @@ export class Transport {
     }
     const socket = new FramedSocket(raw);
     try {
-      const { identity, roster, versions } = this.#options;
-      const rest = { versions, knownAt: roster().knownAt };
+      const { identity, roster } = this.#options;
+      const rest = { versions: this.#versions, knownAt: roster().knownAt };
       socket.write([encode(hello, helloOf(identity(), purpose, peer.name, rest))]);
       const reply = decode(helloReply, await socket.next(handshakeTimeoutMs), "helloReply");
       if (reply.kind === "refused") {
-        throw new Refusal(peer.name, { ...reply, removed: reply.removed ?? false });
+        throw new Refusal(peer.name, reply);
+      }
+      if ((reply.version ?? 1) < this.#versions.oldest && isOfMembers(purpose)) {
+        // The members have changed meanwhile.
+        throw new WeirError("Unavailable", `Cannot connect to "${peer.name}": upgrade it first`);
       }
       return { socket, accepted: reply };
     } catch (error) {
@@ -266,7 +291,7 @@ export class Transport {
       socket.close();
       return;
     }
-    const version = agreedVersion(versions, versionsOf(caller))!;
+    const version = agreedVersion(this.#versions, versionsOf(caller))!;
     switch (caller.purpose) {
       case "formation":
         if (caller.nodeId === undefined && reply.boundTo !== undefined) {
@@ -316,6 +341,7 @@ export class Transport {
       logger,
       connect: () => this.connect(peer, "messages"),
       onFrame: (payload) => onMessage(decodeMessage(payload, nodeId, identity().nodeId!)),
+      isRefusal: (error) => error instanceof Refusal && error.permanent && error.hasData,
       onFailure: (error) => {
         if (!(error instanceof Refusal)) {
           logger.warn({ peer: peer.name, error: String(error) }, "a peer answers nonsense");
@@ -340,12 +366,22 @@ export class Transport {
   /** The version of the best way to a node; 0 when there is none that takes messages. */
   #versionTo(id: NodeId): number {
     const link = this.#links.get(id);
-    if (link?.takesMessages === true) return link.version;
+    const { oldest } = this.#versions;
+    if (link?.takesMessages === true) return link.version < oldest ? 0 : link.version;
     const inbound = this.#inbound.get(id);
     // One of the first version does not listen on its own connection.
     if (inbound === undefined || inbound.version < 2 || !takesMessages(inbound.socket)) return 0;
     return inbound.version;
   }
+
+  /** What is spoken now. */
+  get #versions(): Versions {
+    return versionsWith(this.#options.roster(), this.#options.versions);
+  }
+}
+
+function isOfMembers(purpose: Hello["purpose"]): boolean {
+  return purpose === "messages" || purpose === "snapshot";
 }
 
 function isSamePlace(a: Peer, b: Peer): boolean {

@@ -24,6 +24,7 @@ const roster: Roster = {
   boundTo: (name) => (name === "master-2" ? "node-2" : undefined),
   wasRemoved: (id, knownAt) => id !== "node-2" && knownAt !== undefined && knownAt < 40,
   knownAt: 40,
+  isChanged: false,
 };
 const caller: Hello = {
   version: 1,

@@ -7,6 +7,8 @@
  *    an old one, and the caller its leader (section 4.1 of the dissertation).
  * 2. A caller is called removed only when a configuration that is committed here, and newer than the one that it knows
  *    itself a member of, leaves it out. Ids are never used again, so that is final.
+ * 3. Once the log has said who the members are, nothing is spoken with a node of the first version: it would let such
+ *    entries pass, and go on deciding by the members of the beginning.
  */
 import {
   boolean,
@@ -32,6 +34,9 @@ export interface Versions {
  * configurations change.
  */
 export const spokenVersions: Versions = { oldest: 1, newest: 2 };
+
+/** The first version whose nodes know that members change. */
+export const oldestOfChanges = 2;
 
 /** A node's way into its cluster: no data yet; members agreed on and written; taking part. */
 export type Stage = "empty" | "forming" | "member";
@@ -61,6 +66,8 @@ export interface Roster {
   wasRemoved(nodeId: NodeId, knownAt: number | undefined): boolean;
   /** Index of the newest committed configuration that has this node itself; undefined when it knows of none. */
   readonly knownAt: number | undefined;
+  /** True once the log of this node says who the members are, whether committed or not. */
+  readonly isChanged: boolean;
 }
 
 /** First frame, by the one who connects. */
@@ -93,7 +100,13 @@ export const helloReply = union({
     version: optional(unsigned()),
   },
   /** `permanent`: waiting will not help, a person has to look. `removed`: the caller is no member any more. */
-  refused: { reason: text, permanent: boolean, removed: optional(boolean) },
+  refused: {
+    reason: text,
+    permanent: boolean,
+    removed: optional(boolean),
+    /** The data of the one that refuses, if it has any. */
+    nodeId: optional(text),
+  },
 });
 export type HelloReply = Infer<typeof helloReply>;
 export type Accepted = Extract<HelloReply, { kind: "accepted" }>;
@@ -114,6 +127,12 @@ export const admitted = struct({ nodeId: text });
 export function agreedVersion(own: Versions, other: Versions): number | undefined {
   const newest = Math.min(own.newest, other.newest);
   return newest >= Math.max(own.oldest, other.oldest) ? newest : undefined;
+}
+
+/** What a node speaks that knows these members (invariant 3). */
+export function versionsWith(roster: Roster, own: Versions): Versions {
+  if (!roster.isChanged) return own;
+  return { oldest: Math.max(own.oldest, oldestOfChanges), newest: own.newest };
 }
 
 /** What a node says first. */
@@ -140,14 +159,22 @@ export function answerHello(
   knowledge: { names: readonly string[]; roster: Roster; versions: Versions },
   caller: Hello,
 ): HelloReply {
-  const { names, roster, versions } = knowledge;
+  const { names, roster } = knowledge;
+  const versions = versionsWith(roster, knowledge.versions);
   const refuse = (reason: string, permanent = true, removed = false): HelloReply => ({
     kind: "refused",
     reason,
     permanent,
     removed: removed || undefined,
+    nodeId: self.nodeId,
   });
   const version = agreedVersion(versions, versionsOf(caller));
+  if (version === undefined && (caller.newest ?? caller.version) < oldestOfChanges) {
+    return refuse(
+      `it speaks ${shown(versionsOf(caller))} of the protocol, which does not know that the members have changed: ` +
+        "upgrade it first",
+    );
+  }
   if (version === undefined) {
     return refuse(
       `it speaks ${shown(versionsOf(caller))} of the protocol, here ${shown(versions)} is spoken: ` +

@@ -41,6 +41,8 @@ export interface LinkOptions {
   readonly onFrame: (payload: Buffer) => void;
   /** The attempt failed for a reason other than that the peer is away. */
   readonly onFailure: (error: unknown) => void;
+  /** Whether that error says that the peer does not want this node, however long it waits. */
+  readonly isRefusal: (error: unknown) => boolean;
   /** After a connection ended nobody listens there any more: the peer's machine says that its process is gone. */
   readonly onGone: () => void;
   /** Another master than the one that is meant listens there. */
@@ -53,6 +55,7 @@ export class Link {
   #socket: FramedSocket | undefined;
   #version = 0;
   #wasOpen = false;
+  #refusal: Error | undefined;
   #retryMs = firstRetryMs;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
@@ -74,17 +77,28 @@ export class Link {
     return this.#version;
   }
 
+  /** Why the peer does not want this node, by its answer to the last attempt, and unless it has called since. */
+  get refusal(): Error | undefined {
+    return this.#refusal;
+  }
+
   write(payloads: readonly Uint8Array[]): void {
     this.#socket?.write(payloads);
   }
 
   /** The peer is known to be there: try now. */
   hurry(): void {
+    this.#refusal = undefined;
     this.#retryMs = firstRetryMs;
     if (this.#cancelRetry === undefined) return;
     this.#cancelRetry();
     this.#cancelRetry = undefined;
     void this.#open();
+  }
+
+  /** Ends the connection; a new one is tried. */
+  breakOff(): void {
+    this.#socket?.close();
   }
 
   close(): void {
@@ -94,9 +108,10 @@ export class Link {
   }
 
   async #open(): Promise<void> {
-    const { nodeId, connect, onFailure, onStranger, onGone } = this.#options;
+    const { nodeId, connect, onFailure, onStranger, onGone, isRefusal } = this.#options;
     try {
       const { socket, accepted } = await connect();
+      this.#refusal = undefined;
       if (this.#isClosed) {
         socket.close();
       } else if (accepted.nodeId === nodeId) {
@@ -108,6 +123,7 @@ export class Link {
         this.#retry();
       }
     } catch (error) {
+      this.#refusal = isRefusal(error) ? (error as Error) : undefined;
       if (!hasCode(error, "Unavailable")) onFailure(error);
       else if (this.#wasOpen && !this.#isClosed && isRefused(error.cause)) onGone();
       this.#retry();

@@ -58,6 +58,8 @@ export interface MembersOptions {
   readonly start: PlacedConfiguration;
   /** Of the journal: who began the cluster, or who was there when this node was admitted. */
   readonly bindings: readonly Binding[];
+  /** Index of the entry that brought the active configuration, at this very moment; 0 for the first one. */
+  readonly activeIndex: () => number;
   /** The active configuration is another one. */
   readonly onActive: () => void;
   /** The committed configuration is another one. */
@@ -93,6 +95,9 @@ export class Members implements Roster {
   }
   get knownAt(): number | undefined {
     return this.#memberAt;
+  }
+  get isChanged(): boolean {
+    return this.#options.activeIndex() > 0;
   }
 
   /** Once per turn of the core. */

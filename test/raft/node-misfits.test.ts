@@ -1,0 +1,118 @@
+/** Masters among others that do not fit: mistyped names, old versions, data that is nobody's any more. */
+import assert from "node:assert/strict";
+import { type Logger, silentLogger } from "../../src/lib/logger.ts";
+import { eventually } from "../lib/eventually.ts";
+import { LoopbackCluster } from "./lib/loopback-cluster.ts";
+
+/** Keeps what is said loudly. */
+function listening(): { logger: Logger; said: string[] } {
+  const said: string[] = [];
+  const note = (_fields: object, message: string) => said.push(message);
+  return { said, logger: { ...silentLogger, warn: note, error: note } };
+}
+
+describe("raft node: misfits", function () {
+  this.timeout(60_000);
+  let cluster: LoopbackCluster;
+  afterEach(() => cluster.stop());
+
+  const mistyped = { clusterName: "tets" };
+
+  /** Starts `place` with a typing error in its file, and waits until a master has heard its refusal. */
+  async function startMistyped(place: number, said: readonly string[]): Promise<void> {
+    await cluster.start(place, mistyped);
+    const refused = `Cannot connect to "master-${place + 1}": it refused this master`;
+    await eventually(refused, () => said.some((each) => each.includes(refused)));
+  }
+
+  describe("that refuse it", () => {
+    it("do not end a master as long as a quorum takes it", async () => {
+      const { logger, said } = listening();
+      cluster = await LoopbackCluster.make(5, { logger });
+      await cluster.startAll();
+      await cluster.write("a");
+      await cluster.converged();
+      for (const { machine } of cluster.members) machine.flush();
+      for (const place of [3, 4]) await cluster.crash(place);
+      await cluster.write("b");
+      for (const place of [3, 4]) await startMistyped(place, said);
+      // Those whose file is wrong are refused by a majority, and end.
+      await eventually("the end of those", () =>
+        [3, 4].every((place) => cluster.members[place]!.fatal !== undefined),
+      );
+      await cluster.write("c");
+      const fatals = cluster.members.slice(0, 3).map(({ fatal }) => fatal);
+      assert.deepEqual(fatals, [undefined, undefined, undefined]);
+    });
+
+    it("are forgotten when they do not any more", async () => {
+      const { logger, said } = listening();
+      cluster = await LoopbackCluster.make(3);
+      for (const place of [0, 1, 2]) await cluster.start(place, place === 0 ? { logger } : {});
+      await cluster.write("a");
+      await cluster.converged();
+      for (const place of [2, 1]) {
+        await cluster.crash(place);
+        await startMistyped(place, said);
+        await cluster.crash(place);
+        // Mended.
+        await cluster.start(place);
+        await cluster.write(`after ${place}`);
+        await cluster.converged();
+      }
+      assert.equal(cluster.members[0]!.fatal, undefined);
+    });
+
+    it("do not count when they have no data that could be right", async () => {
+      const { logger, said } = listening();
+      cluster = await LoopbackCluster.make(3);
+      for (const place of [0, 1, 2]) await cluster.start(place, place === 0 ? { logger } : {});
+      await cluster.write("a");
+      await cluster.converged();
+      for (const place of [1, 2]) {
+        await cluster.crash(place);
+        cluster.wipe(place);
+        await startMistyped(place, said);
+      }
+      assert.equal(cluster.members[0]!.fatal, undefined);
+    });
+  });
+
+  describe("of the first version", () => {
+    const first = { versions: { oldest: 1, newest: 1 } };
+
+    it("get nothing once the members have changed, even if they were away meanwhile, until they are upgraded", async () => {
+      const { logger, said } = listening();
+      cluster = await LoopbackCluster.make(3);
+      await cluster.start(0, { logger });
+      await cluster.start(1, { logger });
+      await cluster.start(2, first);
+      await cluster.write("a");
+      await cluster.converged();
+      cluster.members[2]!.machine.flush();
+      await cluster.crash(2);
+      await cluster.write("b");
+      const place = await cluster.addMaster();
+      await cluster.start(place);
+      const leading = await cluster.leading();
+      await leading.addMember({ ...cluster.addressOf(place), promote: true });
+      await cluster.start(2, first);
+      await eventually("a word on what to do", () =>
+        said.some((each) => /"master-3".* version 1 .*upgrade it first/.test(each)),
+      );
+      await eventually("the promotion", () =>
+        leading.members().some(({ name, role }) => name === "master-4" && role === "voter"),
+      );
+      const { items } = cluster.members[2]!.machine;
+      assert.deepEqual(
+        items.filter(({ text }) => text === "b"),
+        [],
+      );
+      assert(items.every(({ configuration }) => configuration === undefined));
+      await cluster.crash(2);
+      await cluster.start(2);
+      await cluster.write("c");
+      assert.deepEqual(await cluster.converged(), ["a", "b", "c"]);
+    });
+  });
+});

@@ -18,8 +18,6 @@ import type { Driver } from "./driver.ts";
 import type { FramedSocket } from "./framed-socket.ts";
 import {
   done,
-  end,
-  installBeatMs,
   keepMs,
   type SnapshotHeader,
   snapshotHeader,
@@ -153,8 +151,7 @@ export class SnapshotReceiver {
         if (chunk.length === 0) break;
         await spool.add(chunk);
       }
-      const stopBeats = version >= 2 ? this.#beat(socket) : () => undefined;
-      await this.#installBetweenApplies(meta, spool).finally(stopBeats);
+      await this.#installBetweenApplies(meta, spool);
     } catch (error) {
       await this.#keep(partial, error);
       throw error;
@@ -171,27 +168,23 @@ export class SnapshotReceiver {
     });
   }
 
-  /** Tells the sender now and then that this node is there; until the returned function is called. */
-  #beat(socket: FramedSocket): () => void {
-    const { clock } = this.#options;
-    const onTimer = () => {
-      socket.write([end]);
-      cancel = clock.after(installBeatMs, onTimer);
-    };
-    let cancel = clock.after(installBeatMs, onTimer);
-    return () => cancel();
-  }
-
   #installBetweenApplies(
     meta: { index: number; term: number },
     spool: SnapshotSpool,
   ): Promise<void> {
     return new Promise<void>((resolve, reject) => {
+      const giveUp = () => reject(new WeirError("Unavailable", "Cannot install: this node stops"));
+      if (this.#isStopped) {
+        // The last chunks were there before the connection was closed.
+        giveUp();
+        return;
+      }
       // A driver that has ended would never come to it.
-      this.#abandon = () => reject(new WeirError("Unavailable", "Cannot install: this node stops"));
+      this.#abandon = giveUp;
       this.#options.driver.betweenApplies(async () => {
         this.#abandon = undefined;
-        if (!this.#isStopped) await this.#install(meta, spool).then(resolve, reject);
+        if (this.#isStopped) giveUp();
+        else await this.#install(meta, spool).then(resolve, reject);
       });
     });
   }

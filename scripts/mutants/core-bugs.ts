@@ -3,8 +3,9 @@ import type { Mutant } from "./mutant.ts";
 
 const units =
   "test/raft/core.test.ts test/raft/membership.test.ts test/raft/follower-reads.test.ts " +
-  "test/raft/cases.test.ts test/raft/log.test.ts test/raft/quorum.test.ts";
-const suites = [units, "test/raft/transcripts.test.ts", "sim 30 5000"];
+  "test/raft/cases.test.ts test/raft/log.test.ts test/raft/quorum.test.ts " +
+  "test/raft/gone.test.ts test/raft/transfer.test.ts test/raft/starting-log.test.ts";
+const suites = [units, "test/raft/transcripts.test.ts", "sim 60 2500"];
 
 export const coreMutants: readonly Mutant[] = [
   // Commit
@@ -125,6 +126,20 @@ export const coreMutants: readonly Mutant[] = [
       state.sendWhenTermDurable(message.from, {`,
     suites,
   },
+  {
+    name: "believes that its leader's process has ended, and does not ask the others first",
+    file: "src/raft/election.ts",
+    find: "state.electionTimeout = Math.min(state.electionTimeout, wanted);",
+    replace: "state.electionTimeout = wanted;\n  campaignForReal(state, true);",
+    suites,
+  },
+  {
+    name: "takes the end of any member for the end of its leader",
+    file: "src/raft/election.ts",
+    find: 'if (state.role !== "follower" || state.leader !== node) return;',
+    replace: 'if (state.role !== "follower") return;',
+    suites,
+  },
   // Replication
   {
     name: "acknowledges entries before they are on the disk",
@@ -215,7 +230,14 @@ export const coreMutants: readonly Mutant[] = [
     find: "if (term === applied.term) return { entries, baseIndex, baseTerm };",
     replace:
       "if (term === applied.term || term === undefined) return { entries, baseIndex, baseTerm };",
-    suites: [...suites, "test/raft/node.test.ts"],
+    suites,
+  },
+  {
+    name: "keeps a configuration that went with the log that a snapshot replaced",
+    file: "src/raft/application.ts",
+    find: "state.configurations.reset(\n        state.commitIndex,",
+    replace: "state.configurations.reset(\n        index,",
+    suites,
   },
   // Reads
   {
@@ -244,6 +266,17 @@ export const coreMutants: readonly Mutant[] = [
     file: "src/raft/forwarded-reads.ts",
     find: "return place < 0 ? [] : this.#requests.splice(place, 1)[0]!.ids;",
     replace: "return place < 0 ? [] : this.#requests[place]!.ids;",
+    suites,
+  },
+  {
+    name: "answers reads without a quorum while it hands over, as if nobody else could lead yet",
+    file: "src/raft/transfer.ts",
+    find: "  state.transferElapsed = 0;\n  handOver(state, heir);",
+    replace: `  state.transferElapsed = 0;
+  for (const { reader, index } of state.reads.confirm(Number.MAX_SAFE_INTEGER)) {
+    if (reader.from === undefined) state.readResults.push({ id: reader.id, index });
+  }
+  handOver(state, heir);`,
     suites,
   },
   // Transfer

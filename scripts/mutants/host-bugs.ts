@@ -4,6 +4,10 @@ import type { Mutant } from "./mutant.ts";
 const driver = ["test/raft/host-cases.test.ts test/raft/driver.test.ts"];
 const node = [...driver, "test/raft/node.test.ts"];
 
+const snapshots = ["test/raft/snapshot-transfer.test.ts"];
+const handshake = ["test/raft/handshake.test.ts"];
+const members = ["test/raft/node-membership.test.ts test/raft/node.test.ts"];
+
 export const hostMutants: readonly Mutant[] = [
   {
     name: "sends what waits for a write when the write begins",
@@ -90,5 +94,84 @@ export const hostMutants: readonly Mutant[] = [
     find: "all[0]!.index > appliedIndex ? all : all.filter((e) => e.index > appliedIndex);",
     replace: "appliedIndex < 0 ? [] : all;",
     suites: node,
+  },
+  // Snapshots
+  {
+    name: "installs what its disk changed of a spooled snapshot",
+    file: "src/raft/host/snapshot-spool.ts",
+    find: "if (crc32(chunk) !== header.readUInt32BE(4)) throw this.#damaged(at);",
+    replace: "",
+    suites: snapshots,
+  },
+  {
+    name: "goes on behind other chunks than the receiver has",
+    file: "src/raft/host/snapshot-sender.ts",
+    find: "    if (isSame) return;\n",
+    replace: '    if (isSame || to !== "") return;\n',
+    suites: snapshots,
+  },
+  {
+    name: "goes on with what another snapshot has left",
+    file: "src/raft/host/snapshot-receiver.ts",
+    find: "if (kept !== undefined && id !== undefined && kept.id === id) {",
+    replace: "if (kept !== undefined && id !== undefined) {",
+    suites: snapshots,
+  },
+  {
+    name: "keeps a spooled snapshot that cannot be installed",
+    file: "src/raft/host/snapshot-receiver.ts",
+    find: "const isUseless = partial.id === undefined || !isOfConnection(error);",
+    replace: "const isUseless = partial.id === undefined || error === undefined;",
+    suites: snapshots,
+  },
+  {
+    name: "installs a snapshot that is behind its own state",
+    file: "src/raft/host/snapshot-receiver.ts",
+    find: "if (meta.index <= machine.appliedIndex) return;",
+    replace: "",
+    suites: snapshots,
+  },
+  {
+    name: "holds a snapshot for ever that was sent",
+    file: "src/raft/host/snapshot-sender.ts",
+    find: "    await held.snapshot.close();\n",
+    replace: "    void held.snapshot;\n",
+    suites: snapshots,
+  },
+  // Who is at the other end
+  {
+    name: "hears a node of another cluster",
+    file: "src/raft/host/handshake.ts",
+    find: "caller.clusterId !== self.clusterId\n",
+    replace: 'caller.clusterId === ""\n',
+    suites: handshake,
+  },
+  {
+    name: "hears a copy of its own data",
+    file: "src/raft/host/handshake.ts",
+    find: "if (caller.nodeId !== undefined && caller.nodeId === self.nodeId) {",
+    replace: 'if (caller.nodeId === "") {',
+    suites: handshake,
+  },
+  {
+    name: "does not tell whom a name is bound to",
+    file: "src/raft/host/handshake.ts",
+    find: "const boundTo = roster.boundTo(caller.name);",
+    replace: "const boundTo = undefined;",
+    suites: handshake,
+  },
+  {
+    name: "hears a node that was removed",
+    file: "src/raft/host/handshake.ts",
+    find: "if (roster.wasRemoved(caller.nodeId, caller.knownAt)) {",
+    replace: 'if (caller.nodeId === "") {',
+    suites: [...handshake, ...members],
+  },
+  {
+    name: "begins a second cluster where some masters hold data",
+    file: "src/raft/host/formation.ts",
+    find: "    return clusters.size > 0;\n",
+    replace: "    return clusters.size > 1;\n",
+    suites: members,
   },
 ];

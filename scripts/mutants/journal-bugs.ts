@@ -6,6 +6,7 @@ const suites = [
   "test/journal/contract.test.ts test/journal/journal.test.ts test/journal/format.test.ts",
   "test/journal/recovery.test.ts",
 ];
+const disk = ["test/journal/files.test.ts", "sim 120 2500"];
 
 export const journalMutants: readonly Mutant[] = [
   {
@@ -149,5 +150,62 @@ export const journalMutants: readonly Mutant[] = [
     find: "this.#hardState = { term: record.term, vote: record.vote };",
     replace: "this.#hardState = { term: this.#hardState.term || record.term, vote: record.vote };",
     suites,
+  },
+  // The disk
+  {
+    name: "takes a write for durable that is in the page cache",
+    file: "src/journal/files.ts",
+    find: "const file = await open(at(name), constants.O_RDWR | constants.O_DSYNC);",
+    replace: "const file = await open(at(name), constants.O_RDWR);",
+    suites: disk,
+  },
+  {
+    name: "takes a write of the thread for durable that is in the page cache",
+    file: "src/journal/files.ts",
+    find: "const file = await open(join(files.directory, name), constants.O_RDWR | constants.O_DSYNC);",
+    replace: "const file = await open(join(files.directory, name), constants.O_RDWR);",
+    suites: disk,
+  },
+  {
+    name: "does not sync the zeros of a new segment",
+    file: "src/journal/files.ts",
+    find: "    await file.sync();\n",
+    replace: "",
+    suites: disk,
+  },
+  {
+    name: "does not sync a directory",
+    file: "src/journal/sync-directory.ts",
+    find: "    await handle.sync();\n",
+    replace: "",
+    suites: disk,
+  },
+  {
+    name: "does not sync the names of new directories",
+    file: "src/journal/files.ts",
+    find: "if (firstMade !== undefined) await syncParents(directory, firstMade);",
+    replace: "void firstMade, syncParents;",
+    suites: disk,
+  },
+  {
+    name: "uses a new segment before its name is durable",
+    file: "src/journal/segments.ts",
+    find: "      await files.rename(temporaryName, name);\n      await files.syncDirectory();\n",
+    replace: "      await files.rename(temporaryName, name);\n",
+    suites: [...suites, ...disk],
+  },
+  {
+    name: "builds on names that a killed process left and no disk has",
+    file: "src/journal/journal.ts",
+    find: "  await segments.adopt(opening);\n  await files.syncDirectory();\n",
+    replace: "  await segments.adopt(opening);\n",
+    suites: [...suites, ...disk],
+  },
+  {
+    name: "builds on a frame that a killed process left and no disk has",
+    file: "src/journal/segments.ts",
+    find: "    await this.#active.writer.write(lastFrame, segment.end - lastFrame.length);\n",
+    replace: "    void lastFrame;\n",
+    suites: [...suites, ...disk],
   },
 ];

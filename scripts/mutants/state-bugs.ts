@@ -9,6 +9,7 @@ const machine = [
 const store = [
   "test/master/store/cases.test.ts test/master/store/contract.test.ts test/master/store/level-store.test.ts test/master/store/parts.test.ts",
 ];
+const backup = ["test/integration/backup.test.ts"];
 const proposer = [
   "test/master/services/proposer.test.ts test/master/services/proposer-cases.test.ts",
 ];
@@ -45,7 +46,7 @@ export const stateMutants: readonly Mutant[] = [
   {
     name: "keeps answers that were acknowledged",
     file: "src/master/state/session-table.ts",
-    find: "state.delete(answersKey(id, first));",
+    find: "    state.delete(key);\n",
     replace: "",
     suites: once,
   },
@@ -141,6 +142,13 @@ export const stateMutants: readonly Mutant[] = [
     find: "    this.#low = (this.#low - row.low) | 0;\n",
     replace: "",
     suites: store,
+  },
+  {
+    name: "restores a backup to which something was appended",
+    file: "src/master/backup/read.ts",
+    find: "if ((await this.#file.stat()).size !== this.offset) {",
+    replace: "if ((await this.#file.stat()).size < 0) {",
+    suites: backup,
   },
   // Proposer
   {

@@ -120,6 +120,9 @@ describe("raft membership", () => {
       // It answers heartbeats, and gets no entries.
       cluster.drop = ({ kind, to }) => kind === "append" && to === "n2";
       cluster.tick(100);
+      assert.equal(cluster.core("n1").progressOf("n2")?.isActive, true);
+      const asked = cluster.core("n1").changeMembers({ kind: "promote", nodeId: "n2" });
+      assert.equal(!asked.ok && asked.code, "Busy");
       assert.deepEqual(shape(cluster.core("n1").configuration), shape(of(["n1"], [], ["n2"])));
       cluster.isolate();
       cluster.tick(30);
@@ -381,6 +384,24 @@ describe("raft membership", () => {
       assert.equal(send.at(-1)?.kind, "timeoutNow");
       for (let i = 0; i < 100; i++) core.step({ kind: "tick" });
       assert.equal(core.role, "follower");
+    });
+
+    it("R7: a leader that is being removed needs all of the two that are left", () => {
+      const voters = ["n1", "n2", "n3"];
+      const core = makeCore({ voters, configuration: of(voters) });
+      makeLeader(core, voters);
+      persistAll(core, core.take());
+      for (const id of ["n2", "n3"]) ack(core, id);
+      assert.ok(core.changeMembers({ kind: "remove", nodeId: "n1" }).ok);
+      persistAll(core, core.take());
+      for (const id of ["n2", "n3"]) ack(core, id);
+      persistAll(core, core.take());
+      const last = core.lastIndex;
+      assert.deepEqual(shape(core.configuration), shape(of(["n2", "n3"])));
+      ack(core, "n2");
+      assert.equal(core.commitIndex, last - 1, "its own disk is not one of theirs");
+      ack(core, "n3");
+      assert.equal(core.commitIndex, last);
     });
 
     it("R7: a node whose removal is not committed leads once more where only it has the last entry", () => {

@@ -312,10 +312,13 @@ class FileJournal implements Journal {
       if (this.#segments.fits(frameBytes(bytes))) {
         const all = announcement.length === 0 ? records : [...records, ...announcement];
         await this.#segments.write(all, this.#note(records));
-      } else if (records.length > 0) {
+      } else if (records.length > 0 || this.#segments.hasNext) {
         // What it repeats is of before.
         const head = this.#head([]);
         await this.#segments.roll(head, records, this.#note(records));
+      } else {
+        // No segment is made for an attestation alone, on a disk that may be full: it is tried again.
+        return;
       }
     }
     this.#isAttested = records.length === 0;

@@ -115,6 +115,11 @@ export class Segments {
     return end + bytes + (isNextAnnounced ? 0 : sectorBytes) <= header.sizeBytes;
   }
 
+  /** Whether the segment to go over to is there already. */
+  get hasNext(): boolean {
+    return this.#next !== undefined;
+  }
+
   /** Records that the next frame of the active segment is to carry besides its own. */
   get announcement(): readonly JournalRecord[] {
     if (this.#next === undefined || this.#active?.segment.isNextAnnounced !== false) return [];

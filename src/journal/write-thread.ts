@@ -8,9 +8,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
+import { WeirError } from "../lib/errors.ts";
 
 /** Longer writes go in pieces, each durable before the next: a crash between them is a torn write like any other. */
 const pieceBytes = 1024 * 1024;
+/** How long the end waits for a write under way: a disk may keep one for ever. */
+const patienceMs = 2000;
 
 /**
  * The thread's whole program. A string: a module of its own would be loaded through the TypeScript loader in development,
@@ -34,17 +37,22 @@ for (let seen = 0; ; ) {
   } catch (thrown) {
     parentPort.postMessage(String(thrown.message));
   }
+  Atomics.store(words, 3, seen);
+  Atomics.notify(words, 3);
 }
 `;
 
 export class WriteThread {
   readonly #worker: Worker;
-  /** Count of requests, descriptor (negative: end), length; then the position as a float. */
+  /** Count of requests, descriptor (negative: end), length, count of requests done; then the position as a float. */
   readonly #words: Int32Array;
   readonly #position: Float64Array;
   readonly #data: Uint8Array;
   #pending: { resolve: () => void; reject: (error: Error) => void } | undefined;
   #failure: Error | undefined;
+  /** The end is to be sent as soon as the write under way is over. */
+  #isEnding = false;
+  readonly #onProcessExit = () => this.#processExits();
 
   private constructor() {
     const control = new SharedArrayBuffer(24);
@@ -62,7 +70,11 @@ export class WriteThread {
       this.#settle(problem === "" ? undefined : new Error(problem));
     });
     this.#worker.on("error", (error: Error) => this.#end(error));
-    this.#worker.on("exit", () => this.#end(new Error("the journal's thread has ended")));
+    this.#worker.on("exit", () => {
+      process.off("exit", this.#onProcessExit);
+      this.#end(new Error("the journal's thread has ended"));
+    });
+    process.on("exit", this.#onProcessExit);
   }
 
   static async start(): Promise<WriteThread> {
@@ -97,13 +109,40 @@ export class WriteThread {
     });
   }
 
-  /** Ends the thread, after the write under way. */
+  /**
+   * Ends the thread, after the write under way.
+   * @throws WeirError `Unavailable` when that does not end: it may still reach the disk, as long as this process lives
+   */
   async stop(): Promise<void> {
     if (this.#failure !== undefined) return;
-    const exited = once(this.#worker, "exit");
+    if (this.#pending === undefined) this.#sendEnd();
+    else this.#isEnding = true;
+    const signal = AbortSignal.timeout(patienceMs);
+    try {
+      await once(this.#worker, "exit", { signal });
+    } catch (cause) {
+      if (!signal.aborted) throw cause;
+      this.#worker.unref();
+      throw new WeirError(
+        "Unavailable",
+        "Cannot end the journal's thread: the disk keeps a write",
+        { cause },
+      );
+    }
+  }
+
+  /** Node would wait for the thread, which nothing but the death of the process frees from a write that hangs. */
+  #processExits(): void {
+    if (this.#pending === undefined) return;
+    const asked = Atomics.load(this.#words, 0);
+    const done = Atomics.load(this.#words, 3);
+    if (done === asked || Atomics.wait(this.#words, 3, done, patienceMs) !== "timed-out") return;
+    process.kill(process.pid, "SIGKILL");
+  }
+
+  #sendEnd(): void {
     this.#words[1] = -1;
     this.#wake();
-    await exited;
   }
 
   #wake(): void {
@@ -114,6 +153,10 @@ export class WriteThread {
   #settle(error: Error | undefined): void {
     const pending = this.#pending;
     this.#pending = undefined;
+    if (this.#isEnding && this.#failure === undefined) {
+      this.#failure = new Error("the journal's thread has ended");
+      this.#sendEnd();
+    }
     if (error === undefined) pending?.resolve();
     else pending?.reject(error);
   }

@@ -11,6 +11,40 @@ describe("journal, attesting its last write", () => {
   });
   afterEach(() => directory.remove());
 
+  it("follows every write with a frame, also where none fits behind it any more", async function () {
+    this.timeout(20_000);
+    let writes = 0;
+    const journal = await directory.open({
+      segmentBytes: 8 * 512,
+      openFiles: async (path) => {
+        const files = await openJournalFiles(path);
+        return {
+          ...files,
+          openWriter: async (name) => {
+            const writer = await files.openWriter(name);
+            return {
+              close: () => writer.close(),
+              write: async (bytes, position) => {
+                await writer.write(bytes, position);
+                writes++;
+              },
+            };
+          },
+        };
+      },
+    });
+    await journal.initialize(identity);
+    let index = 0;
+    // Groups of one to three frames before each pause, so that segments end at all distances.
+    for (let round = 0; round < 18; round++) {
+      for (let i = 0; i <= round % 3; i++) await journal.append({ entries: [entryAt(++index)] });
+      const before = writes;
+      await eventually(`a frame behind entry ${index}`, () => writes > before);
+    }
+    await journal.close();
+    await (await directory.open()).close();
+  });
+
   it("shows no write under way once that has failed, and rejects the next append", async () => {
     let isFailing = false;
     let failures = 0;

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
 import { pbkdf2 } from "node:crypto";
-import { type FileHandle, mkdtemp, open, rm } from "node:fs/promises";
+import { once } from "node:events";
+import { type FileHandle, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openThreadedFiles } from "../../src/journal/files.ts";
@@ -65,6 +67,43 @@ describe("journal: the thread that writes", () => {
     // More jobs than threads, and each takes far longer: a write behind them would find fewer left.
     assert.ok(held > 4, `${held} left`);
     await Promise.all(work);
+  });
+
+  it("does not wait for ever for a write that hangs, neither at its end nor at that of the process", async function () {
+    this.timeout(20_000);
+    const fifo = join(directory, "fifo");
+    execFileSync("mkfifo", [fifo]);
+    const full = await open(fifo, "r+");
+    const hanging = await WriteThread.start();
+    // No number is no position: a plain write, which waits for a reader once the pipe is full.
+    const write = hanging.write(full.fd, Buffer.alloc(200_000), Number.NaN);
+    await assert.rejects(hanging.stop(), /the disk keeps a write/);
+    const sink = Buffer.alloc(200_000);
+    for (let read = 0; read < sink.length; ) {
+      read += (await full.read(sink, 0, sink.length, null)).bytesRead;
+    }
+    await write;
+    await full.close();
+    await hanging.stop();
+
+    const program = `
+      import { openSync } from "node:fs";
+      import { WriteThread } from ${JSON.stringify(new URL("../../src/journal/write-thread.ts", import.meta.url).href)};
+      const thread = await WriteThread.start();
+      void thread.write(openSync(${JSON.stringify(fifo)}, "r+"), Buffer.alloc(200_000), Number.NaN);
+      setTimeout(() => process.exit(0), 50);
+    `;
+    const script = join(directory, "hang.mts");
+    await writeFile(script, program);
+    const child = spawn(process.execPath, ["--import=tsx", script], {
+      stdio: "inherit",
+    });
+    try {
+      const [, signal] = (await once(child, "exit")) as [number | null, string | null];
+      assert.equal(signal, "SIGKILL");
+    } finally {
+      child.kill("SIGKILL");
+    }
   });
 
   it("carries a journal", async () => {

@@ -20,6 +20,7 @@ export function takeApply(state: State): readonly Entry[] {
   const end = Math.min(state.commitIndex, state.durableIndex);
   if (end <= state.applyCursor) return [];
   const entries = state.log.slice(state.applyCursor + 1, end + 1);
+  for (const entry of entries) state.applyingBytes += entry.payload.length;
   state.applyCursor = end as Index;
   return entries;
 }
@@ -32,11 +33,12 @@ export function applied(state: State, index: Index): void {
 
 function raiseApplied(state: State, index: Index): void {
   if (index <= state.appliedIndex) return;
-  if (state.role === "leader") {
-    for (const entry of state.log.slice(state.appliedIndex + 1, index + 1)) {
-      state.unappliedBytes -= entry.payload.length;
-    }
-  }
+  let bytes = 0;
+  const from = Math.max(state.appliedIndex, state.log.baseIndex) + 1;
+  for (const entry of state.log.slice(from, index + 1)) bytes += entry.payload.length;
+  if (state.role === "leader") state.unappliedBytes -= bytes;
+  // What a snapshot brought need not have been handed out.
+  state.applyingBytes = index >= state.applyCursor ? 0 : state.applyingBytes - bytes;
   state.appliedIndex = index;
 }
 

@@ -8,6 +8,7 @@
  * 2. A round is started only when the leader has committed an entry of its own term: before, its commit index may be
  *    behind what an earlier leader acknowledged.
  * 3. Reads that arrive while a round is under way share the next one.
+ * 4. No read waits for a round without end: a leader may be long in committing, while followers go on asking.
  */
 import type { Index, NodeId } from "./types.ts";
 
@@ -29,6 +30,11 @@ export interface Confirmed {
   readonly index: Index;
 }
 
+/** A read that waits for a round. */
+interface Waiting extends Reader {
+  ticks: number;
+}
+
 interface Round {
   readonly token: number;
   readonly index: Index;
@@ -36,7 +42,7 @@ interface Round {
 }
 
 export class ReadQueue {
-  #waiting: Reader[] = [];
+  #waiting: Waiting[] = [];
   #rounds: Round[] = [];
   #token = 0;
 
@@ -51,8 +57,34 @@ export class ReadQueue {
     return this.#rounds.length > 0;
   }
 
-  add(reader: Reader): void {
-    this.#waiting.push(reader);
+  add({ from, id }: Reader): void {
+    this.#waiting.push({ from, id, ticks: 0 });
+  }
+
+  /** Takes a request of another node, unless it waits already: those are sent again and again. */
+  addRequest(from: NodeId, id: number): void {
+    if (!this.#waiting.some((each) => each.id === id && each.from === from)) this.add({ from, id });
+  }
+
+  /**
+   * One tick; returns the ids of this node's own reads that have waited for `ownTicks`. Requests of others are dropped after
+   * `requestTicks`, when those have given them up.
+   */
+  tick(ownTicks: number, requestTicks: number): readonly number[] {
+    const late: number[] = [];
+    let hasDropped = false;
+    for (const each of this.#waiting) {
+      each.ticks++;
+      if (each.ticks < (each.from === undefined ? ownTicks : requestTicks)) continue;
+      hasDropped = true;
+      if (each.from === undefined) late.push(each.id);
+    }
+    if (hasDropped) {
+      this.#waiting = this.#waiting.filter(
+        ({ from, ticks }) => ticks < (from === undefined ? ownTicks : requestTicks),
+      );
+    }
+    return late;
   }
 
   /** Starts a round for all that wait; to be called right before heartbeats with the new token leave. */

@@ -6,11 +6,24 @@ import { quorumValue } from "./configuration.ts";
 import type { State } from "./state.ts";
 import type { Message } from "./types.ts";
 
+/** Election timeouts for which a leader's own read waits to be asked for. */
+const ownReadTimeouts = 10;
+
 /** This node's own read; refused where no leader is known. */
 export function read(state: State, id: number): void {
   if (state.role === "leader") state.reads.add({ from: undefined, id });
   else if (state.leader === undefined) state.readResults.push({ id, index: undefined });
   else state.forwardedReads.add(id);
+}
+
+/** One tick: reads that have waited for too long are refused. */
+export function tickReads(state: State): void {
+  const { heartbeatTicks, electionTicks } = state;
+  const late = [
+    ...state.forwardedReads.tick(heartbeatTicks, electionTicks),
+    ...state.reads.tick(ownReadTimeouts * electionTicks, electionTicks),
+  ];
+  for (const id of late) state.readResults.push({ id, index: undefined });
 }
 
 /** Once per turn of a node that follows: asks for what has come up since. */
@@ -26,7 +39,7 @@ export function onReadRequest(
   state: State,
   message: Extract<Message, { kind: "readRequest" }>,
 ): void {
-  if (state.role === "leader") state.reads.add({ from: message.from, id: message.request });
+  if (state.role === "leader") state.reads.addRequest(message.from, message.request);
 }
 
 /** A leader's answer: whoever it was, its index was current after the request. */

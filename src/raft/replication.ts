@@ -24,6 +24,8 @@ type HeartbeatReply = Extract<Message, { kind: "heartbeatReply" }>;
 /** Takes a leader's entries. The reply leaves when they, and all before them, are on disk. */
 export function onAppend(state: State, message: Append): void {
   followLeader(state, message.from);
+  // As if it were lost: it comes again with a heartbeat.
+  if (message.entries.length > 0 && state.isBehindWithApplying) return;
   const { log } = state;
   let { prevIndex, prevTerm } = message as { prevIndex: number; prevTerm: number };
   let { entries } = message;

@@ -50,7 +50,10 @@ export interface CoreOptions {
   /** Most appends to one follower that are not acknowledged, and payload bytes in all of them but the last. */
   readonly maxInflight?: number;
   readonly maxInflightBytes?: number;
-  /** Proposals are refused while more than this is appended and not applied. */
+  /**
+   * Proposals are refused while more than this is appended and not applied; entries of a leader are not taken while so much
+   * is committed and not applied.
+   */
   readonly maxUnappliedBytes?: number;
   readonly maxUnappliedEntries?: number;
 }
@@ -135,6 +138,8 @@ export class State {
   applyCursor: Index;
   /** Last entry known to be applied. */
   appliedIndex: Index;
+  /** Payload of what was handed out for applying and is not applied. */
+  applyingBytes = 0;
 
   // Output.
   send: Message[] = [];
@@ -194,6 +199,17 @@ export class State {
   /** All members but this node. */
   get others(): readonly NodeId[] {
     return membersOf(this.configuration).filter((id) => id !== this.id);
+  }
+
+  /**
+   * True when so much is committed and not applied that no more is taken from a leader, which tries again. What is not
+   * committed does not count: it may need the leader's next entry to be.
+   */
+  get isBehindWithApplying(): boolean {
+    return (
+      this.applyCursor - this.appliedIndex >= this.maxUnappliedEntries ||
+      this.applyingBytes >= this.maxUnappliedBytes
+    );
   }
 
   /** True while a leader was heard within the shortest election timeout: votes are then refused (vote stickiness). */

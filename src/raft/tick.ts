@@ -2,6 +2,7 @@
 import { isSoleVoter } from "./configuration.ts";
 import { campaign } from "./election.ts";
 import { tickMembership } from "./membership.ts";
+import { tickReads } from "./reads.ts";
 import { broadcastHeartbeat } from "./replication.ts";
 import { becomeFollower } from "./roles.ts";
 import type { State } from "./state.ts";
@@ -10,9 +11,7 @@ import type { State } from "./state.ts";
 export function tick(state: State, hold: boolean): void {
   state.electionElapsed++;
   if (state.goneTicks > 0) state.goneTicks--;
-  for (const id of state.forwardedReads.tick(state.heartbeatTicks, state.electionTicks)) {
-    state.readResults.push({ id, index: undefined });
-  }
+  tickReads(state);
   if (state.role === "leader") tickLeader(state);
   else tickOthers(state, hold);
 }

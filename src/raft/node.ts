@@ -5,114 +5,25 @@
  * 1. Nothing is voted, acknowledged or applied here before the journal holds it.
  * 2. After `onFatal` nothing happens any more: the process is to exit.
  */
-import type { Clock, Random } from "../lib/clock.ts";
 import { WeirError } from "../lib/errors.ts";
-import type { Logger } from "../lib/logger.ts";
 import { hasQuorum } from "./configuration.ts";
-import { RaftCore } from "./core.ts";
-import { Driver } from "./host/driver.ts";
+import { checkState } from "./host/fitting-log.ts";
 import { Forming } from "./host/formation.ts";
-import { type Roster, spokenVersions, type Stage, type Versions } from "./host/handshake.ts";
-import { MemberChanges, type NewMember } from "./host/member-changes.ts";
-import {
-  Members,
-  type MemberStatus,
-  type PlacedConfiguration,
-  startingConfiguration,
-} from "./host/members.ts";
-import { SnapshotReceiver } from "./host/snapshot-receiver.ts";
-import { SnapshotSender } from "./host/snapshot-sender.ts";
-import type { Journal } from "./journal.ts";
-import { type StartingLog, startingLog } from "./starting-log.ts";
-import { type Peer, type Refusal, Transport } from "./transport.ts";
-import {
-  type Entry,
-  type Index,
-  type Member,
-  type NodeId,
-  type Role,
-  type Term,
-  zeroIndex,
-  zeroTerm,
-} from "./types.ts";
+import { type Roster, spokenVersions } from "./host/handshake.ts";
+import type { NewMember } from "./host/member-changes.ts";
+import type { MemberStatus } from "./host/members.ts";
+import { leavingTimeouts, Part } from "./host/part.ts";
+import type { RaftNodeOptions, RaftStatus } from "./node-options.ts";
+import { type Refusal, Transport } from "./transport.ts";
+import { type Index, type Member, type Term, zeroIndex, zeroTerm } from "./types.ts";
 
 export type { NewMember } from "./host/member-changes.ts";
 export type { MemberStatus } from "./host/members.ts";
+export type { RaftNodeOptions, RaftStatus, StateMachineHost } from "./node-options.ts";
 export type { Peer } from "./transport.ts";
-
-/** Election timeouts for which a member that was removed is still told, and still answers. */
-const leavingTimeouts = 3;
 
 /** Longest payload of one entry, in bytes: it has to fit a frame. */
 export const maxPayloadBytes = 32 * 1024 * 1024;
-
-/** The replicated state machine, as the host drives it. Calls of `apply` and `install` never overlap. */
-export interface StateMachineHost {
-  /** Where the state stands, durably when the node starts; the term is that of this entry. */
-  readonly appliedIndex: number;
-  readonly appliedTerm: number;
-  /** Committed entries of all kinds, in order; the next call comes only after this one resolved. Rejecting is fatal. */
-  apply(entries: readonly Entry[]): Promise<void>;
-  /** The whole state as of one index that is durable. */
-  snapshot(): Promise<{
-    readonly meta: { readonly index: number; readonly term: number };
-    chunks(): AsyncIterable<Uint8Array>;
-    close(): Promise<void>;
-  }>;
-  /** Replaces the state, durably when it resolves. Rejects, the state unchanged, when `chunks` throws. */
-  install(meta: { index: number; term: number }, chunks: AsyncIterable<Uint8Array>): Promise<void>;
-  /** What is durable: the log may be compacted behind it. */
-  flushedIndex(): { index: number; term: number };
-  /** Index and payload of the last entry of kind `configuration` that the state has seen, itself or in a snapshot. */
-  configuration(): { readonly index: number; readonly payload: Uint8Array } | undefined;
-}
-
-export interface RaftStatus {
-  /** Empty until the cluster is formed. */
-  readonly nodeId: NodeId;
-  /** `joining`: empty, and to be added to a cluster that is there. */
-  readonly stage: Stage | "joining";
-  readonly role: Role;
-  readonly term: Term;
-  /** Name of the leader, as far as known. */
-  readonly leaderName: string | undefined;
-  /** `host:port` where the leader listens for clients; right after a transfer, where the one does that is to lead. */
-  readonly leaderRpcAddress: string | undefined;
-  readonly commitIndex: Index;
-  readonly lastIndex: Index;
-  readonly appliedIndex: Index;
-}
-
-export interface RaftNodeOptions {
-  readonly name: string;
-  readonly clusterName: string;
-  /**
-   * The masters of the configuration file, this one included: who begins a cluster, and where they are until the log says
-   * otherwise.
-   */
-  readonly peers: readonly Peer[];
-  readonly listen: { readonly host: string; readonly port: number };
-  /** Open; stays the caller's to close, after `stop`. */
-  readonly journal: Journal;
-  readonly machine: StateMachineHost;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly logger: Logger;
-  readonly tickMs: number;
-  readonly heartbeatTicks: number;
-  readonly electionTicks: number;
-  /** Kept behind the flushed index for slow followers, whichever is less: so many entries, and bytes of payload. */
-  readonly retainedEntries: number;
-  readonly retainedBytes: number;
-  /** For the file in which a snapshot comes in; made when it is missing. */
-  readonly snapshotDirectory: string;
-  /** What it speaks with others, for tests; by default all that it knows. */
-  readonly versions?: Versions;
-  /** Called when role, term or leader changed. */
-  onStatus(status: RaftStatus): void;
-  /** Called once at most: this node can take part no more. */
-  onFatal(error: Error): void;
-}
 
 /** Of a node that has no members yet. */
 const nobody: Roster = {
@@ -121,15 +32,6 @@ const nobody: Roster = {
   knownAt: undefined,
   isChanged: false,
 };
-
-/** What there is once the node takes part. */
-interface TakingPart {
-  readonly driver: Driver;
-  readonly members: Members;
-  readonly changes: MemberChanges;
-  readonly sender: SnapshotSender;
-  readonly receiver: SnapshotReceiver;
-}
 
 export class RaftNode {
   /**
@@ -143,15 +45,11 @@ export class RaftNode {
   #setReady: () => void = () => undefined;
   #isJoining = false;
   #transport!: Transport;
-  #part: TakingPart | undefined;
+  #part: Part | undefined;
   #starting: Promise<void> = Promise.resolve();
   #isFailed = false;
-  #cancelPruning: () => void = () => undefined;
   /** Set once this node has learned that it was removed. */
   #cancelRemoval: (() => void) | undefined;
-  /** Whom the leadership was handed to, until somebody is known to lead or it has not worked. */
-  #heir: { readonly nodeId: NodeId; readonly untilMs: number } | undefined;
-  #changeCallbacks = new Set<() => void>();
 
   private constructor(options: RaftNodeOptions) {
     this.#options = options;
@@ -225,7 +123,7 @@ export class RaftNode {
       role: core?.role ?? "follower",
       term: core?.term ?? zeroTerm,
       leaderName: leader === undefined ? undefined : members?.nameOf(leader),
-      leaderRpcAddress: members?.rpcAddressOf(leader ?? this.#expectedLeader()),
+      leaderRpcAddress: members?.rpcAddressOf(leader ?? this.#part?.handOver.heir),
       commitIndex: core?.commitIndex ?? zeroIndex,
       lastIndex: core?.lastIndex ?? zeroIndex,
       appliedIndex: core?.appliedIndex ?? zeroIndex,
@@ -327,49 +225,24 @@ export class RaftNode {
    *   `Busy` when nobody else answers; `Unavailable` when nobody took it within two election timeouts
    */
   async transferLeadership(toName?: string): Promise<void> {
-    const { driver, members } = this.#leading();
+    const { driver, members, handOver } = this.#leading();
     const target = toName === undefined ? undefined : members.byName(toName)?.nodeId;
     if (toName !== undefined && target === undefined) {
       throw new WeirError("NotFound", `Cannot hand over to "${toName}": it is no member`);
     }
-    const { clock } = this.#options;
-    const started = driver.transfer(target);
-    if (!started.ok) throw new WeirError(started.code, started.reason);
-    this.#heir = {
-      nodeId: started.target,
-      untilMs: clock.monotonicMs() + 2 * this.#electionMs,
-    };
-    await new Promise<void>((resolve, reject) => {
-      const check = () => {
-        if (driver.core.role === "leader") return;
-        finish();
-        resolve();
-      };
-      const finish = () => {
-        cancel();
-        this.#changeCallbacks.delete(check);
-      };
-      const cancel = clock.after(2 * this.#electionMs, () => {
-        finish();
-        reject(new WeirError("Unavailable", "Cannot hand over: no follower took the leadership"));
-      });
-      this.#changeCallbacks.add(check);
-    });
+    await handOver.begin(driver, target);
   }
 
   /** Was told to hand the leadership over and may still have it: nothing is taken meanwhile. */
   get isHandingOver(): boolean {
-    return this.#expectedLeader() !== undefined;
+    return this.#part?.handOver.heir !== undefined;
   }
 
   /** Ends it as a crash would, but for waiting until the journal and the state machine are idle. */
   async stop(): Promise<void> {
     this.#stopping.abort(new WeirError("Cancelled", "Cannot go on: this master stops"));
-    this.#cancelPruning();
     this.#cancelRemoval?.();
-    const part = this.#part;
-    part?.changes.stop();
-    await Promise.all([this.#transport.close(), part?.receiver.stop(), part?.sender.stop()]);
+    await Promise.all([this.#transport.close(), this.#part?.stop()]);
     await this.#starting;
     await this.#part?.driver.stop();
   }
@@ -382,15 +255,9 @@ export class RaftNode {
     return this.#options.electionTicks * this.#options.tickMs;
   }
 
-  #leading(): TakingPart {
+  #leading(): Part {
     if (this.#part?.driver.core.role !== "leader" || this.#isOver) throw this.#notLeader();
     return this.#part;
-  }
-
-  #expectedLeader(): NodeId | undefined {
-    const heir = this.#heir;
-    if (heir === undefined || this.#options.clock.monotonicMs() > heir.untilMs) return undefined;
-    return heir.nodeId;
   }
 
   async #form(): Promise<void> {
@@ -404,110 +271,17 @@ export class RaftNode {
   }
 
   async #takePart(): Promise<void> {
-    const { journal, machine, peers, logger } = this.#options;
-    const { nodeId, clusterId, members: bindings = [] } = this.#forming.identity;
-    const start = startingConfiguration(machine.configuration(), bindings, peers);
-    const log = await fittingLog(journal, machine, logger);
-    const driver = this.#makeDriver(start, log);
-    const members = new Members({
-      self: nodeId!,
-      start,
-      bindings,
-      activeIndex: () => driver.core.configurationIndex,
-      onActive: () => this.#followMembers(),
-      onCommitted: () => this.#transport.dropUnfit(),
-      onRemoved: () => this.#removed("by a change of the members that is in its log"),
-    });
-    const receiver = new SnapshotReceiver({
+    this.#part = await Part.take({
       ...this.#options,
-      directory: this.#options.snapshotDirectory,
-      driver,
-      onFatal: (error) => this.#fail(error),
-    });
-    await receiver.clear();
-    const sender = new SnapshotSender({
-      ...this.#options,
-      take: () => machine.snapshot(),
+      identity: this.#forming.identity,
       transport: this.#transport,
-      term: () => driver.core.term,
-      matchOf: (follower) => driver.core.progressOf(follower)?.matchIndex,
-      // If all went well the follower has said so itself by now, or will before this makes for another attempt.
-      onOver: (to) => driver.step({ kind: "snapshotDone", to, ok: false, index: zeroIndex }),
-    });
-    const changes = new MemberChanges({
-      ...this.#options,
-      members,
-      driver,
-      transport: this.#transport,
-      self: nodeId!,
-      clusterId: clusterId!,
       notLeader: () => this.#notLeader(),
-    });
-    this.#part = { driver, members, receiver, sender, changes };
-    members.observe(driver.core);
-    this.#transport.setLinks(members.peers);
-    if (start.index > 0 && !members.isMember) {
-      const isFounder = bindings.some((binding) => binding.nodeId === nodeId);
-      const { admittedAt } = journal.state;
-      if (isFounder || (admittedAt !== undefined && start.index > admittedAt)) {
-        this.#removed("as its own state tells");
-      } else {
-        // On its way to the entry that adds it, as it seems.
-        logger.warn({ nodeId, index: start.index }, "no member as far as its own state tells");
-      }
-    }
-    this.#setReady();
-  }
-
-  #makeDriver(start: PlacedConfiguration, log: StartingLog): Driver {
-    const { journal, machine, random, electionTicks, heartbeatTicks } = this.#options;
-    const { hardState } = journal.state;
-    const core = new RaftCore({
-      id: this.#forming.identity.nodeId!,
-      configuration: start.configuration,
-      configurationIndex: start.index,
-      // Right after forming, the journal's opening state does not show the first term yet.
-      hardState: hardState.term > 0 ? hardState : { term: 1 as Term, vote: undefined },
-      appliedIndex: machine.appliedIndex as Index,
-      ...log,
-      electionTicks,
-      heartbeatTicks,
-      random,
-    });
-    return new Driver({
-      ...this.#options,
-      core,
-      afterPoll: (callback) => setImmediate(callback),
-      send: (messages) => this.#transport.send(messages),
-      sendSnapshot: (to) => this.#part?.sender.send(to),
-      snapshotFloor: (caughtUp) => this.#part?.sender.floor(caughtUp) ?? Number.POSITIVE_INFINITY,
-      onChange: () => {
-        if (core.leader !== undefined && core.leader !== core.id) this.#heir = undefined;
-        this.#options.onStatus(this.status);
-        for (const callback of this.#changeCallbacks) callback();
-      },
-      onTurn: () => {
-        this.#part?.members.observe(core);
-        this.#part?.changes.observe();
-      },
+      onStatus: () => this.#options.onStatus(this.status),
+      onRemoved: (how) => this.#removed(how),
       onFatal: (error) => this.#fail(error),
     });
-  }
-
-  /** Connects to who is a member now; who is none any more still hears of that, for a while. */
-  #followMembers(): void {
-    const { members } = this.#part!;
-    const targets = members.peers;
-    for (const [id, peer] of this.#transport.targets) {
-      if (!targets.has(id) && id !== this.#part!.driver.core.id) targets.set(id, peer);
-    }
-    this.#transport.setLinks(targets);
-    this.#transport.dropUnfit();
-    this.#cancelPruning();
-    this.#cancelPruning = this.#options.clock.after(leavingTimeouts * this.#electionMs, () => {
-      this.#transport.setLinks(members.peers);
-    });
-    this.#options.onStatus(this.status);
+    this.#part.begin();
+    this.#setReady();
   }
 
   #noteRefusal(peer: string, refusal: Refusal): void {
@@ -557,39 +331,4 @@ export class RaftNode {
     void this.#part?.driver.stop();
     this.#options.onFatal(fatal);
   }
-}
-
-/** Refuses a journal and a state that cannot belong together. */
-function checkState({ journal, machine, name }: RaftNodeOptions): void {
-  const { nodeId, baseIndex } = journal.state;
-  const { appliedIndex } = machine;
-  if (nodeId === undefined && appliedIndex > 0) {
-    throw new WeirError(
-      "Corrupt",
-      `Cannot start "${name}": its journal is empty, but its state stands at entry ${appliedIndex}; ` +
-        "the journal was lost: restore it, or remove the state too and replace the member",
-    );
-  }
-  if (appliedIndex < baseIndex) {
-    throw new WeirError(
-      "Corrupt",
-      `Cannot start "${name}": its state stands at entry ${appliedIndex}, but its journal begins ` +
-        `behind entry ${baseIndex}; the state was lost: restore it, or replace the member`,
-    );
-  }
-}
-
-/** The log to start with; the journal is made to agree. */
-async function fittingLog(
-  journal: Journal,
-  machine: StateMachineHost,
-  logger: Logger,
-): Promise<StartingLog> {
-  const { appliedIndex: index, appliedTerm: term } = machine;
-  const log = startingLog(journal.state, { index, term });
-  if (log.baseIndex !== journal.state.baseIndex) {
-    logger.warn({ index, term }, "the log begins anew at the state");
-    await journal.reset(log.baseIndex, log.baseTerm);
-  }
-  return log;
 }

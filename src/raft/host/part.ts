@@ -1,0 +1,179 @@
+/**
+ * What a node has once it takes part in consensus: the core with its driver, the members and their changes, snapshots both
+ * ways. It begins with what the journal and the state hold, and follows the members of the log from there.
+ */
+import type { WeirError } from "../../lib/errors.ts";
+import { RaftCore } from "../core.ts";
+import type { RaftNodeOptions } from "../node-options.ts";
+import type { StartingLog } from "../starting-log.ts";
+import type { Transport } from "../transport.ts";
+import { type Index, type Term, zeroIndex } from "../types.ts";
+import { Driver } from "./driver.ts";
+import { fittingLog } from "./fitting-log.ts";
+import { HandOver } from "./hand-over.ts";
+import type { Identity } from "./handshake.ts";
+import { MemberChanges } from "./member-changes.ts";
+import { Members, type PlacedConfiguration, startingConfiguration } from "./members.ts";
+import { SnapshotReceiver } from "./snapshot-receiver.ts";
+import { SnapshotSender } from "./snapshot-sender.ts";
+
+/** Election timeouts for which a member that was removed is still told, and still answers. */
+export const leavingTimeouts = 3;
+
+export interface PartOptions extends Omit<RaftNodeOptions, "onStatus" | "onFatal"> {
+  /** Of a member. */
+  readonly identity: Identity;
+  readonly transport: Transport;
+  /** What is thrown on a node that does not lead. */
+  readonly notLeader: () => WeirError;
+  /** Role, term, leader or members changed. */
+  readonly onStatus: () => void;
+  /** This node is no member any more; `how` that is known. */
+  readonly onRemoved: (how: string) => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export class Part {
+  readonly driver: Driver;
+  readonly members: Members;
+  readonly changes: MemberChanges;
+  readonly sender: SnapshotSender;
+  readonly receiver: SnapshotReceiver;
+  readonly handOver: HandOver;
+  readonly #options: PartOptions;
+  readonly #start: PlacedConfiguration;
+  #cancelPruning: () => void = () => undefined;
+
+  /** @throws WeirError `Corrupt` when journal and state do not fit together */
+  static async take(options: PartOptions): Promise<Part> {
+    const { journal, machine, peers, logger, identity } = options;
+    const { members: bindings = [] } = identity;
+    const start = startingConfiguration(machine.configuration(), bindings, peers);
+    const part = new Part(options, start, await fittingLog(journal, machine, logger));
+    await part.receiver.clear();
+    return part;
+  }
+
+  private constructor(options: PartOptions, start: PlacedConfiguration, log: StartingLog) {
+    this.#options = options;
+    this.#start = start;
+    const { identity, transport, machine, clock, notLeader, onRemoved, onFatal } = options;
+    const { nodeId, clusterId, members: bindings = [] } = identity;
+    this.handOver = new HandOver({ clock, longestMs: 2 * this.#electionMs });
+    const driver = this.#makeDriver(log);
+    this.driver = driver;
+    this.members = new Members({
+      self: nodeId!,
+      start,
+      bindings,
+      activeIndex: () => driver.core.configurationIndex,
+      onActive: () => this.#followMembers(),
+      onCommitted: () => transport.dropUnfit(),
+      onRemoved: () => onRemoved("by a change of the members that is in its log"),
+    });
+    this.receiver = new SnapshotReceiver({
+      ...options,
+      directory: options.snapshotDirectory,
+      driver,
+      onFatal,
+    });
+    this.sender = new SnapshotSender({
+      ...options,
+      take: () => machine.snapshot(),
+      term: () => driver.core.term,
+      matchOf: (follower) => driver.core.progressOf(follower)?.matchIndex,
+      // If all went well the follower has said so itself by now, or will before this makes for another attempt.
+      onOver: (to) => driver.step({ kind: "snapshotDone", to, ok: false, index: zeroIndex }),
+    });
+    this.changes = new MemberChanges({
+      ...options,
+      members: this.members,
+      driver,
+      self: nodeId!,
+      clusterId: clusterId!,
+      notLeader,
+    });
+  }
+
+  /** Connects to the other members; to be called when what they send can be taken. */
+  begin(): void {
+    const { transport, identity, journal, logger, onRemoved } = this.#options;
+    const { nodeId, members: bindings = [] } = identity;
+    const { members } = this;
+    const { index } = this.#start;
+    members.observe(this.driver.core);
+    transport.setLinks(members.peers);
+    if (index === 0 || members.isMember) return;
+    const isFounder = bindings.some((binding) => binding.nodeId === nodeId);
+    const { admittedAt } = journal.state;
+    if (isFounder || (admittedAt !== undefined && index > admittedAt)) {
+      onRemoved("as its own state tells");
+    } else {
+      // On its way to the entry that adds it, as it seems.
+      logger.warn({ nodeId, index }, "no member as far as its own state tells");
+    }
+  }
+
+  /** Ends all but the driver, which the journal and the state machine may still keep busy. */
+  async stop(): Promise<void> {
+    this.#cancelPruning();
+    this.changes.stop();
+    await Promise.all([this.receiver.stop(), this.sender.stop()]);
+  }
+
+  get #electionMs(): number {
+    return this.#options.electionTicks * this.#options.tickMs;
+  }
+
+  #makeDriver(log: StartingLog): Driver {
+    const { identity, transport, journal, machine, random } = this.#options;
+    const { electionTicks, heartbeatTicks, onStatus, onFatal } = this.#options;
+    const { hardState } = journal.state;
+    const core = new RaftCore({
+      id: identity.nodeId!,
+      configuration: this.#start.configuration,
+      configurationIndex: this.#start.index,
+      // Right after forming, the journal's opening state does not show the first term yet.
+      hardState: hardState.term > 0 ? hardState : { term: 1 as Term, vote: undefined },
+      appliedIndex: machine.appliedIndex as Index,
+      ...log,
+      electionTicks,
+      heartbeatTicks,
+      random,
+    });
+    return new Driver({
+      ...this.#options,
+      core,
+      afterPoll: (callback) => setImmediate(callback),
+      send: (messages) => transport.send(messages),
+      sendSnapshot: (to) => this.sender.send(to),
+      snapshotFloor: (caughtUp) => this.sender.floor(caughtUp),
+      onChange: () => {
+        this.handOver.observe(core);
+        onStatus();
+        this.handOver.release();
+      },
+      onTurn: () => {
+        this.members.observe(core);
+        this.changes.observe();
+      },
+      onFatal,
+    });
+  }
+
+  /** Connects to who is a member now; who is none any more still hears of that, for a while. */
+  #followMembers(): void {
+    const { transport, clock, onStatus } = this.#options;
+    const targets = this.members.peers;
+    for (const [id, peer] of transport.targets) {
+      if (!targets.has(id) && id !== this.driver.core.id) targets.set(id, peer);
+    }
+    transport.setLinks(targets);
+    transport.dropUnfit();
+    this.#cancelPruning();
+    this.#cancelPruning = clock.after(leavingTimeouts * this.#electionMs, () => {
+      transport.setLinks(this.members.peers);
+    });
+    onStatus();
+  }
+}

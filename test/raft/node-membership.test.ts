@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { hasCode } from "../../src/lib/errors.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
+import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
 import type { RaftNode } from "../../src/raft/node.ts";
 import type { Index, Term } from "../../src/raft/types.ts";
 import { LoopbackCluster } from "./lib/loopback-cluster.ts";
@@ -22,8 +23,16 @@ describe("raft node: members", function () {
   async function roles(): Promise<string[]> {
     return (await cluster.leading()).members().map(({ name, role }) => `${name}: ${role}`);
   }
+  /** Waits for these members, and until nobody else decides any more: in the middle of a change more are needed. */
   function rolesToBe(...wanted: string[]): Promise<unknown> {
     return eventually(`the members ${wanted.join(", ")}`, async () => {
+      const { machine } = cluster.members[await cluster.leader()]!;
+      const stored = machine.configuration();
+      if (stored !== undefined) {
+        const { voters: deciding, outgoing } = decodeConfiguration(stored.payload);
+        const count = wanted.filter((each) => each.endsWith("voter")).length;
+        if (outgoing.length > 0 || deciding.length !== count) return false;
+      }
       return (await roles()).sort().join() === wanted.sort().join();
     });
   }

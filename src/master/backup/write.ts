@@ -1,6 +1,6 @@
 /**
  * Writes a backup to a file. It has its name only when it is whole and on disk: until then it is a file beside it that
- * ends in `.partial`, which goes when something fails.
+ * ends in `.partial`, which goes when something fails. What was written is the state that its header names, by its hash.
  */
 import { createHash } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
@@ -15,6 +15,8 @@ import {
   type BackupItem,
   backupItem,
 } from "../../rpc/backup-items.ts";
+import { decodeChunk } from "../store/chunk-codec.ts";
+import { StateHash } from "../store/state-hash.ts";
 import { backupMagic } from "./format.ts";
 
 /** What was written. */
@@ -27,7 +29,8 @@ export interface WrittenBackup {
 
 /**
  * Writes what `items` give to `path`, readable by its owner alone: it holds the credentials of all mounts.
- * @throws WeirError `ProtocolError` when the items are not a header, rows and an end; what `items` throws
+ * @throws WeirError `ProtocolError` when the items are not a header, rows and an end; `Corrupt` when the rows do not sum up
+ *   to what the header and the end say; what `items` throws
  */
 export async function writeBackup(
   path: string,
@@ -58,6 +61,8 @@ async function writePartial(
       await file.writeFile(piece);
       bytes += piece.length;
     };
+    const state = new StateHash();
+    const found = { chunks: 0, rows: 0, hash: "" };
     await write(backupMagic);
     let header: BackupHeader | undefined;
     let end: BackupEnd | undefined;
@@ -66,6 +71,14 @@ async function writePartial(
         throw outOfOrder(`"${item.kind}" comes out of order`);
       }
       if (item.kind === "header") header = item;
+      if (item.kind === "rows") {
+        const rows = decodeChunk(item.chunk);
+        for (const [key, value] of rows) state.add(key, value);
+        found.chunks++;
+        found.rows += rows.length;
+      }
+      if (item.kind === "end")
+        check({ ...item, hash: header!.stateHash }, { ...found, hash: state.digest() });
       // The sum is over what lies before the end.
       const whole = item.kind === "end" ? { ...item, sha256: hash.digest("hex") } : item;
       if (whole.kind === "end") {
@@ -84,6 +97,21 @@ async function writePartial(
     return { bytes, header, end };
   } finally {
     await file.close();
+  }
+}
+
+type Sums = Readonly<Record<"chunks" | "rows" | "hash", string | number>>;
+
+/** What was written is compared with what the master says of it: a backup that cannot be restored is none. */
+function check(stated: Sums, found: Sums): void {
+  for (const what of ["chunks", "rows", "hash"] as const) {
+    if (stated[what] === found[what]) continue;
+    throw new WeirError(
+      "Corrupt",
+      `Cannot take the backup that the master sends: its ${what} are ${found[what]}, wanted ${stated[what]}: the state of ` +
+        "that master is damaged; take the backup from another one (weir backup create --from NAME), and let this one " +
+        "join anew (weir cluster replace NAME)",
+    );
   }
 }
 

@@ -5,6 +5,8 @@
 import type { BackupItem } from "../../rpc/backup-items.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
+import { maxMessageBytes } from "../../rpc/wire.ts";
+import { quoted } from "../../lib/shortened.ts";
 import { isInodeKey } from "../state/keys.ts";
 import { clusterOf } from "../state/queries.ts";
 import { encodeChunk } from "../store/chunk-codec.ts";
@@ -14,6 +16,10 @@ import { WeirError } from "../../lib/errors.ts";
 
 /** Rows of one item, in bytes: a whole window of items fits a connection's buffer many times over. */
 const itemBytes = 64 * 1024;
+/** A piece goes this far beyond it with its last row. */
+const maxPieceBytes = 2 * itemBytes;
+/** What a message can carry, without what is around it. */
+const longestRowBytes = maxMessageBytes - 1024;
 
 export function serveBackup(server: RpcServer, parts: MasterParts): void {
   server.handleStream(masterApi.backup, () => backupOf(parts));
@@ -49,13 +55,28 @@ async function* backupOf(parts: MasterParts): AsyncGenerator<BackupItem, void, u
   }
 }
 
-/** The rows in pieces of about `itemBytes`. */
-function* pieces(rows: readonly KeyValue[]): Generator<readonly KeyValue[]> {
+/**
+ * The rows in pieces of about `itemBytes`. A row that is larger is a piece of its own: it has all of a message for it.
+ * @throws WeirError `NotSupported` for a row that no message can carry; the state refuses commands that would make one
+ */
+export function* pieces(rows: readonly KeyValue[]): Generator<readonly KeyValue[]> {
   let piece: KeyValue[] = [];
   let size = 0;
   for (const row of rows) {
+    const rowBytes = row[0].length + row[1].length;
+    if (rowBytes > longestRowBytes) {
+      throw new WeirError(
+        "NotSupported",
+        `Cannot back up the row ${quoted(row[0])}: it has ${String(rowBytes)} bytes, wanted at most ${String(longestRowBytes)}`,
+      );
+    }
+    if (piece.length > 0 && size + rowBytes > maxPieceBytes) {
+      yield piece;
+      piece = [];
+      size = 0;
+    }
     piece.push(row);
-    size += row[0].length + row[1].length;
+    size += rowBytes;
     if (size < itemBytes) continue;
     yield piece;
     piece = [];

@@ -18,6 +18,8 @@ import type { Driver } from "./driver.ts";
 import type { FramedSocket } from "./framed-socket.ts";
 import {
   done,
+  end,
+  installBeatMs,
   keepMs,
   type SnapshotHeader,
   snapshotHeader,
@@ -151,7 +153,8 @@ export class SnapshotReceiver {
         if (chunk.length === 0) break;
         await spool.add(chunk);
       }
-      await this.#installBetweenApplies(meta, spool);
+      const stopBeats = version >= 2 ? this.#beat(socket) : () => undefined;
+      await this.#installBetweenApplies(meta, spool).finally(stopBeats);
     } catch (error) {
       await this.#keep(partial, error);
       throw error;
@@ -166,6 +169,17 @@ export class SnapshotReceiver {
       configuration: stored && decodeConfiguration(stored.payload),
       configurationIndex: stored && (stored.index as Index),
     });
+  }
+
+  /** Tells the sender now and then that this node is there; until the returned function is called. */
+  #beat(socket: FramedSocket): () => void {
+    const { clock } = this.#options;
+    const onTimer = () => {
+      socket.write([end]);
+      cancel = clock.after(installBeatMs, onTimer);
+    };
+    let cancel = clock.after(installBeatMs, onTimer);
+    return () => cancel();
   }
 
   #installBetweenApplies(

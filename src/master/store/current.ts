@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { WeirError } from "../../lib/errors.ts";
 
 const pointerName = "CURRENT";
+const firstName = "state-1";
 const databaseName = /^state-(\d+)$/;
 
 /** The name of the database that counts; of an empty directory "state-1". Others are removed. */
@@ -22,14 +23,19 @@ export async function currentDatabase(directory: string): Promise<string> {
   const names = await readdir(directory);
   const others = names.filter((name) => databaseName.test(name));
   if (!names.includes(pointerName)) {
-    if (others.length > 0) throw damage(directory, `"${others[0]!}" is there without it`);
-    await pointTo(directory, "state-1");
-    return "state-1";
+    for (const other of others) {
+      const isBegun = other === firstName && (await readdir(join(directory, other))).length === 0;
+      if (!isBegun) throw damage(directory, `"${other}" is there without it`);
+    }
+    // Before the pointer, and synced with it: a database that is named and not there is a loss, never a beginning.
+    await mkdir(join(directory, firstName), { recursive: true });
+    await syncDirectory(directory);
+    await pointTo(directory, firstName);
+    return firstName;
   }
   const name = (await readFile(join(directory, pointerName), "utf8")).trim();
   if (!databaseName.test(name)) throw damage(directory, `it says "${name}"`);
-  // The pointer is written before the first database is made; every later one is made first.
-  if (!others.includes(name) && name !== "state-1") throw damage(directory, `"${name}" is missing`);
+  if (!others.includes(name)) throw damage(directory, `"${name}" is missing`);
   for (const other of others) {
     if (other !== name) await rm(join(directory, other), { recursive: true });
   }
@@ -59,6 +65,7 @@ function damage(directory: string, what: string): WeirError {
   return new WeirError(
     "Corrupt",
     `Cannot open the metadata store in "${directory}": its file "${pointerName}" is damaged: ${what}. Two ways back: ` +
-      "start this node with an empty directory, so that it joins anew as a learner; or restore a backup of the directory",
+      "start this master with an empty data directory and let it join anew as a learner (weir cluster replace NAME); " +
+      "or, when no majority has the data any more, restore a backup into a new cluster (weir backup restore FILE)",
   );
 }

@@ -246,8 +246,9 @@ function openingError(path: string, cause: unknown): WeirError {
 function damage(path: string, reason: string, cause?: unknown): WeirError {
   return new WeirError(
     "Corrupt",
-    `Cannot read the metadata store "${path}": ${reason}. Two ways back: start this node with an empty directory, so ` +
-      "that it joins anew as a learner; or restore a backup of the directory",
+    `Cannot read the metadata store "${path}": ${reason}. Two ways back: ` +
+      "start this master with an empty data directory and let it join anew as a learner (weir cluster replace NAME); " +
+      "or, when no majority has the data any more, restore a backup into a new cluster (weir backup restore FILE)",
     { cause },
   );
 }

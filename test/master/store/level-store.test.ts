@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -245,12 +245,22 @@ describe("state store on LevelDB", () => {
   it("refuses a damaged pointer, and a database that is missing, with the ways back", async () => {
     const store = await open();
     await store.close();
+    const message = /weir cluster replace NAME.*weir backup restore FILE/;
     for (const text of ["", "state-x", "../other", "state-9"]) {
       await writeFile(join(root, "state", "CURRENT"), text);
-      await assert.rejects(open(), { code: "Corrupt", message: /joins anew as a learner/ });
+      await assert.rejects(open(), { code: "Corrupt", message });
     }
     await rm(join(root, "state", "CURRENT"));
-    await assert.rejects(open(), { code: "Corrupt" });
+    await assert.rejects(open(), { code: "Corrupt", message });
+  });
+
+  it("takes the first database that is gone for a loss, and one that is only begun for the beginning", async () => {
+    const directory = join(root, "state");
+    await mkdir(join(directory, "state-1"), { recursive: true });
+    await (await open()).close();
+    await rm(join(directory, "state-1"), { recursive: true });
+    await assert.rejects(open(), { code: "Corrupt", message: /"state-1" is missing/ });
+    assert.deepEqual(await readdir(directory), ["CURRENT"]);
   });
 
   it("lets nobody else open it", async () => {

@@ -62,6 +62,7 @@ export class RaftNode {
         this.#isJoining = prospect === "joining";
         if (!this.#isJoining) this.#setReady();
       },
+      wasMember: () => this.#cancelRemoval !== undefined || this.#part?.members.wasMember,
     });
   }
 

@@ -5,6 +5,7 @@ import { eventually } from "../lib/eventually.ts";
 import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
 import type { RaftNode } from "../../src/raft/node.ts";
 import type { Index, Term } from "../../src/raft/types.ts";
+import { MemoryJournal } from "../lib/memory-journal.ts";
 import { LoopbackCluster } from "./lib/loopback-cluster.ts";
 
 /** Keeps what is said loudly. */
@@ -186,6 +187,74 @@ describe("raft node: members", function () {
     await cluster.start(leading);
     await rolesToBe(...voters(4));
     await cluster.converged();
+  });
+
+  describe("a change asked for twice", () => {
+    /** Asks twice while no follower's disk writes, and then lets the disks go on. */
+    async function askTwice(
+      stalled: readonly number[],
+      ask: (leader: RaftNode) => Promise<unknown>,
+    ): Promise<void> {
+      const leader = await cluster.leading();
+      const before = leader.status.lastIndex;
+      const stalls = stalled.map((place) => {
+        const { journal } = cluster.members[place]!;
+        assert(journal instanceof MemoryJournal);
+        return journal.stall();
+      });
+      const answers: string[] = [];
+      const asking = [ask(leader).then(() => answers.push("first"))];
+      await eventually("the entry", () => leader.status.lastIndex > before);
+      await turns(10);
+      asking.push(ask(leader).then(() => answers.push("second")));
+      // All that does not wait for the disks has time to happen.
+      await turns(500);
+      assert.deepEqual(answers, []);
+      for (const stall of stalls) stall.end();
+      await Promise.all(asking);
+    }
+    async function turns(count: number): Promise<void> {
+      for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const others = async () => {
+      const leader = await cluster.leader();
+      return [0, 1, 2].filter((place) => place !== leader);
+    };
+
+    for (const kind of ["promotion", "removal of a learner"] as const) {
+      it(`is not answered before it is committed: ${kind}`, async () => {
+        cluster = await LoopbackCluster.make(3);
+        await cluster.startAll();
+        const place = await add(false);
+        await cluster.write("a");
+        await cluster.converged();
+        await eventually("it to keep up", async () =>
+          (await cluster.leading()).members().some((m) => m.name === "master-4" && m.isActive),
+        );
+        const stalled = [...(await others()), place];
+        if (kind === "promotion") {
+          await askTwice(stalled, (leader) => leader.promoteMember("master-4"));
+          await rolesToBe(...voters(4));
+        } else {
+          await askTwice(stalled, (leader) => leader.removeMember("master-4"));
+          await rolesToBe(...voters(3));
+        }
+      });
+    }
+
+    it("is not answered before it is committed: replacement", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      await cluster.converged();
+      const [kept, wiped] = await others();
+      await cluster.crash(wiped!);
+      cluster.wipe(wiped!);
+      await cluster.start(wiped!);
+      const { name } = cluster.places[wiped!]!;
+      await askTwice([kept!], (leader) => leader.replaceMember(name, cluster.addressOf(wiped!)));
+      await rolesToBe(...voters(3));
+    });
   });
 
   it("refuses a master that has data of another cluster, or is another one than is meant", async () => {

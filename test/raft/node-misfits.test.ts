@@ -1,5 +1,6 @@
 /** Masters among others that do not fit: mistyped names, old versions, data that is nobody's any more. */
 import assert from "node:assert/strict";
+import { hasCode } from "../../src/lib/errors.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
 import { LoopbackCluster } from "./lib/loopback-cluster.ts";
@@ -113,6 +114,50 @@ describe("raft node: misfits", function () {
       await cluster.start(2);
       await cluster.write("c");
       assert.deepEqual(await cluster.converged(), ["a", "b", "c"]);
+    });
+  });
+
+  describe("with the data of a removed member", () => {
+    it("are not added under their old id, and then end", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      await cluster.converged();
+      const gone = ((await cluster.leader()) + 1) % 3;
+      await cluster.crash(gone);
+      await (await cluster.leading()).removeMember(cluster.places[gone]!.name);
+      await cluster.start(gone);
+      const asked = { ...cluster.addressOf(gone), promote: true };
+      await assert.rejects((await cluster.leading()).addMember(asked), (error) => {
+        assert(hasCode(error, "InvalidArgument"));
+        assert.match(error.message, /data of node .* removed; .* remove its data directory/);
+        return true;
+      });
+      const fatal = await eventually("its end", () => cluster.members[gone]!.fatal);
+      assert.match(fatal.message, /was removed from cluster "test"/);
+      await cluster.crash(gone);
+      cluster.wipe(gone);
+      await cluster.start(gone);
+      await (await cluster.leading()).addMember(asked);
+      await cluster.write("b");
+      assert.deepEqual(await cluster.converged(), ["a", "b"]);
+    });
+
+    it("are not added where they came by an addition themselves", async () => {
+      cluster = await LoopbackCluster.make(1);
+      await cluster.startAll();
+      const place = await cluster.addMaster();
+      await cluster.start(place);
+      const leading = await cluster.leading();
+      const asked = { ...cluster.addressOf(place), promote: false };
+      await leading.addMember(asked);
+      await cluster.write("a");
+      await cluster.converged();
+      cluster.members[place]!.machine.flush();
+      await cluster.crash(place);
+      await leading.removeMember("master-2");
+      await cluster.start(place);
+      await assert.rejects(leading.addMember(asked), (error) => hasCode(error, "InvalidArgument"));
     });
   });
 });

@@ -10,11 +10,17 @@ import type { Peer } from "./link.ts";
 const replyTimeoutMs = 10_000;
 
 /**
- * Admits the master at `peer`, and returns the id of its data. Asked again, it answers the same.
+ * Admits the master at `peer`, and returns the id of its data, which must be none that was a member's, but for those that
+ * are members `now`. Asked again, it answers the same.
  * @throws WeirError `Unavailable` when it cannot be reached, or begins a cluster of its own
- * @throws WeirError `InvalidArgument` when it is another master than is meant, or has data of another cluster
+ * @throws WeirError `InvalidArgument` when it is another master than is meant, has data of another cluster, or was removed
  */
-export async function admit(transport: Transport, peer: Peer, cluster: Formation): Promise<NodeId> {
+export async function admit(
+  transport: Transport,
+  peer: Peer,
+  cluster: Formation,
+  now: readonly NodeId[],
+): Promise<NodeId> {
   const { name, host, port } = peer;
   const place = `"${name}" at "${host}:${port}"`;
   const { socket, accepted } = await transport
@@ -34,7 +40,15 @@ export async function admit(transport: Transport, peer: Peer, cluster: Formation
     }
     socket.write([encode(formation, cluster)]);
     const reply = await socket.next(replyTimeoutMs);
-    return decode(admitted, reply, "admitted").nodeId;
+    const { nodeId, wasMember } = decode(admitted, reply, "admitted");
+    if (wasMember === true && !now.includes(nodeId)) {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot admit ${place}: it has the data of node ${nodeId}, which was removed; stop it, remove its data ` +
+          "directory, and start it again",
+      );
+    }
+    return nodeId;
   } finally {
     socket.close();
   }

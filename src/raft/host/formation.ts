@@ -50,12 +50,16 @@ export interface FormingOptions {
   readonly logger: Logger;
   /** Called after each look at the others, until this node takes part. */
   readonly onProspect: (prospect: Prospect) => void;
+  /** Whether this node's data is or was a member's, as far as its log tells; undefined while that is not read. */
+  readonly wasMember: () => boolean | undefined;
 }
 
 export class Forming {
   readonly #options: FormingOptions;
   #identity: Identity;
   #isWriting = false;
+  /** Admitted by this process: the log cannot tell of it yet. */
+  #isNew = false;
   /** Said already, so that it is said once. */
   readonly #told = new Set<string>();
 
@@ -102,7 +106,8 @@ export class Forming {
     try {
       const request = await socket.next(replyTimeoutMs);
       const nodeId = await this.#join(decode(formation, request, "admission"));
-      socket.write([encode(admitted, { nodeId })]);
+      const wasMember = this.#options.wasMember() ?? !this.#isNew;
+      socket.write([encode(admitted, { nodeId, wasMember })]);
       // The leader closes once it has read that.
       await socket.next(replyTimeoutMs);
     } catch (error) {
@@ -222,6 +227,7 @@ export class Forming {
     } finally {
       this.#isWriting = false;
     }
+    this.#isNew = true;
     this.#identity = { name, clusterName, stage: "member", nodeId, clusterId, members };
     logger.info({ clusterId, nodeId }, "admitted to the cluster");
     return nodeId;

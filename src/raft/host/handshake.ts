@@ -120,8 +120,8 @@ export const formation = struct({
 });
 export type Formation = Infer<typeof formation>;
 
-/** The answer of an admitted master: the id that it has drawn for its data. */
-export const admitted = struct({ nodeId: text });
+/** The answer of an admitted master: the id of its data, and whether that was a member's already. */
+export const admitted = struct({ nodeId: text, wasMember: optional(boolean) });
 
 /** The version to speak with somebody, the newest that both know; undefined when there is none. */
 export function agreedVersion(own: Versions, other: Versions): number | undefined {

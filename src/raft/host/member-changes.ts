@@ -94,11 +94,14 @@ export class MemberChanges {
   /** See RaftNode.removeMember. */
   async remove(name: string): Promise<void> {
     this.#requireLead();
-    const { nodeId } = this.#find(name, "remove");
-    await this.#change(
-      { kind: "remove", nodeId },
-      (configuration) => !membersOf(configuration).includes(nodeId),
-    );
+    const { members } = this.#options;
+    const known = members.byName(name);
+    const leaving = members.committed.configuration.members?.find((each) => each.name === name);
+    const { nodeId } = known ?? leaving ?? this.#find(name, "remove");
+    const isGone = (configuration: Configuration) => !membersOf(configuration).includes(nodeId);
+    // Asked again, while the log has it and no majority does.
+    if (known === undefined) await this.#decided(this.#present, isGone);
+    else await this.#change({ kind: "remove", nodeId }, isGone);
   }
 
   /** See RaftNode.promoteMember. */
@@ -106,8 +109,10 @@ export class MemberChanges {
     const { members } = this.#options;
     this.#requireLead();
     const { nodeId } = this.#find(name, "promote");
-    if (members.roleOf(nodeId) === "voter") return;
-    await this.#change({ kind: "promote", nodeId }, ({ voters }) => voters.includes(nodeId));
+    const isVoter = ({ voters }: Configuration) => voters.includes(nodeId);
+    if (isVoter(members.committed.configuration)) return;
+    if (isVoter(members.active)) await this.#decided(this.#present, isVoter);
+    else await this.#change({ kind: "promote", nodeId }, isVoter);
   }
 
   /** See RaftNode.replaceMember. */
@@ -125,11 +130,13 @@ export class MemberChanges {
     }
     const member = await this.#admit({ name, ...place, promote: true });
     // It has the data of the member that is there: the first answer was lost, or nothing is to be replaced.
-    if (member.nodeId === old) return member;
-    await this.#change({ kind: "replace", nodeId: old, member }, (configuration) => {
-      const ids = membersOf(configuration);
-      return ids.includes(member.nodeId) && !ids.includes(old);
-    });
+    const isOnly = (configuration: Configuration) =>
+      membersOf(configuration).includes(member.nodeId) &&
+      (configuration.members ?? []).every(
+        (each) => each.name !== name || each.nodeId === member.nodeId,
+      );
+    if (member.nodeId === old) await this.#decided(this.#present, isOnly);
+    else await this.#change({ kind: "replace", nodeId: old, member }, isOnly);
     return member;
   }
 
@@ -165,7 +172,8 @@ export class MemberChanges {
       const bindings = members.all.map((each) => ({ name: each.name, nodeId: each.nodeId }));
       const { lastIndex } = driver.core;
       const welcome = { clusterId, members: bindings, lastIndex };
-      const nodeId = await admit(transport, { name, host, port }, welcome);
+      const now = membersOf(members.active);
+      const nodeId = await admit(transport, { name, host, port }, welcome, now);
       return { nodeId, ...asked };
     } finally {
       this.#admitting = undefined;
@@ -176,22 +184,38 @@ export class MemberChanges {
     change: MemberChange,
     isDone: (configuration: Configuration) => boolean,
   ): Promise<void> {
-    const { driver, clock, notLeader } = this.#options;
+    const { driver, notLeader } = this.#options;
     this.#requireVersions();
-    const { term } = driver.core;
     const changed = driver.changeMembers(change);
     if (!changed.ok) {
       throw changed.code === "NotLeader"
         ? notLeader()
         : new WeirError(changed.code, changed.reason);
     }
+    await this.#decided(changed, isDone);
+  }
+
+  /** The change that is in the log last. */
+  get #present(): { readonly index: number; readonly term: number } {
+    const { core } = this.#options.driver;
+    return { index: core.configurationIndex, term: core.term };
+  }
+
+  /** Resolves when what this leader has in its log at that place is committed and done. */
+  async #decided(
+    { index, term }: { readonly index: number; readonly term: number },
+    isDone: (configuration: Configuration) => boolean,
+  ): Promise<void> {
+    const { clock, members } = this.#options;
+    const { committed } = members;
+    if (committed.index >= index && isDone(committed.configuration)) return;
     await new Promise<void>((resolve, reject) => {
       const over = () => {
         cancel();
         this.#waiting.delete(waiting);
       };
       const waiting: Waiting = {
-        index: changed.index,
+        index,
         term,
         isDone,
         resolve: () => {

@@ -74,13 +74,15 @@ export class Members implements Roster {
   #committed: PlacedConfiguration;
   /** Index of the newest committed configuration that has this node. */
   #memberAt: number | undefined;
+  #wasMember: boolean;
 
   constructor(options: MembersOptions) {
     this.#options = options;
-    const { start, self } = options;
+    const { start, self, bindings } = options;
     this.#active = start.configuration;
     this.#committed = start;
     this.#memberAt = has(start.configuration, self) ? start.index : undefined;
+    this.#wasMember = this.isMember || bindings.some(({ nodeId }) => nodeId === self);
   }
 
   get active(): Configuration {
@@ -92,6 +94,13 @@ export class Members implements Roster {
   /** Whether the committed configuration has this node. */
   get isMember(): boolean {
     return this.#memberAt !== undefined;
+  }
+  /** Whether this node is or was a member by a configuration that is committed: its id is of no use for another time. */
+  get wasMember(): boolean {
+    const { voters, outgoing } = this.#active;
+    const { self } = this.#options;
+    // Who votes was a learner before, and that was committed.
+    return this.#wasMember || voters.includes(self) || outgoing.includes(self);
   }
   get knownAt(): number | undefined {
     return this.#memberAt;
@@ -111,6 +120,7 @@ export class Members implements Roster {
     this.#committed = { index, configuration };
     const isIn = has(configuration, this.#options.self);
     const wasIn = this.isMember;
+    if (isIn) this.#wasMember = true;
     this.#memberAt = isIn ? index : undefined;
     this.#options.onCommitted();
     if (wasIn && !isIn) this.#options.onRemoved();

@@ -8,6 +8,7 @@
  * Decoded payloads are views of the frame that they came in.
  */
 import { WeirError } from "../lib/errors.ts";
+import { decodeConfiguration } from "./configuration-codec.ts";
 import type { Entry, EntryKind, Index, Message, MessageBody, NodeId, Term } from "./types.ts";
 
 const kinds = [
@@ -137,8 +138,8 @@ function writeNumber(target: Buffer, value: number, offset: number): number {
 }
 
 /**
- * The message of these bytes.
- * @throws WeirError `ProtocolError` for bytes that are no message
+ * The message of these bytes, with fields that fit each other.
+ * @throws WeirError for bytes that are no message, or one that no node sends: mostly `ProtocolError`
  */
 export function decodeMessage(encoded: Buffer, from: NodeId, to: NodeId): Message {
   const reader = new Reader(encoded);
@@ -148,7 +149,46 @@ export function decodeMessage(encoded: Buffer, from: NodeId, to: NodeId): Messag
   const term = reader.number() as Term;
   const body = decodeBody(kind, flags, reader);
   reader.end();
+  checkFields(term, body);
   return { from, to, term, ...body };
+}
+
+/** What the core takes for granted, since its own log is made of it. Whether it fits that log is for the core to see. */
+function checkFields(term: Term, body: MessageBody): void {
+  switch (body.kind) {
+    case "append": {
+      const { prevIndex, prevTerm, entries } = body;
+      checkPlace(prevIndex, prevTerm, term);
+      let last: number = prevTerm;
+      for (const entry of entries) {
+        if (entry.term < last || entry.term > term) fail("an entry of a term that does not fit");
+        if (!Number.isSafeInteger(entry.index)) fail("an index beyond 2^53");
+        if (entry.kind === "configuration") decodeConfiguration(entry.payload);
+        last = entry.term;
+      }
+      return;
+    }
+    case "requestVote":
+      checkPlace(body.lastIndex, body.lastTerm, term);
+      return;
+    case "appendReply":
+      checkPlace(body.hintIndex, body.hintTerm, term);
+      return;
+    case "voteReply":
+    case "heartbeat":
+    case "commitNotice":
+    case "heartbeatReply":
+    case "snapshotDone":
+    case "timeoutNow":
+    case "readRequest":
+    case "readReply":
+  }
+}
+
+/** A place in the log of a node that is in `term`: nothing lies before the first entry, which has a term. */
+function checkPlace(index: Index, indexTerm: Term, term: Term): void {
+  if ((index === 0) !== (indexTerm === 0)) fail("an entry without a term, or a term without one");
+  if (indexTerm > term) fail("an entry of a term that has not begun");
 }
 
 function decodeBody(kind: Kind, flags: number, reader: Reader): MessageBody {

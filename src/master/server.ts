@@ -84,6 +84,11 @@ async function start(
   const failure = new Promise<Error>((resolve) => {
     fail = resolve;
   });
+  const end = (error: Error) => {
+    // Nobody waits here for what will not come any more.
+    leadership.stop();
+    fail(error);
+  };
   const directory = config.master.dataDir;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   checkRestored(directory);
@@ -100,7 +105,7 @@ async function start(
     directory: join(directory, "state"),
     clock,
     logger,
-    onFailure: (error) => fail(error),
+    onFailure: (error) => end(error),
   });
   opened.push(store);
 
@@ -191,7 +196,7 @@ async function start(
     retainedBytes: config.master.retainedBytes,
     snapshotDirectory: join(directory, "incoming"),
     onStatus: (status) => leadership.update(status),
-    onFatal: fail,
+    onFatal: end,
   });
   late.raft = node;
   opened.push({ close: () => node.stop() });

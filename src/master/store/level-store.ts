@@ -26,7 +26,7 @@ import { Writer } from "../../lib/msgpack.ts";
 import type { Schema } from "../../lib/schema.ts";
 import { bytesOf, Cell, type Contents } from "./cell.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { type Batch, type Cursor, Database, isOwnKey } from "./database.ts";
+import { type Batch, type Cursor, Database, type DatabaseSnapshot, isOwnKey } from "./database.ts";
 import { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
@@ -228,6 +228,7 @@ class LevelStore implements StateStore {
     this.#begin(cell);
     cell.set(undefined, value);
     this.#active.weight += cell.weight - weight;
+    if (cell.weight > weight) this.#rows.grew(cell.weight - weight);
   }
 
   write<T>(schema: Schema<T>, key: string, value: T): void {
@@ -236,6 +237,7 @@ class LevelStore implements StateStore {
     this.#begin(cell);
     cell.set(schema, value);
     this.#active.weight += cell.weight - weight;
+    if (cell.weight > weight) this.#rows.grew(cell.weight - weight);
   }
 
   add<T>(schema: Schema<T>, key: string, value: T): void {
@@ -455,7 +457,7 @@ class LevelStore implements StateStore {
       index: snapshot.index,
       term: snapshot.term,
       hash: snapshot.hash,
-      chunks: () => chunksOf(snapshot.open(everything)),
+      chunks: () => checkedChunks(snapshot, this.#options.directory),
       close: () => snapshot.close(),
     };
   }
@@ -556,16 +558,45 @@ async function readAll(cursor: Cursor, merge: Merge): Promise<KeyValue[]> {
   }
 }
 
-async function* chunksOf(cursor: Cursor): AsyncGenerator<readonly KeyValue[]> {
+/** All rows of a snapshot; ends with `Corrupt` instead of the end when they are not those that were written. */
+async function* checkedChunks(
+  snapshot: DatabaseSnapshot,
+  directory: string,
+): AsyncGenerator<readonly KeyValue[]> {
+  const sum = new StateHash();
+  const cursor = snapshot.open(everything);
   try {
     for (;;) {
       const rows = await cursor.next();
-      if (rows.length === 0) return;
-      yield rows;
+      if (rows.length === 0) break;
+      for (const [key, value] of rows) sum.add(key, value);
+      yield* pieces(rows);
     }
   } finally {
     await cursor.close();
   }
+  if (sum.digest() === snapshot.hash) return;
+  throw new WeirError(
+    "Corrupt",
+    `Cannot hand out the state in "${directory}": its rows sum to ${sum.digest()}, wanted ${snapshot.hash}; what ` +
+      "the disk holds is not what was written. Replace this master: weir cluster replace NAME",
+  );
+}
+
+/** The rows in pieces of about `chunkBytes`; a larger row is a piece of its own. */
+function* pieces(rows: readonly KeyValue[]): Generator<readonly KeyValue[]> {
+  let first = 0;
+  let bytes = 0;
+  for (const [i, [key, value]] of rows.entries()) {
+    const weight = key.length + value.length;
+    if (i > first && bytes + weight > chunkBytes) {
+      yield rows.slice(first, i);
+      first = i;
+      bytes = 0;
+    }
+    bytes += weight;
+  }
+  yield first === 0 ? rows : rows.slice(first);
 }
 
 /** Writes all chunks to a fresh database; the sum over them. */

@@ -70,6 +70,11 @@ export class RowTable {
     this.#recent.fill(undefined);
   }
 
+  /** A row in the table takes so much more than it did when it was set. It counts for the young half, wherever it is. */
+  grew(bytes: number): void {
+    this.#youngBytes += bytes;
+  }
+
   delete(key: string): void {
     const slot = slotOf(key);
     if (this.#recent[slot]?.key === key) this.#recent[slot] = undefined;

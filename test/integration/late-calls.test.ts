@@ -1,13 +1,16 @@
 /** Calls that come late, come twice, or are longer than anything sensible, on a real master. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { rootInodeId, type SessionId } from "../../src/lib/ids.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
 import type { Request } from "../../src/rpc/commands.ts";
 import { masterApi } from "../../src/rpc/master-api.ts";
 import type { MasterConnection } from "../../src/rpc/master-connection.ts";
+import { RpcServer } from "../../src/rpc/server.ts";
 import { ListingWorker, MasterCluster } from "./master-cluster.ts";
+import { weir } from "./weir-command.ts";
 
 const options = { deadlineMs: 15_000, idempotent: true };
 
@@ -69,6 +72,24 @@ describe("A master under late and long calls", function () {
     await assert.rejects(mutate(requestOf(session, 2 ** 53 - 8192, unmount)), {
       code: "InvalidArgument",
     });
+  });
+
+  it("is not there to the CLI when none answers which leads: that is Unavailable, not a matter of time", async () => {
+    const server = await RpcServer.listen({ host: "127.0.0.1", port: 0, logger: silentLogger });
+    try {
+      server.handle(masterApi.clusterMembers, () => new Promise(() => undefined));
+      const path = join(directory, "silent.yaml");
+      const port = String(server.port);
+      await writeFile(
+        path,
+        `masters: [{name: master-1, host: 127.0.0.1, rpcPort: ${port}, raftPort: 1}]\n`,
+      );
+      const { status, stderr } = await weir(path, "cluster", "members");
+      assert.match(stderr, /no master leads/);
+      assert.equal(status, 69);
+    } finally {
+      await server.close();
+    }
   });
 
   it("answers a copy of a mount as it was answered, after the mount and its store have gone", async () => {

@@ -215,10 +215,10 @@ async function membersOf(connection: MasterConnection): Promise<{
   const found = await connection
     .call(masterApi.clusterMembers, {}, options)
     .catch((thrown: unknown): never => {
-      const { code, message } = toWeirError(thrown, "Cannot ask the leader");
+      const { message } = toWeirError(thrown, "Cannot ask the leader");
       const what = `Cannot show the members: no master leads (${message}); weir status shows who answers`;
       throw hasCode(thrown, "Unavailable", "DeadlineExceeded")
-        ? new WeirError(code, what, { cause: thrown })
+        ? new WeirError("Unavailable", what, { cause: thrown })
         : thrown;
     });
   const { clusterId, term, lastIndex } = found;

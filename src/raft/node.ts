@@ -98,8 +98,13 @@ export class RaftNode {
       onGone: (nodeId) => node.#part?.driver.peerGone(nodeId),
       onRefused: (peer, refusal) => node.#noteRefusal(peer, refusal),
     });
-    if (node.#forming.identity.stage === "member") await node.#takePart();
-    else node.#starting = node.#form();
+    try {
+      if (node.#forming.identity.stage === "member") await node.#takePart();
+      else node.#starting = node.#form();
+    } catch (error) {
+      await node.#transport.close();
+      throw error;
+    }
     return node;
   }
 

@@ -9,6 +9,8 @@
  *    after the kernel's growing retransmission timeouts.
  * 4. Who is heard can be answered: where no link leads to a caller (its leader may be a member that this node has not
  *    heard of yet), the answer takes the caller's own connection.
+ * 5. A member is looked for where the log says, and then where the configuration file has its name: all may have moved at
+ *    once. The handshake tells whether it is the one.
  */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
@@ -39,6 +41,8 @@ import type { Message, NodeId } from "./types.ts";
 export type { Peer } from "./host/link.ts";
 
 const handshakeTimeoutMs = 2000;
+/** So many different complaints are known to have been said; callers choose what is in them. */
+const maxComplaints = 1000;
 /** Messages that a peer of the first version does not know. */
 const sinceVersion2: ReadonlySet<Message["kind"]> = new Set(["readRequest", "readReply"]);
 
@@ -95,6 +99,8 @@ export class Transport {
   readonly #sockets = new Set<Socket>();
   readonly #links = new Map<NodeId, Link>();
   readonly #inbound = new Map<NodeId, Inbound>();
+  /** Members that were last reached where the file has them, and not where the log has. */
+  readonly #moved = new Map<NodeId, Peer>();
   readonly #complaints = new Set<string>();
   #isClosed = false;
 
@@ -195,9 +201,10 @@ export class Transport {
     }
   }
 
-  /** Where a member that has a link is. */
+  /** Where a member that has a link was reached last, or is to be looked for. */
   peerOf(id: NodeId): Peer | undefined {
-    return this.#links.get(id)?.peer;
+    const link = this.#links.get(id);
+    return link === undefined ? undefined : (this.#moved.get(id) ?? link.peer);
   }
 
   /** The version that is spoken with a member; undefined while it is away. */
@@ -259,6 +266,7 @@ export class Transport {
   complain(peer: string, reason: string): void {
     const key = `${peer}: ${reason}`;
     if (this.#complaints.has(key)) return;
+    if (this.#complaints.size >= maxComplaints) this.#complaints.clear();
     this.#complaints.add(key);
     this.#options.logger.error({ peer, reason }, `Cannot work with master "${peer}": ${reason}`);
   }
@@ -339,7 +347,7 @@ export class Transport {
       nodeId,
       clock,
       logger,
-      connect: () => this.connect(peer, "messages"),
+      connect: () => this.#reach(nodeId, peer),
       onFrame: (payload) => onMessage(decodeMessage(payload, nodeId, identity().nodeId!)),
       isRefusal: (error) => error instanceof Refusal && error.permanent && error.hasData,
       onFailure: (error) => {
@@ -361,6 +369,37 @@ export class Transport {
         );
       },
     });
+  }
+
+  /** A connection to a member; what is thrown tells of the place where it was last. */
+  async #reach(
+    nodeId: NodeId,
+    logged: Peer,
+  ): Promise<{ socket: FramedSocket; accepted: Accepted }> {
+    const filed = this.#options.peers.find(({ name }) => name === logged.name);
+    if (filed === undefined || isSamePlace(filed, logged)) {
+      this.#moved.delete(nodeId);
+      return this.connect(logged, "messages");
+    }
+    const places = this.#moved.has(nodeId) ? [filed, logged] : [logged, filed];
+    let failure: { readonly error: unknown } | undefined;
+    let stranger: Awaited<ReturnType<Transport["connect"]>> | undefined;
+    for (const place of places) {
+      try {
+        const reached = await this.connect(place, "messages");
+        if (reached.accepted.nodeId === nodeId) {
+          if (place === filed) this.#moved.set(nodeId, filed);
+          else this.#moved.delete(nodeId);
+          return reached;
+        }
+        reached.socket.close();
+        stranger = reached;
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+    if (failure === undefined && stranger !== undefined) return stranger;
+    throw failure?.error;
   }
 
   /** The version of the best way to a node; 0 when there is none that takes messages. */

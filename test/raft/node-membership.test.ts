@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { hasCode } from "../../src/lib/errors.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
+import { freePorts } from "../lib/free-ports.ts";
 import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
 import type { RaftNode } from "../../src/raft/node.ts";
 import type { Index, Term } from "../../src/raft/types.ts";
@@ -377,6 +378,24 @@ describe("raft node: members", function () {
     for (const each of [1, 2, place]) await cluster.start(each);
     await cluster.write("a");
     await rolesToBe("master-2: voter", "master-3: voter", "master-4: voter");
+  });
+
+  it("finds members that have all moved since the log wrote down where they are, by the files", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await add(false);
+    await cluster.write("a");
+    await cluster.converged();
+    await afterOtherChanges((leader) => leader.removeMember("master-4"));
+    await eventually("its end", () => cluster.members[3]!.fatal);
+    await cluster.converged();
+    for (const { machine } of cluster.members) machine.flush();
+    for (let place = 0; place < 4; place++) await cluster.crash(place);
+    const ports = await freePorts(3);
+    const peers = cluster.peers.map((peer, place) => ({ ...peer, port: ports[place]! }));
+    for (const place of [0, 1, 2]) await cluster.start(place, { peers, listen: peers[place]! });
+    await cluster.write("b");
+    assert.deepEqual(await cluster.converged(), ["a", "b"]);
   });
 
   it("refuses changes while a member runs a version that does not know them", async () => {

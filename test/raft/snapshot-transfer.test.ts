@@ -167,11 +167,11 @@ class Transfers {
     };
     return new SnapshotSender({
       take: () => Promise.resolve(this.#take()),
-      matchOf: () => undefined,
       transport: { peerOf: (id: string) => ({ id }), connect } as unknown as Transport,
       clock: this.#clock,
       logger: silentLogger,
       term: () => 1,
+      matchOf: () => undefined,
       onOver: () => this.#whenOver(),
     });
   }

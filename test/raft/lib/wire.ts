@@ -26,6 +26,10 @@ class End extends Duplex {
     return this;
   }
 
+  setKeepAlive(): this {
+    return this;
+  }
+
   override _read(): void {
     const resume = this.#resume;
     this.#resume = undefined;

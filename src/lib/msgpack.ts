@@ -84,7 +84,7 @@ export class Writer {
     }
   }
 
-  /** Any number; integers of 32 bits in their shortest form. */
+  /** An integer of at most 53 bits; those of 32 in their shortest form. */
   number(value: number): void {
     if (this.#at > this.#limit) this.#grow(0);
     if (value >>> 0 !== value) {
@@ -113,8 +113,21 @@ export class Writer {
   }
 
   #otherNumber(value: number): void {
-    // Small negative numbers have forms of their own.
-    if (typeof value !== "number" || value >> 0 === value) throw unfit;
+    // Negative numbers may be wrong where they stand; what is no integer is, and nobody could read it again.
+    if (!Number.isSafeInteger(value) || value < 0) throw unfit;
+    this.#double(value);
+  }
+
+  /** Any number. */
+  float(value: number): void {
+    if (this.#at > this.#limit) this.#grow(0);
+    if (value >>> 0 === value) this.number(value);
+    // Small negative integers have forms of their own.
+    else if (typeof value !== "number" || value >> 0 === value) throw unfit;
+    else this.#double(value);
+  }
+
+  #double(value: number): void {
     this.#chunk[this.#at] = 0xcb;
     this.#chunk.writeDoubleBE(value, this.#at + 1);
     this.#at += 9;

@@ -87,8 +87,16 @@ export function unsigned<T extends number = number>(): Schema<T> {
   return anyUnsigned as Schema<T>;
 }
 
+/** Says that a value of ours is none: it is not written, since nobody could read it again. */
+function unwritable(value: unknown, wanted: string): never {
+  throw new WeirError("InvalidArgument", `Cannot encode "${String(value)}": wanted ${wanted}`);
+}
+
 const anyUnsigned: Schema<number> = {
-  toWire: (value) => value,
+  toWire: (value) =>
+    Number.isSafeInteger(value) && value >= 0
+      ? value
+      : unwritable(value, "an integer from 0 to 2^53 - 1"),
   fromWire: (wire, at) =>
     typeof wire === "number" && Number.isSafeInteger(wire) && wire >= 0
       ? wire
@@ -100,7 +108,7 @@ const anyUnsigned: Schema<number> = {
 
 /** A signed integer of at most 53 bits. */
 export const signed: Schema<number> = {
-  toWire: (value) => value,
+  toWire: (value) => (Number.isSafeInteger(value) ? value : unwritable(value, "an integer")),
   fromWire: (wire, at) =>
     typeof wire === "number" && Number.isSafeInteger(wire) ? wire : fail(at, "an integer", wire),
   write: (writer, value) => writer.number(value),
@@ -113,7 +121,7 @@ export const float: Schema<number> = {
   toWire: (value) => value,
   fromWire: (wire, at) =>
     typeof wire === "number" && Number.isFinite(wire) ? wire : fail(at, "a number", wire),
-  write: (writer, value) => writer.number(value),
+  write: (writer, value) => writer.float(value),
   read: (reader) => reader.float(),
   weigh: () => wordBytes,
 };
@@ -126,10 +134,16 @@ export const boolean: Schema<boolean> = {
   weigh: () => wordBytes,
 };
 
+/** Text as it will be when it was written and read again: half a pair of surrogates has no UTF-8. */
+function wellFormed(value: string): string {
+  return value.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
 /** Text for people, as UTF-8. For file names see `name`. */
 export const text: Schema<string> = {
   toWire: (value) => value,
-  fromWire: (wire, at) => (typeof wire === "string" ? wire : fail(at, "a string", wire)),
+  fromWire: (wire, at) =>
+    typeof wire === "string" ? wellFormed(wire) : fail(at, "a string", wire),
   write: (writer, value) => writer.text(value),
   read: (reader) => reader.text(),
   weigh: (value) => objectBytes + value.length,

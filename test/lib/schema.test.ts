@@ -266,6 +266,40 @@ describe("schema", () => {
     }
   });
 
+  it("writes no number that it could not read again", () => {
+    const unfitNumbers = [2 ** 53, 2 ** 60, -(2 ** 53), 0.5, Number.NaN, Number.POSITIVE_INFINITY];
+    const sent = struct({ count: unsigned(), delta: signed, others: list(unsigned()) });
+    const good = { count: 1, delta: -1, others: [2] };
+    for (const bad of [...unfitNumbers, -1, -(2 ** 40)]) {
+      for (const value of [
+        { ...good, count: bad },
+        { ...good, others: [bad] },
+      ]) {
+        assert.throws(
+          () => encode(sent, value),
+          (thrown) => hasCode(thrown, "InvalidArgument"),
+        );
+      }
+    }
+    for (const bad of unfitNumbers) {
+      assert.throws(
+        () => encode(sent, { ...good, delta: bad }),
+        (thrown) => hasCode(thrown, "InvalidArgument"),
+      );
+    }
+    const extreme = { count: 2 ** 53 - 1, delta: -(2 ** 53 - 1), others: [2 ** 40] };
+    assert.deepEqual(decode(sent, encode(sent, extreme), "sent"), extreme);
+  });
+
+  it("reads the text that it would write again", () => {
+    // Half a pair of surrogates as three bytes, which no UTF-8 has.
+    const half = Buffer.from([0x92, 0x01, 0xa4, 0xed, 0xa0, 0x80, 0x78]);
+    for (const start of [half, encode(text, "\ud800"), encode(text, `\ud800${"x".repeat(300)}`)]) {
+      const first = decode(text, start, "text");
+      assert.equal(decode(text, encode(text, first), "text"), first);
+    }
+  });
+
   it("refuses a version that it does not know", () => {
     assert.throws(() => decode(text, encode(text, "x", 2), "value"), /wanted version 1 or older/);
   });

@@ -15,12 +15,16 @@ export interface StateMachineHost {
   apply(entries: readonly Entry[]): Promise<void>;
   /** The whole state as of one index that is durable. */
   snapshot(): Promise<{
-    readonly meta: { readonly index: number; readonly term: number };
+    /** `hash`: a sum over the state, for who installs it to compare. */
+    readonly meta: { readonly index: number; readonly term: number; readonly hash?: string };
     chunks(): AsyncIterable<Uint8Array>;
     close(): Promise<void>;
   }>;
   /** Replaces the state, durably when it resolves. Rejects, the state unchanged, when `chunks` throws. */
-  install(meta: { index: number; term: number }, chunks: AsyncIterable<Uint8Array>): Promise<void>;
+  install(
+    meta: { index: number; term: number; hash?: string | undefined },
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void>;
   /** What is durable: the log may be compacted behind it. */
   flushedIndex(): { index: number; term: number };
   /** Index and payload of the last entry of kind `configuration` that the state has seen, itself or in a snapshot. */

@@ -50,7 +50,8 @@ describe("raft: receiver of snapshots", () => {
     await once(server, "listening");
     const socket = new FramedSocket(connect((server.address() as { port: number }).port));
     try {
-      socket.write([encode(snapshotHeader, { term: 1, index: 5, indexTerm: 1, id: "a" })]);
+      const header = { term: 1, index: 5, indexTerm: 1, id: "a", hash: undefined };
+      socket.write([encode(snapshotHeader, header)]);
       assert.ok((await socket.next(5000)).length > 0);
       socket.write([Buffer.from("chunk"), end]);
       await eventually("the installation", () => isInstalling);

@@ -106,7 +106,7 @@ export class MachineHost implements StateMachineHost {
   async snapshot(): Promise<Awaited<ReturnType<StateMachineHost["snapshot"]>>> {
     const snapshot = await this.#store.snapshot();
     return {
-      meta: { index: snapshot.index, term: snapshot.term },
+      meta: { index: snapshot.index, term: snapshot.term, hash: snapshot.hash },
       async *chunks() {
         for await (const rows of snapshot.chunks()) yield encodeChunk(rows);
       },
@@ -115,10 +115,10 @@ export class MachineHost implements StateMachineHost {
   }
 
   async install(
-    meta: { index: number; term: number },
+    meta: { index: number; term: number; hash?: string | undefined },
     chunks: AsyncIterable<Uint8Array>,
   ): Promise<void> {
-    await this.#store.install(meta.index, meta.term, decodeChunks(chunks));
+    await this.#store.install(meta.index, meta.term, decodeChunks(chunks), meta.hash);
     this.#appliedTerm = meta.term;
     this.#onInstalled(meta.index);
     this.#wake();

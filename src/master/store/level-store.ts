@@ -466,10 +466,11 @@ class LevelStore implements StateStore {
     index: number,
     term: number,
     chunks: AsyncIterable<readonly KeyValue[]>,
+    wantedHash?: string,
   ): Promise<void> {
     this.#assertOpen();
     assert(this.#installing === undefined, "two snapshots are being installed");
-    this.#installing = this.#install({ index, term }, chunks).finally(() => {
+    this.#installing = this.#install({ index, term, wantedHash }, chunks).finally(() => {
       this.#installing = undefined;
       this.#schedule();
     });
@@ -477,7 +478,7 @@ class LevelStore implements StateStore {
   }
 
   async #install(
-    { index, term }: { index: number; term: number },
+    { index, term, wantedHash }: { index: number; term: number; wantedHash: string | undefined },
     chunks: AsyncIterable<readonly KeyValue[]>,
   ): Promise<void> {
     await this.#inFlight;
@@ -488,6 +489,11 @@ class LevelStore implements StateStore {
     let hash: StateHash;
     try {
       hash = await fill(fresh, chunks);
+      const digest = hash.digest();
+      if (wantedHash !== undefined && digest !== wantedHash) {
+        const detail = `its rows sum to ${digest}, wanted ${wantedHash}`;
+        throw new WeirError("Corrupt", `Cannot install a snapshot of index ${index}: ${detail}`);
+      }
       await fresh.batch().write({ index, term, hash: hash.digest() });
       await pointTo(this.#options.directory, name);
     } catch (thrown) {

@@ -70,8 +70,16 @@ export interface StateStore extends StateReader, StateWriter {
   flush(): Promise<{ index: number; term: number }>;
   /** The whole state at one flushed index, in chunks. */
   snapshot(): Promise<StoreSnapshot>;
-  /** Replaces everything by a snapshot; the store on disk changes over atomically. */
-  install(index: number, term: number, chunks: AsyncIterable<readonly KeyValue[]>): Promise<void>;
+  /**
+   * Replaces everything by a snapshot; the store on disk changes over atomically. Rejects with `Corrupt`, the state
+   * unchanged, where the rows do not sum to `hash`, if that is given.
+   */
+  install(
+    index: number,
+    term: number,
+    chunks: AsyncIterable<readonly KeyValue[]>,
+    hash?: string,
+  ): Promise<void>;
   close(): Promise<void>;
 }
 

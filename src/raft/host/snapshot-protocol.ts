@@ -26,6 +26,8 @@ export const snapshotHeader = struct({
   indexTerm: unsigned(),
   /** Random name of this very snapshot: with the same one, the same chunks come in the same order. */
   id: optional(text),
+  /** Of the state, as its machine sums it: what arrives has to come to the same. */
+  hash: optional(text),
 });
 export type SnapshotHeader = Infer<typeof snapshotHeader>;
 
@@ -41,13 +43,16 @@ export const done = Buffer.from("done");
 export interface SnapshotMachine {
   readonly appliedIndex: number;
   snapshot(): Promise<HeldSnapshot>;
-  install(meta: { index: number; term: number }, chunks: AsyncIterable<Uint8Array>): Promise<void>;
+  install(
+    meta: { index: number; term: number; hash?: string | undefined },
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void>;
   configuration(): { readonly index: number; readonly payload: Uint8Array } | undefined;
 }
 
 /** A state that does not change while it is held; each call of `chunks` gives all of it, in the same pieces. */
 export interface HeldSnapshot {
-  readonly meta: { readonly index: number; readonly term: number };
+  readonly meta: { readonly index: number; readonly term: number; readonly hash?: string };
   chunks(): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }

@@ -140,7 +140,8 @@ export class SnapshotReceiver {
     version: number,
   ): Promise<void> {
     const { driver, logger, machine } = this.#options;
-    const meta = { index: header.index, term: header.indexTerm };
+    const { index, indexTerm: term, hash } = header;
+    const meta = hash === undefined ? { index, term } : { index, term, hash };
     const partial = await this.#partialOf(header.id);
     try {
       const { spool } = partial;
@@ -183,7 +184,7 @@ export class SnapshotReceiver {
   }
 
   #installBetweenApplies(
-    meta: { index: number; term: number },
+    meta: { index: number; term: number; hash?: string },
     spool: SnapshotSpool,
   ): Promise<void> {
     return new Promise<void>((resolve, reject) => {
@@ -204,7 +205,10 @@ export class SnapshotReceiver {
   }
 
   /** Runs while the state machine does nothing else, so that what is checked here still holds at the end. */
-  async #install(meta: { index: number; term: number }, spool: SnapshotSpool): Promise<void> {
+  async #install(
+    meta: { index: number; term: number; hash?: string },
+    spool: SnapshotSpool,
+  ): Promise<void> {
     const { machine, logger, onFatal } = this.#options;
     if (meta.index <= machine.appliedIndex) return;
     logger.info({ index: meta.index, chunks: spool.count }, "installing a snapshot");

@@ -153,8 +153,8 @@ export class SnapshotSender {
 
   async #stream(to: NodeId, held: Held, socket: FramedSocket): Promise<void> {
     const { id, snapshot } = held;
-    const { index, term: indexTerm } = snapshot.meta;
-    const header = { term: this.#options.term(), index, indexTerm, id };
+    const { index, term: indexTerm, hash } = snapshot.meta;
+    const header = { term: this.#options.term(), index, indexTerm, id, hash };
     await socket.writeSlowly(encode(snapshotHeader, header), stallTimeoutMs);
     const reply = await socket.next(stallTimeoutMs);
     const { chunks: skip, crc } = decode(snapshotResume, reply, "snapshotResume");

@@ -39,6 +39,25 @@ describe("a state that rots", () => {
       }));
   }
 
+  it("does not take the place of a state when it does not sum to what was said", () =>
+    withTempDir(async (directory) => {
+      const store = await openStateStore({ ...common, directory });
+      store.put("inode/1", Buffer.from([1]));
+      store.applied(1, 1);
+      const snapshot = await store.snapshot();
+      const rows = async function* () {
+        yield [["inode/1", Buffer.from([2])]] as const;
+      };
+      await assert.rejects(store.install(5, 2, rows(), snapshot.hash), (thrown) =>
+        hasCode(thrown, "Corrupt"),
+      );
+      assert.deepEqual([store.appliedIndex, store.get("inode/1")?.[0]], [1, 1]);
+      await store.install(5, 2, snapshot.chunks(), snapshot.hash);
+      assert.equal(store.appliedIndex, 5);
+      await snapshot.close();
+      await store.close();
+    }));
+
   it("hands out large rows in pieces of their own", () =>
     withTempDir(async (directory) => {
       const store = await openStateStore({ ...common, directory });

@@ -354,8 +354,12 @@ describe("raft node: members", function () {
     await cluster.crash(behind);
     const place = await add();
     await eventually("it to be a voter", async () => (await roles()).includes("master-4: voter"));
-    await (await cluster.leading()).transferLeadership("master-4");
-    assert.equal(await cluster.leader(), place);
+    // The heir's votes may come too late on a machine that is busy; another one leads then.
+    await eventually("it to lead", async () => {
+      if ((await cluster.leader()) === place) return true;
+      await (await cluster.leading()).transferLeadership("master-4").catch(() => undefined);
+      return (await cluster.leader()) === place;
+    });
     const { logger, said } = listening();
     await cluster.start(behind, { logger });
     await cluster.write("b");

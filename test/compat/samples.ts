@@ -14,13 +14,13 @@ const bytes = (hex: string) => new Uint8Array(Buffer.from(hex, "hex"));
 const entries: readonly Entry[] = [
   { index: index(8), term: term(3), kind: "noop", payload: new Uint8Array(0) },
   { index: index(9), term: term(3), kind: "command", payload: bytes("00ff10") },
-  { index: index(10), term: term(2 ** 40), kind: "configuration", payload: bytes("01") },
+  { index: index(10), term: term(4), kind: "command", payload: bytes("01") },
 ];
 
 const bodies: Readonly<Record<string, MessageBody>> = {
   requestVote: {
     ...{ kind: "requestVote", preVote: false, transfer: true },
-    ...{ lastIndex: index(2 ** 40), lastTerm: term(7) },
+    ...{ lastIndex: index(2 ** 40), lastTerm: term(3) },
   },
   preVote: {
     ...{ kind: "requestVote", preVote: true, transfer: false },

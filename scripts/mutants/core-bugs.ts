@@ -270,13 +270,10 @@ export const coreMutants: readonly Mutant[] = [
   },
   {
     name: "answers reads without a quorum while it hands over, as if nobody else could lead yet",
-    file: "src/raft/transfer.ts",
-    find: "  state.transferElapsed = 0;\n  handOver(state, heir);",
-    replace: `  state.transferElapsed = 0;
-  for (const { reader, index } of state.reads.confirm(Number.MAX_SAFE_INTEGER)) {
-    if (reader.from === undefined) state.readResults.push({ id: reader.id, index });
-  }
-  handOver(state, heir);`,
+    file: "src/raft/reads.ts",
+    find: "id === state.id ? state.reads.token : (state.progress.get(id)?.readToken ?? 0),",
+    replace:
+      "id === state.id || state.transferTarget !== undefined ? state.reads.token : (state.progress.get(id)?.readToken ?? 0),",
     suites,
   },
   // Transfer

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { constants, type FileHandle, mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
 import { openJournalFiles, openThreadedFiles } from "../../src/journal/files.ts";
+import { JournalDirectory } from "../lib/journal-directory.ts";
 import { withTempDir } from "../lib/temp-dir.ts";
 
 /** Paths that are synced while `work` runs, in order. */
@@ -69,6 +70,22 @@ describe("journal files", () => {
       assert.equal(readFileSync(join(directory, "b")).length, 8192);
       await files.close();
     });
+  });
+
+  it("that a process left are made durable by the next one, before it builds on them", async () => {
+    const directory = await JournalDirectory.make();
+    try {
+      await (await directory.open()).close();
+      let close = () => Promise.resolve();
+      const synced = await syncsOf(directory.root, async () => {
+        const journal = await directory.open();
+        close = () => journal.close();
+      });
+      await close();
+      assert.ok(synced.includes(directory.path), synced.join());
+    } finally {
+      await directory.remove();
+    }
   });
 
   it("make the names of new directories above them durable too", async () => {

@@ -256,6 +256,23 @@ describe("a snapshot's transfer", function () {
     );
   });
 
+  it("begins anew when the receiver's disk has changed what it spooled", async () => {
+    for (const rotsAt of [0, 7, 8, 50, 100]) {
+      await withTempDir(async (directory) => {
+        const transfers = new Transfers(directory);
+        try {
+          await transfers.run({ ...clean, fault: { kind: "cut", way: "there", afterBytes: 300 } });
+          await transfers.run({ ...clean, rotsAt });
+          assert.equal(transfers.appliedIndex, 0);
+          await transfers.run(clean);
+          assert.equal(transfers.appliedIndex, transfers.index);
+        } finally {
+          await transfers.stop();
+        }
+      });
+    }
+  });
+
   it("ends with the node at whatever moment that stops, also when all is there and not installed", async () => {
     for (let turns = 0; turns < 60; turns++) {
       await withTempDir(async (directory) => {

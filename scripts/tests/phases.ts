@@ -18,15 +18,15 @@ export const phases: readonly Phase[] = [
   { name: "check", budgetMs: 2 * minute, folders: [], command: ["sh", "scripts/check.sh"] },
   {
     name: "unit",
-    budgetMs: 3 * minute,
+    budgetMs: 6 * minute,
     folders: foldersOfTests().filter((folder) => folder !== "sim" && folder !== "integration"),
     command: undefined,
   },
-  { name: "simulation", budgetMs: 4 * minute, folders: ["sim"], command: undefined },
+  { name: "simulation", budgetMs: 3 * minute, folders: ["sim"], command: undefined },
   { name: "integration", budgetMs: 8 * minute, folders: ["integration"], command: undefined },
   {
     name: "jepsen",
-    budgetMs: 6 * minute,
+    budgetMs: 4 * minute,
     folders: [],
     command: ["node", "--import", "tsx", "jepsen-like/main.ts"],
     requires: "jepsen-like/main.ts",

@@ -87,6 +87,20 @@ describe("raft: a full disk", () => {
     await persister.stop();
   });
 
+  it("does not compact what waits itself, though a snapshot has brought it to the state machine", async () => {
+    const { journal, persister, done } = await fullDisk();
+    const none = { hardState: undefined, reset: undefined };
+    persister.submit({ ...none, sequence: 1, entries: [entry(3, 1), entry(4, 1)] }, []);
+    await turns(5);
+    persister.compact(3 as Index, 1 as Term);
+    await turns(20);
+    assert.equal(done.length, 0);
+    journal.diskFull = false;
+    await eventually("all of it", () => done.includes("compacted to 3"));
+    assert.deepEqual(done, ["wrote 1", "compacted to 3"]);
+    await persister.stop();
+  });
+
   it("makes no pile of answers to heartbeats in a follower", async () => {
     const { journal, persister, sent } = await fullDisk();
     const core = makeCore({

@@ -172,14 +172,25 @@ export class Persister {
     });
   }
 
+  /**
+   * Where a compaction stands that may pass the entries that wait before it: it must be of entries that the journal holds.
+   * After a snapshot it may be of some that wait, which the state machine has from there. -1 when there is none.
+   */
+  #placeOfCompaction(): number {
+    let held = Number.POSITIVE_INFINITY;
+    for (const [place, work] of this.#queue.entries()) {
+      if (work.kind === "compaction") return work.index <= held ? place : -1;
+      if (work.reset !== undefined) return -1;
+      const first = work.entries[0];
+      if (first !== undefined) held = Math.min(held, first.index - 1);
+    }
+    return -1;
+  }
+
   /** The next thing to do: a compaction, or all batches up to one that begins with a reset. */
   #takeNext(): Batch | Compaction {
-    if (this.#fullSinceMs !== undefined) {
-      const isBarrier = (work: Batch | Compaction) =>
-        work.kind === "compaction" || work.reset !== undefined;
-      const place = this.#queue.findIndex(isBarrier);
-      if (this.#queue[place]?.kind === "compaction") return this.#queue.splice(place, 1)[0]!;
-    }
+    const place = this.#fullSinceMs === undefined ? -1 : this.#placeOfCompaction();
+    if (place >= 0) return this.#queue.splice(place, 1)[0]!;
     const head = this.#queue[0]!;
     let count = 1;
     if (head.kind === "batch") {

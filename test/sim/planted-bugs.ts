@@ -64,7 +64,7 @@ export const plantedBugs = {
       }),
   },
   "writes nothing of its term": {
-    claim: /has another entry|votes for|lowers the term/u,
+    claim: /has another entry|votes for|lowers the term|of a term that has not begun/u,
     journal: (journal) =>
       altered(journal, { append: ({ entries }) => journal.append({ entries }) }),
   },

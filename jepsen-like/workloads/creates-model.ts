@@ -1,17 +1,19 @@
 /**
- * The model of the "creates" workload: clients create files of unique names in one directory and list it. A listing
- * shows every file whose create has an earlier position, none of a later one, each once; a file of unknown outcome may
- * appear, and then stays.
+ * The model of the "creates" workload: clients create files of unique names in one directory and list it, page by page.
+ * A page shows every file of its range of names whose create has an earlier position, none of a later one, each once; a
+ * file of unknown outcome may appear, and then stays.
  */
 import type { Model } from "../witness-order.ts";
 
 export type CreatesInput =
   | { readonly kind: "create"; readonly name: string }
-  | { readonly kind: "list" };
+  /** The page of names behind `after`, in byte order; without it the first one. */
+  | { readonly kind: "list"; readonly after?: string | undefined };
 
 export type CreatesOutput =
   | { readonly kind: "created"; readonly inode: number }
-  | { readonly kind: "listed"; readonly names: readonly string[] };
+  /** `more`: the page ends at its last name, and others may follow. */
+  | { readonly kind: "listed"; readonly names: readonly string[]; readonly more?: boolean };
 
 interface State {
   readonly names: Set<string>;
@@ -30,13 +32,19 @@ export const createsModel: Model<State, CreatesInput, CreatesOutput> = {
     state.inodes.add(output.inode);
     return undefined;
   },
-  read: (state, _input, output, maybe) => {
-    if (output.kind !== "listed") return "a list was answered as a create";
-    const listed = new Set(output.names);
-    if (listed.size !== output.names.length)
-      return `a name is listed twice: ${twice(output.names)}`;
+  read: (state, input, output, maybe) => {
+    if (input.kind !== "list" || output.kind !== "listed") return "a list was answered as a create";
+    const { after = "" } = input;
+    const { names, more = false } = output;
+    const last = names.at(-1);
+    if (more && last === undefined) return "a page without a name says that more follow";
+    const isInPage = (name: string) => name > after && (!more || name <= last!);
+    const listed = new Set(names);
+    if (listed.size !== names.length) return `a name is listed twice: ${twice(names)}`;
+    const stray = names.find((name) => !isInPage(name));
+    if (stray !== undefined) return `"${stray}" is listed in a page that it is not of`;
     for (const name of state.names) {
-      if (!listed.has(name)) return `"${name}" was created and is missing`;
+      if (isInPage(name) && !listed.has(name)) return `"${name}" was created and is missing`;
     }
     const possible = new Set(
       maybe.flatMap((input) => (input.kind === "create" ? [input.name] : [])),

@@ -1,6 +1,7 @@
 /**
  * The client of the "creates" workload: makes files of unique names in one directory and lists it, one operation after
- * the other, and records what it was answered. Its model is in creates-model.ts.
+ * the other, and records what it was answered. Each page of a listing is an operation: it is a read of one moment, the
+ * listing as a whole is not. Its model is in creates-model.ts.
  */
 import type { Random } from "../../src/lib/clock.ts";
 import { WeirError } from "../../src/lib/errors.ts";
@@ -23,22 +24,42 @@ export interface CreatesOptions {
 }
 
 const listDeadlineMs = 10_000;
+/** Names in a page; at most what masters give. */
+const pageSize = 5000;
 /** One operation in so many is a listing. */
 const listEvery = 12;
 
 export async function runCreates(options: CreatesOptions): Promise<void> {
   for (let i = 0; process.hrtime.bigint() < options.untilNs; i++) {
-    const input: CreatesInput =
-      options.random.below(listEvery) === 0
-        ? { kind: "list" }
-        : { kind: "create", name: `c${options.client}-${i}` };
-    const calledNs = process.hrtime.bigint();
-    const result = await answer(() =>
-      input.kind === "list" ? listAll(options) : create(options, input.name),
-    );
-    const returnedNs = process.hrtime.bigint();
-    options.record({ client: options.client, input, calledNs, returnedNs, result });
+    if (options.random.below(listEvery) === 0) await listAll(options);
+    else await perform(options, { kind: "create", name: `c${options.client}-${i}` });
   }
+}
+
+/** Lists the directory, page by page, until one of them fails; true when all of it was listed. */
+export async function listAll(options: CreatesOptions): Promise<boolean> {
+  let after: string | undefined;
+  for (;;) {
+    const { kind, ...answered } = await perform(options, { kind: "list", after });
+    const output = kind === "ok" && "output" in answered ? answered.output : undefined;
+    if (output?.kind !== "listed") return false;
+    if (output.more !== true) return true;
+    after = output.names.at(-1);
+  }
+}
+
+/** Does one operation and records it. */
+async function perform(
+  options: CreatesOptions,
+  input: CreatesInput,
+): Promise<Result<CreatesOutput>> {
+  const calledNs = process.hrtime.bigint();
+  const result = await answer(() =>
+    input.kind === "list" ? listPage(options, input.after) : create(options, input.name),
+  );
+  const returnedNs = process.hrtime.bigint();
+  options.record({ client: options.client, input, calledNs, returnedNs, result });
+  return result;
 }
 
 type Answer = Extract<Result<CreatesOutput>, { kind: "ok" }>;
@@ -69,21 +90,18 @@ async function create({ session, directory }: CreatesOptions, name: string): Pro
   return { kind: "ok", position, output: { kind: "created", inode: result.status.inode } };
 }
 
-async function listAll({ masters, directory }: CreatesOptions): Promise<Answer> {
-  const page = {
-    directory,
-    after: undefined,
-    limit: 100_000,
-    consistency: "linearizable",
-  } as const;
-  const { appliedIndex, entries, more } = await masters.call(masterApi.list, page, {
+async function listPage(
+  { masters, directory }: CreatesOptions,
+  after: string | undefined,
+): Promise<Answer> {
+  const request = { directory, after, limit: pageSize, consistency: "linearizable" } as const;
+  const { appliedIndex, entries, more } = await masters.call(masterApi.list, request, {
     deadlineMs: listDeadlineMs,
     idempotent: true,
   });
-  if (more) throw new WeirError("NotSupported", "Cannot check a listing of several pages");
   return {
     kind: "ok",
     position: (appliedIndex + 1) * maxCommandsPerEntry - 1,
-    output: { kind: "listed", names: entries.map((entry) => entry.name) },
+    output: { kind: "listed", names: entries.map((entry) => entry.name), more },
   };
 }

@@ -34,6 +34,12 @@ const listing = (names: string[], position: number, called: number, returned: nu
   result: { kind: "ok", position, output: { kind: "listed", names } },
 });
 
+const page = (after: string, names: string[], more: boolean, position: number): Op => ({
+  ...at(10 * position, 10 * position + 1),
+  input: { kind: "list", after },
+  result: { kind: "ok", position, output: { kind: "listed", names, more } },
+});
+
 const rulesBroken = (history: Op[]) =>
   checkWitnessOrder(createsModel, history).map((violation) => violation.rule);
 
@@ -60,6 +66,19 @@ describe("witness order", () => {
     const history = [create("a", 1, 0, 1), listing(["a", "a"], 2, 2, 3)];
     assert.deepEqual(rulesBroken(history), ["model"]);
     assert.deepEqual(rulesBroken([create("a", 1, 0, 1), create("a", 2, 2, 3)]), ["model"]);
+  });
+
+  it("holds a page of a listing to the names between its ends", () => {
+    const made = ["a", "b", "c", "d"].map((name, i) => create(name, i, 10 * i, 10 * i + 1));
+    const broken = (after: string, names: string[], more: boolean) =>
+      rulesBroken([...made, page(after, names, more, 4)]);
+    assert.deepEqual(broken("", ["a", "b"], true), []);
+    assert.deepEqual(broken("b", ["c", "d"], false), []);
+    assert.deepEqual(broken("d", [], false), []);
+    assert.deepEqual(broken("a", ["c"], true), ["model"], "a name between the ends is missing");
+    assert.deepEqual(broken("b", ["c"], false), ["model"], "a name behind the last is missing");
+    assert.deepEqual(broken("b", ["b", "c", "d"], false), ["model"], "a name of an earlier page");
+    assert.deepEqual(broken("d", [], true), ["model"], "an empty page that is not the last");
   });
 
   it("finds a stale read by real time, though its own state is consistent", () => {

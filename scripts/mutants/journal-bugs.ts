@@ -75,6 +75,13 @@ export const journalMutants: readonly Mutant[] = [
     suites,
   },
   {
+    name: "takes no notice of what lies behind the end of a sealed segment",
+    file: "src/journal/recovery.ts",
+    find: "if (segment.tornEnd > end) {",
+    replace: "if (segment.tornEnd < end) {",
+    suites,
+  },
+  {
     name: "leaves behind its end what a torn write left there",
     file: "src/journal/segments.ts",
     find: "if (tornEnd > segment.end) await writer.write(Buffer.alloc(tornEnd - segment.end), segment.end);",

@@ -479,18 +479,44 @@ describe("journal: torn or damaged", function () {
         for (const later of segments.slice(i)) disk.delete(later.name);
       });
       assert.ok(headless, `${name} and later missing`);
-      const before = segments[i - 1]!;
-      if (before.end >= 3072) continue;
-      const litter = await isRefused(files, `litter in ${before.name}`, (disk) => {
-        disk.get(before.name)![3071] = 1;
-      });
-      assert.ok(litter, `litter in ${before.name}`);
     }
     const unheard = nameOfSegment(0x7000_0000);
     const extra = await isRefused(files, "a copy under a new name", (disk) =>
       disk.set(unheard, disk.get(segments[0]!.name)!),
     );
     assert.ok(extra);
+  });
+
+  it("R21: refuses anything that lies behind the end of a sealed segment", async () => {
+    // Segments that were left before they were full: the next group did not fit, or the log began anew.
+    const files = await live(
+      [
+        { kind: "append", sizes: [10], votes: true },
+        { kind: "append", sizes: [1900], votes: false },
+        { kind: "append", sizes: [1200], votes: false },
+        { kind: "append", sizes: [1700], votes: false },
+      ],
+      true,
+    );
+    const segments = used(files.disk);
+    let spoilt = 0;
+    for (const [i, { name, end }] of segments.entries()) {
+      const isSealed = segments.slice(i + 1).some((later) => later.end > sectorBytes);
+      for (let at = end; isSealed && at < 3072; at += sectorBytes) {
+        for (const [length, what] of [
+          [1, "a flipped bit"],
+          [sectorBytes, "a sector"],
+        ] as const) {
+          const how = `${what} at byte ${at} of ${name}`;
+          const refused = await isRefused(files, how, (disk) =>
+            disk.get(name)!.fill(1, at, at + length),
+          );
+          assert.ok(refused, how);
+          spoilt++;
+        }
+      }
+    }
+    assert.ok(spoilt >= 4, `${spoilt} places`);
   });
 
   it("R17: refuses a segment of the same node's other life", async () => {

@@ -1,44 +1,35 @@
 /**
  * The replicated state in LevelDB under a write-behind overlay. Writes go to the active generation of the overlay; when it
- * is old or large enough it is sealed, and a new one takes what follows. Sealed ones are written in the background, each
- * as one synced batch. Nobody waits for that: the log is the durability of what is not flushed yet.
+ * is old or large enough it is sealed, and a new one takes what follows. Sealed ones are written in the background.
+ * Nobody waits for that: the log is the durability of what is not flushed yet.
  *
  * Records stay values until their generation is written: what changes a thousand times between two flushes is encoded
  * and hashed once, and what came and went between them never.
  *
- * Invariants
- * 1. Reads go to the table of rows, then to LevelDB. The table has one cell for a key, with the newest contents, and all
- *    that is not on disk.
- * 2. A generation begins and ends between two entries, so every batch is the state at exactly one applied index.
- * 3. The running hash is that of LevelDB and of what of a sealed generation was counted; each cell knows its own part in
- *    it. The hash of the newest state follows from that and the overlay.
- * 4. One batch is in flight at a time. One that fails is not retried: the store refuses from then on (`full`, `flush`
- *    rejects) and the process is to exit, since LevelDB's log may end anywhere.
+ * Invariant: reads go to the table of rows, then to LevelDB. The table has one cell for a key, with the newest contents,
+ * and all that is not on disk.
  */
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join, resolve as resolvePath } from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../../lib/clock.ts";
-import { toWeirError, WeirError } from "../../lib/errors.ts";
+import { WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { Writer } from "../../lib/msgpack.ts";
 import type { Schema } from "../../lib/schema.ts";
-import { bytesOf, Cell, type Contents } from "./cell.ts";
+import { bytesOf, Cell } from "./cell.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { type Batch, type Cursor, Database, type DatabaseSnapshot, isOwnKey } from "./database.ts";
-import { Generation } from "./generation.ts";
+import { type Cursor, Database, isOwnKey } from "./database.ts";
+import { Flusher } from "./flusher.ts";
+import type { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
+import { Overlay } from "./overlay.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
 import { RowTable } from "./row-table.ts";
-import { hashRow, StateHash } from "./state-hash.ts";
-import type { KeyRange, KeyValue, StateStore, StoreSnapshot } from "./types.ts";
-
-const chunkBytes = 512 * 1024;
-/** Rows of a generation that are encoded in one turn of the event loop: about a millisecond. */
-const rowsPerTurn = 500;
-/** Every key of the state: `put` takes no other. */
-const everything: KeyRange = { from: "", to: "\xff" };
+import type { StateHash } from "./state-hash.ts";
+import { everything, type KeyRange, type KeyValue } from "./types.ts";
+import type { StateStore, StoreSnapshot } from "./types.ts";
+import { checkedChunks, fill } from "./whole-state.ts";
 
 export interface StateStoreOptions {
   /** Made with its parents when it is missing. */
@@ -71,78 +62,21 @@ export async function openStateStore(options: StateStoreOptions): Promise<StateS
   return new LevelStore({ ...options, directory, cacheBytes }, name, database);
 }
 
-/** What a cell was before a write within a savepoint. */
-interface Undo extends Contents {
-  readonly cell: Cell;
-  readonly generation: number;
-}
-
-interface Sealed {
-  readonly generation: Generation;
-  readonly index: number;
-  readonly term: number;
-}
-
-/** Takes back what was written since it was made. */
-class Savepoint {
-  readonly #undo: Undo[];
-  readonly #active: Generation;
-  readonly #mark: number;
-  readonly #weight: number;
-  readonly #end: () => void;
-
-  constructor(undo: Undo[], active: Generation, end: () => void) {
-    this.#undo = undo;
-    this.#active = active;
-    this.#mark = undo.length;
-    this.#weight = active.weight;
-    this.#end = end;
-  }
-
-  commit(): void {
-    this.#end();
-  }
-
-  rollback(): void {
-    for (let i = this.#undo.length - 1; i >= this.#mark; i--) {
-      const before = this.#undo[i]!;
-      before.cell.restore(before);
-      before.cell.generation = before.generation;
-    }
-    this.#undo.length = this.#mark;
-    this.#active.weight = this.#weight;
-    this.#end();
-  }
-}
-
 class LevelStore implements StateStore {
-  readonly #options: Required<Omit<StateStoreOptions, "onFailure">>;
-  readonly #onFailure: ((error: WeirError) => void) | undefined;
+  readonly #directory: string;
+  readonly #logger: Logger;
+  readonly #cacheBytes: number;
+  readonly #maxOverlayBytes: number;
   #name: string;
   #database: Database;
-  #active = new Generation(1);
-  /** Oldest first; the first one is being written while `#inFlight` is there. */
-  readonly #sealed: Sealed[] = [];
+  readonly #overlay: Overlay;
+  readonly #flusher: Flusher;
   readonly #rows: RowTable;
   /** For rows that are kept as bytes. */
   readonly #writer = new Writer();
   readonly #pins = new PinnedRanges();
-  #hash: StateHash;
-  #appliedIndex: number;
-  #appliedTerm: number;
-  #flushedIndex: number;
-  #flushedTerm: number;
-  /** Writes since the last `applied`: no generation may end now. */
-  #isWithinEntry = false;
-  #undo: Undo[] = [];
-  #savepoints = 0;
-  #lastFlushMs = Number.NEGATIVE_INFINITY;
-  #cancelTimer: (() => void) | undefined;
-  #inFlight: Promise<void> | undefined;
-  #waiters: { readonly index: number; resolve: () => void; reject: (error: Error) => void }[] = [];
   /** While a snapshot is being installed nothing is applied or flushed. */
   #installing: Promise<void> | undefined;
-  #failure: WeirError | undefined;
   #isClosed = false;
   /** Replaced databases that wait for their readers. */
   readonly #retiring = new Set<Promise<void>>();
@@ -152,55 +86,44 @@ class LevelStore implements StateStore {
     name: string,
     database: Database,
   ) {
-    this.#options = {
-      flushIntervalMs: 500,
-      flushBytes: 16 * 1024 * 1024,
-      maxOverlayBytes: 64 * 1024 * 1024,
-      ...options,
-    };
-    this.#onFailure = options.onFailure;
+    const { clock, logger, onFailure } = options;
+    const { flushIntervalMs = 500, flushBytes = 16 * 1024 * 1024 } = options;
+    this.#directory = options.directory;
+    this.#logger = logger;
+    this.#cacheBytes = options.cacheBytes;
+    this.#maxOverlayBytes = options.maxOverlayBytes ?? 64 * 1024 * 1024;
     this.#name = name;
     this.#database = database;
-    this.#rows = new RowTable(options.cacheBytes, () => this.#unflushed());
-    const { index, term, hash } = database.place;
-    this.#hash = new StateHash(hash);
-    this.#appliedIndex = this.#flushedIndex = index;
-    this.#appliedTerm = this.#flushedTerm = term;
+    this.#overlay = new Overlay(database.place);
+    this.#rows = new RowTable(options.cacheBytes, () => this.#overlay.cells());
+    const onFlushed = (generation: Generation, gone: readonly string[]) => {
+      this.#flushed(generation, gone);
+    };
+    this.#flusher = new Flusher(
+      { clock, logger, onFailure, onFlushed, flushIntervalMs, flushBytes },
+      this.#overlay,
+      database,
+    );
   }
 
   get flushedIndex(): number {
-    return this.#flushedIndex;
+    return this.#flusher.index;
   }
 
   get flushedTerm(): number {
-    return this.#flushedTerm;
+    return this.#flusher.term;
   }
 
   get appliedIndex(): number {
-    return this.#appliedIndex;
+    return this.#overlay.appliedIndex;
   }
 
   get full(): boolean {
-    let { weight } = this.#active;
-    for (const { generation } of this.#sealed) weight += generation.weight;
-    return weight >= this.#options.maxOverlayBytes || this.#failure !== undefined;
+    return this.#overlay.weight >= this.#maxOverlayBytes || this.#flusher.failure !== undefined;
   }
 
   hash(): string {
-    const hash = new StateHash(this.#hash.digest());
-    for (const cell of new Set(this.#unflushed())) {
-      hash.removeRow(cell);
-      const bytes = bytesOf(cell);
-      if (bytes !== null) hash.add(cell.key, bytes);
-    }
-    return hash.digest();
-  }
-
-  /** Cells that are not on disk as they are, each at least once. */
-  *#unflushed(): Generator<Cell> {
-    for (const { cells } of this.#generations()) {
-      for (const cell of cells) if (cell.generation !== 0) yield cell;
-    }
+    return this.#flusher.hash();
   }
 
   get(key: string): Uint8Array | undefined {
@@ -225,19 +148,24 @@ class LevelStore implements StateStore {
   put(key: string, value: Uint8Array): void {
     const cell = this.#cellOf(key);
     const { weight } = cell;
-    this.#begin(cell);
+    this.#overlay.begin(cell);
     cell.set(undefined, value);
-    this.#active.weight += cell.weight - weight;
-    if (cell.weight > weight) this.#rows.grew(cell.weight - weight);
+    this.#changed(cell, weight);
   }
 
   write<T>(schema: Schema<T>, key: string, value: T): void {
     const cell = this.#cellOf(key);
     const { weight } = cell;
-    this.#begin(cell);
+    this.#overlay.begin(cell);
     cell.set(schema, value);
-    this.#active.weight += cell.weight - weight;
-    if (cell.weight > weight) this.#rows.grew(cell.weight - weight);
+    this.#changed(cell, weight);
+  }
+
+  /** A cell of the table was changed, which weighed so much before. */
+  #changed(cell: Cell, weight: number): void {
+    const grownBytes = cell.weight - weight;
+    this.#overlay.grew(grownBytes);
+    if (grownBytes > 0) this.#rows.grew(grownBytes);
   }
 
   add<T>(schema: Schema<T>, key: string, value: T): void {
@@ -245,9 +173,9 @@ class LevelStore implements StateStore {
     checkKey(key);
     const cell = new Cell(key);
     const { weight } = cell;
-    this.#begin(cell);
+    this.#overlay.begin(cell);
     cell.setEncoded(this.#writer, schema, value);
-    this.#active.weight += cell.weight - weight;
+    this.#overlay.grew(cell.weight - weight);
     this.#rows.set(cell);
   }
 
@@ -255,40 +183,20 @@ class LevelStore implements StateStore {
     const cell = this.#cellOf(key);
     if (cell.isAbsent) return;
     const { weight } = cell;
-    this.#begin(cell);
+    this.#overlay.begin(cell);
     cell.set(undefined, null);
-    this.#active.weight += cell.weight - weight;
-  }
-
-  /** Makes a cell one of the active generation's, with its weight; what it was can be had back. */
-  #begin(cell: Cell): void {
-    this.#isWithinEntry = true;
-    const { generation } = cell;
-    const active = this.#active;
-    if (this.#savepoints > 0) {
-      const { schema, value, chunk, start, end, weight } = cell;
-      this.#undo.push({ cell, schema, value, chunk, start, end, weight, generation });
-    }
-    if (generation === active.number) return;
-    if (generation !== 0) this.#sealedOf(generation)?.keep(cell);
-    cell.generation = active.number;
-    active.cells.push(cell);
-    active.weight += cell.weight;
-  }
-
-  #sealedOf(number: number): Generation | undefined {
-    return this.#sealed.find(({ generation }) => generation.number === number)?.generation;
+    this.#changed(cell, weight);
   }
 
   savepoint(): { rollback(): void; commit(): void } {
-    this.#savepoints++;
-    return new Savepoint(this.#undo, this.#active, this.#endSavepoint);
+    return this.#overlay.savepoint();
   }
 
-  readonly #endSavepoint = (): void => {
-    this.#savepoints--;
-    if (this.#savepoints === 0) this.#undo.length = 0;
-  };
+  applied(index: number, term: number): void {
+    assert(this.#installing === undefined, "applied within an install");
+    this.#overlay.applied(index, term);
+    this.#flusher.wake();
+  }
 
   async load(ranges: readonly KeyRange[]): Promise<void> {
     this.#assertOpen();
@@ -307,12 +215,7 @@ class LevelStore implements StateStore {
   }
 
   scan(range: KeyRange): readonly KeyValue[] {
-    return this.#pins.scan(range, this.#generations(), this.#newest);
-  }
-
-  /** Oldest first. */
-  #generations(): Generation[] {
-    return [...this.#sealed.map(({ generation }) => generation), this.#active];
+    return this.#pins.scan(range, this.#overlay.generations(), this.#newest);
   }
 
   /** The value of a key that a generation has changed; undefined: it is on disk as it is. */
@@ -325,128 +228,21 @@ class LevelStore implements StateStore {
     this.#assertOpen();
     if (limit <= 0 || range.from >= range.to) return [];
     // Both are taken in this turn. Each change hides one row at most, and two rows may be the store's own.
-    const changes = changesIn(this.#generations(), this.#newest, range, limit);
+    const changes = changesIn(this.#overlay.generations(), this.#newest, range, limit);
     const cursor = this.#database.open(range, limit + changes.length + 2);
     return readAll(cursor, new Merge(changes, limit));
   }
 
-  applied(index: number, term: number): void {
-    assert(index > this.#appliedIndex, `entry ${index} applied after ${this.#appliedIndex}`);
-    assert(
-      this.#savepoints === 0 && this.#installing === undefined,
-      "applied within a savepoint or install",
-    );
-    this.#appliedIndex = index;
-    this.#appliedTerm = term;
-    this.#isWithinEntry = false;
-    this.#schedule();
-  }
-
-  /** Seals the active generation and writes it: now, or when the timer says so. */
-  #schedule(): void {
-    if (this.#failure !== undefined || this.#installing !== undefined) return;
-    const sealedIndex = this.#sealed[this.#sealed.length - 1]?.index ?? this.#flushedIndex;
-    if (this.#appliedIndex > sealedIndex && !this.#isWithinEntry) {
-      const isWanted = this.#waiters.length > 0 && this.#inFlight === undefined;
-      if (isWanted || this.#active.weight >= this.#options.flushBytes) this.#seal();
-      else this.#startTimer();
-    }
-    if (this.#inFlight === undefined && this.#sealed.length > 0) this.#writeFirst();
-  }
-
-  #startTimer(): void {
-    const { clock, flushIntervalMs } = this.#options;
-    const dueInMs = this.#lastFlushMs + flushIntervalMs - clock.monotonicMs();
-    this.#cancelTimer ??= clock.after(Math.max(0, dueInMs), () => {
-      this.#cancelTimer = undefined;
-      // In flight: its end schedules what follows. Within an entry: the entry's end does.
-      if (this.#inFlight !== undefined || this.#isWithinEntry || this.#isClosed) return;
-      if (this.#failure !== undefined || this.#installing !== undefined) return;
-      this.#seal();
-      this.#writeFirst();
-    });
-  }
-
-  #seal(): void {
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    const generation = this.#active;
-    this.#sealed.push({ generation, index: this.#appliedIndex, term: this.#appliedTerm });
-    this.#active = new Generation(generation.number + 1);
-  }
-
-  #writeFirst(): void {
-    this.#lastFlushMs = this.#options.clock.monotonicMs();
-    const sealed = this.#sealed[0]!;
-    this.#inFlight = this.#write(sealed).then(
-      () => this.#flushed(sealed),
-      (thrown: unknown) => this.#fail(thrown),
-    );
-  }
-
-  async #write({ generation, index, term }: Sealed): Promise<void> {
-    const batch = this.#database.batch();
-    const { cells } = generation;
-    for (let place = 0; place < cells.length; place++) {
-      if (place % rowsPerTurn === rowsPerTurn - 1) await nextTurn();
-      const cell = cells[place]!;
-      const contents = generation.contentsOf(cell);
-      if (contents !== undefined) this.#count(cell, bytesOf(contents), batch);
-    }
-    await batch.write({ index, term, hash: this.#hash.digest() });
-  }
-
-  /** Takes a row into the running hash and into a batch. */
-  #count(cell: Cell, bytes: Uint8Array | null, batch: Batch): void {
-    this.#hash.removeRow(cell);
-    if (bytes === null) {
-      if (cell.isStored) batch.delete(cell.key);
-      cell.low = cell.high = 0;
-      cell.isStored = false;
-      return;
-    }
-    batch.put(cell.key, bytes);
-    cell.isStored = true;
-    hashRow(cell.key, bytes, cell);
-    this.#hash.addRow(cell);
-  }
-
-  #flushed({ generation, index, term }: Sealed): void {
-    for (const cell of generation.cells) {
-      if (cell.generation !== generation.number) continue;
-      cell.generation = 0;
-      // Of what is gone nothing needs to be known.
-      if (cell.isAbsent) this.#rows.delete(cell.key);
-    }
+  #flushed(generation: Generation, gone: readonly string[]): void {
+    // Of what is gone nothing needs to be known.
+    for (const key of gone) this.#rows.delete(key);
     this.#pins.flushed(generation);
-    this.#sealed.shift();
-    this.#inFlight = undefined;
-    this.#flushedIndex = index;
-    this.#flushedTerm = term;
-    const reached = this.#waiters.filter((waiter) => waiter.index <= index);
-    this.#waiters = this.#waiters.filter((waiter) => waiter.index > index);
-    for (const waiter of reached) waiter.resolve();
-    this.#schedule();
-  }
-
-  #fail(thrown: unknown): void {
-    this.#inFlight = undefined;
-    this.#failure = toWeirError(thrown, `Cannot write the state to "${this.#database.path}"`);
-    this.#options.logger.error({ error: String(thrown) }, "the metadata store failed");
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(this.#failure);
-    this.#onFailure?.(this.#failure);
   }
 
   async flush(): Promise<{ index: number; term: number }> {
     this.#assertOpen();
-    const index = this.#appliedIndex;
-    if (this.#flushedIndex < index) {
-      await new Promise<void>((resolve, reject) => {
-        this.#waiters.push({ index, resolve, reject });
-        this.#schedule();
-      });
-    }
-    return { index: this.#flushedIndex, term: this.#flushedTerm };
+    await this.#flusher.flush();
+    return { index: this.#flusher.index, term: this.#flusher.term };
   }
 
   async snapshot(): Promise<StoreSnapshot> {
@@ -457,7 +253,7 @@ class LevelStore implements StateStore {
       index: snapshot.index,
       term: snapshot.term,
       hash: snapshot.hash,
-      chunks: () => checkedChunks(snapshot, this.#options.directory),
+      chunks: () => checkedChunks(snapshot, this.#directory),
       close: () => snapshot.close(),
     };
   }
@@ -472,7 +268,7 @@ class LevelStore implements StateStore {
     assert(this.#installing === undefined, "two snapshots are being installed");
     this.#installing = this.#install({ index, term, wantedHash }, chunks).finally(() => {
       this.#installing = undefined;
-      this.#schedule();
+      this.#flusher.resume();
     });
     await this.#installing;
   }
@@ -481,11 +277,11 @@ class LevelStore implements StateStore {
     { index, term, wantedHash }: { index: number; term: number; wantedHash: string | undefined },
     chunks: AsyncIterable<readonly KeyValue[]>,
   ): Promise<void> {
-    await this.#inFlight;
+    await this.#flusher.hold();
     const name = nextDatabase(this.#name);
-    const path = join(this.#options.directory, name);
+    const path = join(this.#directory, name);
     await rm(path, { recursive: true, force: true });
-    const fresh = await Database.open(path, { cacheBytes: this.#options.cacheBytes / 2 });
+    const fresh = await Database.open(path, { cacheBytes: this.#cacheBytes / 2 });
     let hash: StateHash;
     try {
       hash = await fill(fresh, chunks);
@@ -494,8 +290,8 @@ class LevelStore implements StateStore {
         const detail = `its rows sum to ${digest}, wanted ${wantedHash}`;
         throw new WeirError("Corrupt", `Cannot install a snapshot of index ${index}: ${detail}`);
       }
-      await fresh.batch().write({ index, term, hash: hash.digest() });
-      await pointTo(this.#options.directory, name);
+      await fresh.batch().write({ index, term, hash: digest });
+      await pointTo(this.#directory, name);
     } catch (thrown) {
       await fresh.close();
       await rm(path, { recursive: true, force: true });
@@ -513,26 +309,21 @@ class LevelStore implements StateStore {
     this.#name = name;
     this.#database = fresh;
     this.#rows.clear();
-    this.#active = new Generation(this.#active.number + 1);
-    this.#sealed.length = 0;
     this.#pins.clear();
-    this.#hash = place.hash;
-    this.#isWithinEntry = false;
-    this.#appliedIndex = this.#flushedIndex = place.index;
-    this.#appliedTerm = this.#flushedTerm = place.term;
-    for (const waiter of this.#waiters.splice(0)) waiter.resolve();
+    this.#overlay.restart(place);
+    this.#flusher.changeOver(fresh, place);
     const gone = replaced
       .close()
       .then(() => rm(replaced.path, { recursive: true, force: true }))
       .catch((thrown: unknown) => {
-        this.#options.logger.warn({ error: String(thrown) }, "cannot remove the replaced state");
+        this.#logger.warn({ error: String(thrown) }, "cannot remove the replaced state");
       })
       .finally(() => this.#retiring.delete(gone));
     this.#retiring.add(gone);
   }
 
   #assertOpen(): void {
-    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#flusher.failure !== undefined) throw this.#flusher.failure;
     if (this.#isClosed) {
       throw new WeirError("Unavailable", "Cannot read the metadata store: it is closed");
     }
@@ -542,10 +333,9 @@ class LevelStore implements StateStore {
     if (this.#isClosed) return;
     await this.#installing?.catch(() => undefined);
     // An entry that was begun and not ended cannot be flushed; the log has it.
-    if (this.#failure === undefined && !this.#isWithinEntry) await this.flush();
+    if (this.#flusher.failure === undefined && !this.#overlay.isWithinEntry) await this.flush();
     this.#isClosed = true;
-    this.#cancelTimer?.();
-    await this.#inFlight;
+    await this.#flusher.close();
     await Promise.all(this.#retiring);
     await this.#database.close();
   }
@@ -562,72 +352,6 @@ async function readAll(cursor: Cursor, merge: Merge): Promise<KeyValue[]> {
   } finally {
     await cursor.close();
   }
-}
-
-/** All rows of a snapshot; ends with `Corrupt` instead of the end when they are not those that were written. */
-async function* checkedChunks(
-  snapshot: DatabaseSnapshot,
-  directory: string,
-): AsyncGenerator<readonly KeyValue[]> {
-  const sum = new StateHash();
-  const cursor = snapshot.open(everything);
-  try {
-    for (;;) {
-      const rows = await cursor.next();
-      if (rows.length === 0) break;
-      for (const [key, value] of rows) sum.add(key, value);
-      yield* pieces(rows);
-    }
-  } finally {
-    await cursor.close();
-  }
-  if (sum.digest() === snapshot.hash) return;
-  throw new WeirError(
-    "Corrupt",
-    `Cannot hand out the state in "${directory}": its rows sum to ${sum.digest()}, wanted ${snapshot.hash}; what ` +
-      "the disk holds is not what was written. Replace this master: weir cluster replace NAME",
-  );
-}
-
-/** The rows in pieces of about `chunkBytes`; a larger row is a piece of its own. */
-function* pieces(rows: readonly KeyValue[]): Generator<readonly KeyValue[]> {
-  let first = 0;
-  let bytes = 0;
-  for (const [i, [key, value]] of rows.entries()) {
-    const weight = key.length + value.length;
-    if (i > first && bytes + weight > chunkBytes) {
-      yield rows.slice(first, i);
-      first = i;
-      bytes = 0;
-    }
-    bytes += weight;
-  }
-  yield first === 0 ? rows : rows.slice(first);
-}
-
-/** Writes all chunks to a fresh database; the sum over them. */
-async function fill(
-  fresh: Database,
-  chunks: AsyncIterable<readonly KeyValue[]>,
-): Promise<StateHash> {
-  const hash = new StateHash();
-  let batch = fresh.batch();
-  let bytes = 0;
-  const write = async () => {
-    await batch.write({ index: 0, term: 0, hash: hash.digest() });
-    batch = fresh.batch();
-    bytes = 0;
-  };
-  for await (const chunk of chunks) {
-    for (const [key, value] of chunk) {
-      hash.add(key, value);
-      batch.put(key, value);
-      bytes += key.length + value.length;
-    }
-    if (bytes >= chunkBytes) await write();
-  }
-  await write();
-  return hash;
 }
 
 function checkKey(key: string): void {

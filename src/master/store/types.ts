@@ -16,6 +16,9 @@ export interface KeyRange {
   readonly to: string;
 }
 
+/** Every key of the state: `put` takes no other. */
+export const everything: KeyRange = { from: "", to: "\xff" };
+
 /** The range of all keys that begin with `prefix` (whose last character is below 0xff). */
 export function prefixRange(prefix: string): KeyRange {
   const last = prefix.charCodeAt(prefix.length - 1);

@@ -1,5 +1,5 @@
 /** Journals on real files in a temporary directory, and what a crash may leave of them. */
-import { cpSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync } from "node:fs";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,13 +36,22 @@ export class JournalDirectory {
   }
 
   /**
-   * Goes on with a copy of the files as they are now, as after a kill. Nothing else runs meanwhile: at most the one write
-   * under way gets into some of the files, as it may at a kill.
+   * Goes on with a copy of the files as they are now, as after a kill. What the threads below Node have in hand goes on
+   * meanwhile, as it may at a kill: one write gets into some of the files, a segment gets its name, old segments go.
+   * Those go oldest first, so the newest are copied first: what is gone by its turn leaves no hole behind it.
    */
   async copy(): Promise<void> {
     const from = this.path;
     this.#generation++;
-    cpSync(from, this.path, { recursive: true, filter: (path) => !path.includes("/lock") });
+    mkdirSync(this.path);
+    const names = readdirSync(from).filter((name) => name !== "lock");
+    for (const name of names.sort().reverse()) {
+      try {
+        copyFileSync(join(from, name), join(this.path, name));
+      } catch (thrown) {
+        if ((thrown as NodeJS.ErrnoException).code !== "ENOENT") throw thrown;
+      }
+    }
   }
 
   /** Goes back to the files that the last `copy` was taken from. */

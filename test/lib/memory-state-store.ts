@@ -3,6 +3,7 @@
  * store as a restart would find it.
  */
 import assert from "node:assert/strict";
+import { WeirError } from "../../src/lib/errors.ts";
 import { decode, encode, type Schema } from "../../src/lib/schema.ts";
 import { StateHash } from "../../src/master/store/state-hash.ts";
 import type {
@@ -18,12 +19,15 @@ interface Flushed {
   readonly term: number;
 }
 
-const chunkLength = 100;
+/** Rows of a chunk: few, so that small states have several. */
+const chunkLength = 25;
 
 export class MemoryStateStore implements StateStore {
   /** Set by a test to have proposals refused. */
   full = false;
   #values: Map<string, Uint8Array>;
+  /** Over `#values`. */
+  #sum: StateHash;
   #flushed: Flushed;
   #appliedIndex: number;
   #appliedTerm: number;
@@ -34,6 +38,7 @@ export class MemoryStateStore implements StateStore {
   constructor(flushed: Flushed = { values: new Map(), index: 0, term: 0 }) {
     this.#flushed = flushed;
     this.#values = new Map(flushed.values);
+    this.#sum = sumOf(flushed.values);
     this.#appliedIndex = flushed.index;
     this.#appliedTerm = flushed.term;
   }
@@ -49,6 +54,10 @@ export class MemoryStateStore implements StateStore {
 
   get flushedTerm(): number {
     return this.#flushed.term;
+  }
+
+  get flushedHash(): string {
+    return sumOf(this.#flushed.values).digest();
   }
 
   get appliedIndex(): number {
@@ -75,12 +84,23 @@ export class MemoryStateStore implements StateStore {
 
   put(key: string, value: Uint8Array): void {
     this.#remember(key);
-    this.#values.set(key, value);
+    this.#set(key, value);
   }
 
   delete(key: string): void {
     this.#remember(key);
-    this.#values.delete(key);
+    this.#set(key, undefined);
+  }
+
+  #set(key: string, value: Uint8Array | undefined): void {
+    const before = this.#values.get(key);
+    if (before !== undefined) this.#sum.remove(key, before);
+    if (value === undefined) {
+      this.#values.delete(key);
+    } else {
+      this.#sum.add(key, value);
+      this.#values.set(key, value);
+    }
   }
 
   #remember(key: string): void {
@@ -124,8 +144,7 @@ export class MemoryStateStore implements StateStore {
       commit: end,
       rollback: () => {
         for (const [key, before] of this.#undo.splice(mark).reverse()) {
-          if (before === undefined) this.#values.delete(key);
-          else this.#values.set(key, before);
+          this.#set(key, before);
         }
         end();
       },
@@ -139,9 +158,7 @@ export class MemoryStateStore implements StateStore {
   }
 
   hash(): string {
-    const hash = new StateHash();
-    for (const [key, value] of this.#values) hash.add(key, value);
-    return hash.digest();
+    return this.#sum.digest();
   }
 
   async flush(): Promise<{ index: number; term: number }> {
@@ -151,12 +168,15 @@ export class MemoryStateStore implements StateStore {
   }
 
   async snapshot(): Promise<StoreSnapshot> {
-    const { index, term } = await this.flush();
+    const flushing = this.flush();
+    // Of the index that is flushed: nothing is applied before.
     const rows = this.#rows({ from: "", to: "\xff" });
+    const hash = this.hash();
+    const { index, term } = await flushing;
     return {
       index,
       term,
-      hash: this.hash(),
+      hash,
       async *chunks() {
         for (let i = 0; i < rows.length; i += chunkLength) yield rows.slice(i, i + chunkLength);
       },
@@ -168,10 +188,19 @@ export class MemoryStateStore implements StateStore {
     index: number,
     term: number,
     chunks: AsyncIterable<readonly KeyValue[]>,
+    hash?: string,
   ): Promise<void> {
     const values = new Map<string, Uint8Array>();
     for await (const chunk of chunks) for (const [key, value] of chunk) values.set(key, value);
+    const sum = sumOf(values);
+    if (hash !== undefined && sum.digest() !== hash) {
+      throw new WeirError(
+        "Corrupt",
+        `Cannot install a snapshot: it sums to ${sum.digest()}, wanted ${hash}`,
+      );
+    }
     this.#values = values;
+    this.#sum = sum;
     this.#flushed = { values: new Map(values), index, term };
     this.#appliedIndex = index;
     this.#appliedTerm = term;
@@ -181,4 +210,10 @@ export class MemoryStateStore implements StateStore {
   async close(): Promise<void> {
     await this.flush();
   }
+}
+
+function sumOf(values: ReadonlyMap<string, Uint8Array>): StateHash {
+  const sum = new StateHash();
+  for (const [key, value] of values) sum.add(key, value);
+  return sum;
 }

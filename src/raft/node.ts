@@ -180,6 +180,13 @@ export class RaftNode {
     return driver.readIndex();
   }
 
+  /** The oldest version of the protocol that any member speaks, of those that are connected and this node itself. */
+  get oldestVersion(): number {
+    const { newest } = this.#options.versions ?? spokenVersions;
+    const ids = this.#part?.members.all.map(({ nodeId }) => nodeId) ?? [];
+    return Math.min(newest, ...ids.map((id) => this.#transport.versionOf(id) ?? newest));
+  }
+
   /** The members of the active configuration, voters first; empty until the cluster is formed. */
   members(): readonly MemberStatus[] {
     return this.#part?.changes.list() ?? [];

@@ -181,6 +181,11 @@ const leaderCommands = {
   },
   /** Lets a failed lineage try again. */
   resetLineage: { lineage: lineageId },
+  /**
+   * In the place of a client's `mount`, in its request and under its sequence: the store could not be read. The result is
+   * this refusal, so that every copy of the request gets it. Masters of the first version do not know it.
+   */
+  refuseMount: { code: text, detail: text },
   /** Forgets retired content whose grace is over; bounded by the number of keys. */
   reapGarbage: { keys: list(name) },
   /** Takes up to a bounded number of names out of a directory in the trash. */

@@ -9,7 +9,7 @@ import type { Request } from "../../src/rpc/commands.ts";
 import { masterApi } from "../../src/rpc/master-api.ts";
 import type { MasterConnection } from "../../src/rpc/master-connection.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
-import { ListingWorker, MasterCluster } from "./master-cluster.ts";
+import { createCommand, ListingWorker, MasterCluster } from "./master-cluster.ts";
 import { weir } from "./weir-command.ts";
 
 const options = { deadlineMs: 15_000, idempotent: true };
@@ -90,6 +90,35 @@ describe("A master under late and long calls", function () {
     } finally {
       await server.close();
     }
+  });
+
+  it("answers a copy of a refused mount as it was answered, after its store has come to be", async () => {
+    const session = await open();
+    const store = join(directory, "later");
+    const mount = {
+      ...{ kind: "mount", parent: rootInodeId, name: "later" },
+      ...{ uri: `file://${store}`, readOnly: false, options: {} },
+    };
+    const request = requestOf(session, 0, mount);
+    const first = await mutate(request);
+    const [refusal] = first.results;
+    assert(refusal?.ok === false && refusal.code === "NotFound", JSON.stringify(first));
+    await mkdir(store);
+    assert.deepEqual(await mutate(request), first);
+    const made = createCommand(rootInodeId, "beside");
+    const together = {
+      ...requestOf(session, 1, made),
+      commands: [made, { ...mount, uri: `${mount.uri}/not` }],
+    };
+    const second = await mutate(together as Request);
+    assert.deepEqual(
+      second.results.map((result) => !result.ok && result.code),
+      ["Cancelled", "NotFound"],
+    );
+    const beside = { path: "/beside", consistency: "linearizable" } as const;
+    await assert.rejects(connection.call(masterApi.resolve, beside, options), { code: "NotFound" });
+    const again = await mutate(requestOf(session, 2, mount));
+    assert.equal(again.results[0]!.ok, true, "a new one looks again");
   });
 
   it("answers a copy of a mount as it was answered, after the mount and its store have gone", async () => {

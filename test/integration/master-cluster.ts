@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { systemClock } from "../../src/lib/clock.ts";
+import { toWeirError } from "../../src/lib/errors.ts";
 import { type InodeId, rootInodeId, type SessionId, type WorkerId } from "../../src/lib/ids.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import type { Infer } from "../../src/lib/schema.ts";
@@ -263,11 +264,16 @@ export class ListingWorker {
     if (task.kind === "listDirectory") {
       const { after, limit, path, mount } = task;
       this.listed.push(path);
-      const store = await openUfs(mount);
       try {
-        result = { kind: "listed", taskId, ...(await store.list(path, { after, limit })) };
-      } finally {
-        await store.close();
+        const store = await openUfs(mount);
+        try {
+          result = { kind: "listed", taskId, ...(await store.list(path, { after, limit })) };
+        } finally {
+          await store.close();
+        }
+      } catch (thrown) {
+        const { code, message } = toWeirError(thrown, "Cannot list");
+        result = { kind: "failed", taskId, code, message };
       }
     }
     await this.#connection

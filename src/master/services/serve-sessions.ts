@@ -1,12 +1,12 @@
 /**
  * RPC: sessions, and the commands that clients send under them.
  *
- * Invariant: what the table of sessions has decided is answered from there. Nothing outside of the log (a store, a worker)
- * has a say in a request that was executed.
+ * Invariant: what the table of sessions has decided is answered from there, and a refusal for what lies outside of the log
+ * (a store, a worker) is decided there too: that has no second say in any copy of a request.
  */
-import { hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
+import { type ErrorCode, hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
-import { type Command, type CommandResult, type Request, unwrap } from "../../rpc/commands.ts";
+import { type Command, type Request, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
@@ -73,21 +73,26 @@ async function mutateWhenReady(
   request: Request,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  const { leadership, proposer, store } = parts;
+  const { leadership, proposer, store, raft } = parts;
   await leadership.whenReigning(signal);
   if (isDecided(store, request)) return await proposer.submit(request, signal);
   await loadForCommands(parts, request.commands, signal);
   const refusal = await refusalOfMounts(parts, request.commands, signal);
-  if (refusal !== undefined) {
-    // A copy of it may be in the log, not applied yet: what is behind that in the log is applied later.
-    const { session } = request;
-    await proposer.propose([{ kind: "touchSessions", sessions: [session] }], signal);
-    if (isDecided(store, request)) return await proposer.submit(request, signal);
-    // An answer, and no error of the call: a client would ask again for as long as a store is away.
-    const position = positionOf(store.appliedIndex, 0);
-    return { position, results: request.commands.map(() => refusal) };
-  }
-  return await proposer.submit(request, signal);
+  if (refusal === undefined) return await proposer.submit(request, signal);
+  if (raft.oldestVersion >= 2) return await proposer.submit(refused(request, refusal), signal);
+  // A copy of it may be in the log, not applied yet: what is behind that in the log is applied later.
+  const { session } = request;
+  await proposer.propose([{ kind: "touchSessions", sessions: [session] }], signal);
+  if (isDecided(store, request)) return await proposer.submit(request, signal);
+  const { code, detail } = refusal;
+  const position = positionOf(store.appliedIndex, 0);
+  return { position, results: request.commands.map(() => ({ ok: false, code, detail })) };
+}
+
+/** The request as the log takes it when one of its mounts is refused: nothing of it is done, and its session knows so. */
+function refused(request: Request, { place, code, detail }: MountRefusal): Request {
+  const commands = request.commands.with(place, { kind: "refuseMount", code, detail });
+  return { ...request, atomic: true, commands };
 }
 
 /** The directories whose names in the store decide what the commands do, and that have not been loaded. */
@@ -117,21 +122,31 @@ async function loadForCommands(
   }
 }
 
-/** Why a store that the request would mount cannot be; nothing of the request is done then. */
+/** A mount whose store could not be read, by its place among the commands of a request, and what the store says. */
+interface MountRefusal {
+  readonly place: number;
+  readonly code: ErrorCode;
+  readonly detail: string;
+}
+
+/**
+ * Why a store that the request would mount cannot be. It is for the log to say, and no error of the call: a client would
+ * ask again for as long as a store is away.
+ */
 async function refusalOfMounts(
   parts: MasterParts,
   commands: readonly Command[],
   signal: AbortSignal,
-): Promise<CommandResult | undefined> {
-  for (const command of commands) {
+): Promise<MountRefusal | undefined> {
+  for (const [place, command] of commands.entries()) {
     if (command.kind !== "mount") continue;
     const { dispatcher } = await parts.leader(signal);
     try {
       await checkMount({ reader: parts.store, dispatcher }, command, signal);
     } catch (thrown) {
       if (signal.aborted || hasCode(thrown, "NotLeader")) throw thrown;
-      const { code, message } = toWeirError(thrown, "Cannot look at the store");
-      return { ok: false, code, detail: message };
+      const { code, message: detail } = toWeirError(thrown, "Cannot look at the store");
+      return { place, code, detail };
     }
   }
   return undefined;

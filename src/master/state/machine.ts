@@ -31,7 +31,7 @@ import {
 } from "./lineage-commands.ts";
 import { loadPage } from "./load-commands.ts";
 import { type StateClock, stateClock } from "./model.ts";
-import { bootstrap, mount, unmount } from "./mount-commands.ts";
+import { bootstrap, mount, refuseMount, unmount } from "./mount-commands.ts";
 import {
   create,
   deleteTree,
@@ -306,6 +306,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return failAttempt(context, command);
     case "resetLineage":
       return resetLineage(context, command);
+    case "refuseMount":
+      return refuseMount(command);
     case "reapGarbage":
       return reapGarbage(context, command);
     case "reapTrash":

@@ -1,4 +1,5 @@
 /** The mount table, from the first command of a cluster on. */
+import { type ErrorCode, errorCodes } from "../../lib/errors.ts";
 import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { type Context, makeInode, needDirectory, patchInode, refuse, takeId } from "./context.ts";
@@ -96,6 +97,11 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
     covered,
   });
   return { ...shown(context, root.id), id } as CommandResult;
+}
+
+/** A mount that the leader decided against: what a store says must not be asked for twice. Result: that refusal. */
+export function refuseMount({ code, detail }: Of<"refuseMount">): never {
+  refuse(errorCodes.has(code) ? (code as ErrorCode) : "Internal", detail);
 }
 
 /** Takes the name from the empty directory that has it; returns that directory, if there is one. */

@@ -153,20 +153,22 @@ async function lastLook(
 async function leaderOf(masters: MasterConnection): Promise<string | undefined> {
   for (const master of masters.each) {
     const status = await master
-      .call(masterApi.status, {}, { deadlineMs: 500 })
+      .call(masterApi.status, { exact: false }, { deadlineMs: 500 })
       .catch(() => undefined);
     if (status?.leader !== undefined) return status.leader;
   }
   return undefined;
 }
 
-/** Compares the masters' state hashes at an equal applied index, once they have caught up with each other. */
+/** Compares the masters' state hashes at an equal index, once they have caught up with each other. */
 async function divergence(masters: MasterConnection): Promise<string[]> {
   const statuses = await eventually("all masters to reach one index", async () => {
     const all = await Promise.all(
-      masters.each.map((master) => master.call(masterApi.status, {}, { deadlineMs: 2000 })),
+      masters.each.map((master) =>
+        master.call(masterApi.status, { exact: true }, { deadlineMs: 2000 }),
+      ),
     );
-    return all.every((each) => each.appliedIndex === all[0]!.appliedIndex) && all;
+    return all.every((each) => each.hashIndex === all[0]!.hashIndex) && all;
   });
   return statuses
     .filter((each) => each.stateHash !== statuses[0]!.stateHash)

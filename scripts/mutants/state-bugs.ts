@@ -104,8 +104,8 @@ export const stateMutants: readonly Mutant[] = [
   {
     name: "flushes without saying which entry the state reflects",
     file: "src/master/store/flusher.ts",
-    find: "await batch.write({ index, term, hash: this.#hash.digest() });",
-    replace: "await batch.write({ index: 0, term: 0, hash: this.#hash.digest() });",
+    find: "await batch.write({ index, term, hash });",
+    replace: "await batch.write({ index: 0, term: 0, hash });",
     suites: store,
   },
   {
@@ -113,6 +113,20 @@ export const stateMutants: readonly Mutant[] = [
     file: "src/master/store/flusher.ts",
     find: "    this.#inFlight = undefined;\n    this.#index = index;",
     replace: "    this.#inFlight = undefined;\n    this.#index = this.#overlay.appliedIndex;",
+    suites: store,
+  },
+  {
+    name: "says the hash of an earlier flush",
+    file: "src/master/store/flusher.ts",
+    find: "    this.#term = term;\n    this.#digest = digest;\n",
+    replace: "    this.#term = term;\n",
+    suites: store,
+  },
+  {
+    name: "says the hash of what is applied as that of what is flushed",
+    file: "src/master/store/level-store.ts",
+    find: "return this.#flusher.digest;",
+    replace: "return this.#flusher.hash();",
     suites: store,
   },
   {

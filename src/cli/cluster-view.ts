@@ -16,7 +16,9 @@ export interface MasterView {
   readonly role: "leader" | "follower" | "candidate" | "learner" | "unreachable";
   readonly term: number | undefined;
   readonly appliedIndex: number | undefined;
+  /** Equal on all masters of one version at an equal `hashIndex`. */
   readonly stateHash: string | undefined;
+  readonly hashIndex: number | undefined;
   readonly error: ErrorCode | undefined;
 }
 
@@ -75,7 +77,7 @@ export async function statusOf(
 ): Promise<Infer<typeof masterApi.status.response> | undefined> {
   const client = new RpcClient({ ...address, logger: silentLogger });
   try {
-    return await client.call(masterApi.status, {}, { deadlineMs }).catch(() => undefined);
+    return await client.call(masterApi.status, { exact: false }, { deadlineMs }).catch(() => undefined);
   } finally {
     client.close();
   }
@@ -90,7 +92,7 @@ export async function viewThrough(
   const answers = await Promise.all(
     connection.each.map((client) =>
       client
-        .call(masterApi.status, {}, { deadlineMs })
+        .call(masterApi.status, { exact: false }, { deadlineMs })
         .catch((thrown: unknown) => toWeirError(thrown, "Cannot ask a master")),
     ),
   );
@@ -104,6 +106,7 @@ export async function viewThrough(
       term: failed ? undefined : answer.term,
       appliedIndex: failed ? undefined : answer.appliedIndex,
       stateHash: failed ? undefined : answer.stateHash,
+      hashIndex: failed ? undefined : (answer.hashIndex ?? answer.appliedIndex),
       error: failed ? answer.code : undefined,
     };
   });

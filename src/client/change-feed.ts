@@ -50,7 +50,7 @@ export class ChangeFeed {
       try {
         const { appliedIndex } = await master.call(
           masterApi.status,
-          {},
+          { exact: false },
           { deadlineMs: statusTimeoutMs, signal },
         );
         index ||= appliedIndex;

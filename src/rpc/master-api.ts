@@ -151,7 +151,8 @@ export const masterApi = {
   // Cluster
   status: method(
     "status",
-    nothing,
+    /** `exact`: first puts on disk all that is applied when the call arrives, so that `hashIndex` is no less than that. */
+    struct({ exact: optional(boolean) }),
     struct({
       clusterId: text,
       clusterName: text,
@@ -163,13 +164,15 @@ export const masterApi = {
       commitIndex: unsigned(),
       appliedIndex: unsigned(),
       flushedIndex: unsigned(),
-      /** Incremental sum over the state, equal on all masters at an equal applied index; hex. */
+      /** Incremental sum over the state as of `hashIndex`, equal on all masters at an equal one; hex. */
       stateHash: text,
       inodes: unsigned(),
       masters: list(struct({ name: text, address: text })),
       natsUrl: text,
       /** Of the software that this master runs. */
       version: optional(text),
+      /** The log index that `stateHash` belongs to. Of a master of an earlier version, which does not say it: `appliedIndex`. */
+      hashIndex: optional(unsigned()),
     }),
   ),
   /**

@@ -161,6 +161,12 @@ describe("what version 1 wrote", () => {
 });
 
 describe("what this version writes", () => {
+  it("is an empty request for the status, as in version 1, where nothing more is asked for", () => {
+    const { request } = masterApi.status;
+    assert.equal(decodeBody(request, encodeBody(struct({}), {}), "status").exact, undefined);
+    assert.deepEqual(decodeBody(struct({}), encodeBody(request, { exact: true }), "status"), {});
+  });
+
   it("is byte for byte what version 1 wrote, where Raft messages have no room for more", () => {
     for (const [name, bytes] of Object.entries(fixtures("v1", "raft-messages"))) {
       assert.equal(
@@ -243,7 +249,7 @@ describe("fields that a later version appends", () => {
 
     const { replyStatus } = fixtures("v1", "rpc-frames");
     const [kind, id, body] = packr.unpack(replyStatus!) as [number, number, unknown[]];
-    const frame = decodeFrame(packr.pack([kind, id, [...body, null, "new"], "new"]), "peer");
+    const frame = decodeFrame(packr.pack([kind, id, [...body, null, null, "new"], "new"]), "peer");
     assert(frame.kind === "reply");
     const status = decodeBody(masterApi.status.response, frame.body, "status");
     assert.deepEqual(plain(status), plain(samples.bodiesOfCalls.status));

@@ -191,6 +191,7 @@ export const bodiesOfCalls = {
     ...{ flushedIndex: 8, stateHash: "00ff", inodes: 2, natsUrl: "nats://127.0.0.1:4222" },
     masters: [{ name: "master-1", address: "127.0.0.1:19998" }],
     version: undefined,
+    hashIndex: undefined,
   },
   change: { kind: "change", index: 9, inodes: [5, 6], names: [[1, name]] },
 } as const;

@@ -219,6 +219,25 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
       store.applied(2, 1);
     });
 
+    it("knows the hash of what is flushed while more is applied, and after a crash", async () => {
+      assert.equal(store.flushedHash, "0000000000000000");
+      store.put("inode/1", bytes("a"));
+      store.applied(1, 1);
+      await store.flush();
+      const first = store.hash();
+      assert.equal(store.flushedHash, first);
+      store.put("inode/1", bytes("b"));
+      store.applied(2, 1);
+      assert.equal(store.flushedHash, first);
+      await store.flush();
+      assert.notEqual(store.flushedHash, first);
+      assert.equal(store.flushedHash, store.hash());
+      const hash = store.hash();
+      store.put("inode/2", bytes("c"));
+      store = await place.crash(store);
+      assert.equal(store.flushedHash, hash);
+    });
+
     it("gives a snapshot of one index, undisturbed by what follows, that another store installs", async () => {
       for (let i = 0; i < 500; i++) store.put(`inode/${i}`, bytes(`v${i}`));
       store.applied(5, 2);
@@ -245,6 +264,7 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
             [other.appliedIndex, other.flushedIndex, other.flushedTerm, other.hash()],
             [5, 5, 2, hash],
           );
+          assert.equal(other.flushedHash, hash);
           assert.equal(other.get("own"), undefined);
           assert.equal(other.get("more"), undefined);
           assert.equal(Buffer.from(other.get("inode/0")!).toString(), "v0");

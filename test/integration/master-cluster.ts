@@ -175,11 +175,15 @@ export class MasterCluster {
   }
 
   /** Waits until all masters have applied the same, and compares their states. */
+  /** What all masters say of themselves once they are at one index, with their state hashes as of it. */
   async settled(connection: MasterConnection): Promise<readonly MasterStatus[]> {
     return eventually("equal applied indexes", async () => {
-      const all = await Promise.all(connection.each.map(statusOf));
+      const all = await Promise.all(connection.each.map((master) => statusOf(master, true)));
       const known = all.filter((status) => status !== undefined);
-      const same = known.every(({ appliedIndex }) => appliedIndex === known[0]!.appliedIndex);
+      const same = known.every(
+        ({ appliedIndex, hashIndex }) =>
+          appliedIndex === known[0]!.appliedIndex && hashIndex === appliedIndex,
+      );
       return known.length === all.length && same ? known : undefined;
     });
   }
@@ -190,8 +194,8 @@ export class MasterCluster {
   }
 }
 
-async function statusOf(master: RpcClient): Promise<MasterStatus | undefined> {
-  return master.call(masterApi.status, {}, { deadlineMs: 2000 }).catch(() => undefined);
+async function statusOf(master: RpcClient, exact = false): Promise<MasterStatus | undefined> {
+  return master.call(masterApi.status, { exact }, { deadlineMs: 2000 }).catch(() => undefined);
 }
 
 /** A worker that takes no work but listing directories of its stores. */

@@ -204,7 +204,9 @@ describe("Masters", function () {
     await eventually("the subscriptions", async () => {
       // A subscription starts with what comes next: wait until each master has answered after it.
       await Promise.all(
-        connection.each.map((master) => master.call(masterApi.status, {}, { deadlineMs: 5000 })),
+        connection.each.map((master) =>
+          master.call(masterApi.status, { exact: false }, { deadlineMs: 5000 }),
+        ),
       );
       return true;
     });
@@ -243,7 +245,13 @@ describe("Masters", function () {
     const leader = await cluster.leader(connection);
     const stopped = (leader + 1) % cluster.masters.length;
     const term = async () =>
-      (await connection.each[leader]!.call(masterApi.status, {}, { deadlineMs: 10_000 })).term;
+      (
+        await connection.each[leader]!.call(
+          masterApi.status,
+          { exact: false },
+          { deadlineMs: 10_000 },
+        )
+      ).term;
     const before = await term();
     cluster.masters[stopped]!.pause();
     // More than fits the connection's buffers and the window, so that the leader has nobody but the other to count on.
@@ -259,7 +267,11 @@ describe("Masters", function () {
   });
 
   it("declare a silent worker lost, and take it back when it returns", async () => {
-    await connection.call(masterApi.status, {}, { deadlineMs: 20_000, idempotent: true });
+    await connection.call(
+      masterApi.status,
+      { exact: false },
+      { deadlineMs: 20_000, idempotent: true },
+    );
     worker = await ListingWorker.start(cluster);
     const workers = async () =>
       (
@@ -355,7 +367,7 @@ describe("Masters", function () {
     for (let i = 0; i < 20; i++) await session.create(rootInodeId, `after-${String(i)}`);
     const status = await connection.each[wiped]!.call(
       masterApi.status,
-      {},
+      { exact: false },
       { deadlineMs: 2000 },
     ).catch(() => undefined);
     assert(status === undefined || (status.appliedIndex === 0 && status.role === "follower"));

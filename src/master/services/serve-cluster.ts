@@ -6,9 +6,11 @@ import { clusterOf, inodeCount } from "../state/queries.ts";
 import type { MasterParts } from "./parts.ts";
 
 export function serveCluster(server: RpcServer, parts: MasterParts): void {
-  const { store, config, raft, leadership, machine } = parts;
+  const { store, config, raft, leadership } = parts;
 
-  server.handle(masterApi.status, async () => {
+  server.handle(masterApi.status, async ({ exact }) => {
+    // In slices, as every flush. To sum up all that is not flushed in this turn would hold up heartbeats.
+    if (exact === true) await store.flush();
     const { nodeId, role, term, leaderName, commitIndex } = raft.status;
     const members = raft.members();
     const isLearner = members.some((each) => each.nodeId === nodeId && each.role === "learner");
@@ -28,8 +30,8 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
       term,
       commitIndex,
       appliedIndex: store.appliedIndex,
-      flushedIndex: machine.flushedIndex().index,
-      stateHash: store.hash(),
+      flushedIndex: store.flushedIndex,
+      stateHash: store.flushedHash,
       inodes: inodeCount(store),
       masters: masters.map(({ name, host, rpcPort }) => ({
         name,
@@ -37,6 +39,7 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
       })),
       natsUrl: withoutCredentials(config.nats.urls[0]!),
       version: parts.version,
+      hashIndex: store.flushedIndex,
     };
   });
 

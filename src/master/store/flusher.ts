@@ -39,6 +39,7 @@ export class Flusher {
   #hash: StateHash;
   #index: number;
   #term: number;
+  #digest: string;
   #lastFlushMs = Number.NEGATIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
   #inFlight: Promise<void> | undefined;
@@ -54,6 +55,7 @@ export class Flusher {
     this.#hash = new StateHash(hash);
     this.#index = index;
     this.#term = term;
+    this.#digest = hash;
   }
 
   /** Log position of what is on disk. */
@@ -63,6 +65,11 @@ export class Flusher {
 
   get term(): number {
     return this.#term;
+  }
+
+  /** The sum over what is on disk. */
+  get digest(): string {
+    return this.#digest;
   }
 
   get failure(): WeirError | undefined {
@@ -115,8 +122,8 @@ export class Flusher {
     if (first === undefined) return;
     this.#lastFlushMs = this.#options.clock.monotonicMs();
     this.#inFlight = this.#write(first).then(
-      () => {
-        this.#written(first);
+      (digest) => {
+        this.#written(first, digest);
       },
       (thrown: unknown) => {
         this.#fail(thrown);
@@ -124,7 +131,8 @@ export class Flusher {
     );
   }
 
-  async #write({ generation, index, term }: Sealed): Promise<void> {
+  /** Resolves with the sum over what is on disk then. */
+  async #write({ generation, index, term }: Sealed): Promise<string> {
     const batch = this.#database.batch();
     const { cells } = generation;
     for (let place = 0; place < cells.length; place++) {
@@ -133,7 +141,9 @@ export class Flusher {
       const contents = generation.contentsOf(cell);
       if (contents !== undefined) this.#count(cell, bytesOf(contents), batch);
     }
-    await batch.write({ index, term, hash: this.#hash.digest() });
+    const hash = this.#hash.digest();
+    await batch.write({ index, term, hash });
+    return hash;
   }
 
   /** Takes a row into the running hash and into a batch. */
@@ -151,11 +161,12 @@ export class Flusher {
     this.#hash.addRow(cell);
   }
 
-  #written({ generation, index, term }: Sealed): void {
+  #written({ generation, index, term }: Sealed, digest: string): void {
     this.#options.onFlushed(generation, this.#overlay.removeFirst());
     this.#inFlight = undefined;
     this.#index = index;
     this.#term = term;
+    this.#digest = digest;
     const reached = this.#waiters.filter((waiter) => waiter.index <= index);
     this.#waiters = this.#waiters.filter((waiter) => waiter.index > index);
     for (const waiter of reached) waiter.resolve();
@@ -197,6 +208,7 @@ export class Flusher {
     this.#hash = place.hash;
     this.#index = place.index;
     this.#term = place.term;
+    this.#digest = place.hash.digest();
     for (const waiter of this.#waiters.splice(0)) waiter.resolve();
   }
 

@@ -114,6 +114,10 @@ class LevelStore implements StateStore {
     return this.#flusher.term;
   }
 
+  get flushedHash(): string {
+    return this.#flusher.digest;
+  }
+
   get appliedIndex(): number {
     return this.#overlay.appliedIndex;
   }

@@ -57,6 +57,8 @@ export interface StateStore extends StateReader, StateWriter {
   /** Log position on disk, as it moves; 0 for an empty store. */
   readonly flushedIndex: number;
   readonly flushedTerm: number;
+  /** `hash()` as it was at `flushedIndex`; known without computing anything. */
+  readonly flushedHash: string;
   readonly appliedIndex: number;
   /** Makes `scan` of these ranges possible until `release` is called with the same list. */
   load(ranges: readonly KeyRange[]): Promise<void>;
@@ -67,7 +69,7 @@ export interface StateStore extends StateReader, StateWriter {
   applied(index: number, term: number): void;
   /** True while the overlay is too full: proposals are to be refused with `Busy`. */
   readonly full: boolean;
-  /** 16 hex digits over all keys and values. */
+  /** 16 hex digits over all keys and values; computes the part of all that is not flushed in this turn. */
   hash(): string;
   /** Waits until everything applied so far is on disk; resolves with that index. */
   flush(): Promise<{ index: number; term: number }>;

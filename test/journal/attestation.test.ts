@@ -1,8 +1,23 @@
 import assert from "node:assert/strict";
-import { openJournalFiles } from "../../src/journal/files.ts";
+import { type JournalFiles, openJournalFiles } from "../../src/journal/files.ts";
 import { entryAt, identity } from "../contract/journal.ts";
 import { eventually } from "../lib/eventually.ts";
 import { JournalDirectory } from "../lib/journal-directory.ts";
+
+/** The files of a journal, each write of which is `perform`'s to do. */
+function withWrites(perform: (write: () => Promise<void>) => Promise<void>) {
+  return async (path: string): Promise<JournalFiles> => {
+    const files = await openJournalFiles(path);
+    const openWriter: JournalFiles["openWriter"] = async (name) => {
+      const writer = await files.openWriter(name);
+      return {
+        close: () => writer.close(),
+        write: (bytes, position) => perform(() => writer.write(bytes, position)),
+      };
+    };
+    return { ...files, openWriter };
+  };
+}
 
 describe("journal, attesting its last write", () => {
   let directory: JournalDirectory;
@@ -16,22 +31,10 @@ describe("journal, attesting its last write", () => {
     let writes = 0;
     const journal = await directory.open({
       segmentBytes: 8 * 512,
-      openFiles: async (path) => {
-        const files = await openJournalFiles(path);
-        return {
-          ...files,
-          openWriter: async (name) => {
-            const writer = await files.openWriter(name);
-            return {
-              close: () => writer.close(),
-              write: async (bytes, position) => {
-                await writer.write(bytes, position);
-                writes++;
-              },
-            };
-          },
-        };
-      },
+      openFiles: withWrites(async (write) => {
+        await write();
+        writes++;
+      }),
     });
     await journal.initialize(identity);
     let index = 0;
@@ -49,23 +52,11 @@ describe("journal, attesting its last write", () => {
     let isFailing = false;
     let failures = 0;
     const journal = await directory.open({
-      openFiles: async (path) => {
-        const files = await openJournalFiles(path);
-        return {
-          ...files,
-          openWriter: async (name) => {
-            const writer = await files.openWriter(name);
-            return {
-              close: () => writer.close(),
-              write: async (bytes, position) => {
-                if (!isFailing) return writer.write(bytes, position);
-                failures++;
-                throw new Error("EIO: i/o error, fdatasync");
-              },
-            };
-          },
-        };
-      },
+      openFiles: withWrites(async (write) => {
+        if (!isFailing) return write();
+        failures++;
+        throw new Error("EIO: i/o error, fdatasync");
+      }),
     });
     await journal.initialize(identity);
     await journal.append({ entries: [entryAt(1)] });

@@ -5,8 +5,8 @@ import {
   entry,
   makeCore,
   makeLeader,
-  message,
   persistAll,
+  receive,
 } from "./lib/core-cluster.ts";
 import type { Index } from "../../src/raft/types.ts";
 
@@ -21,8 +21,7 @@ function fill(
   const append = (prevIndex: number, commit: number) => {
     const entries = [{ ...entry(prevIndex + 1, 1), payload }];
     const prevTerm = prevIndex === 0 ? 0 : 1;
-    const fields = { kind: "append", from: "n1", to: "n2", term: 1, prevIndex, prevTerm };
-    core.step({ kind: "receive", message: message({ ...fields, commit, entries }) });
+    receive(core, { kind: "append", from: "n1", term: 1, prevIndex, prevTerm, commit, entries });
     for (;;) {
       const output = core.take();
       if (output.sendAfterPersist.length > 0) {
@@ -95,8 +94,7 @@ describe("raft: bounds", () => {
       core.step({ kind: "read", id: ++id });
       // A follower sends each request again until it gives it up.
       for (const request of [id, Math.max(1, id - 1)]) {
-        const fields = { kind: "readRequest", from: "n2", to: "n1", term: core.term, request };
-        core.step({ kind: "receive", message: message(fields) });
+        receive(core, { kind: "readRequest", from: "n2", term: core.term, request });
       }
       const output = core.take();
       persistAll(core, output);
@@ -104,26 +102,18 @@ describe("raft: bounds", () => {
       for (const each of output.send) {
         if (each.kind !== "heartbeat") continue;
         const { to: from, readToken } = each;
-        const reply = { kind: "heartbeatReply", from, to: "n1", term: core.term, readToken };
-        core.step({ kind: "receive", message: message(reply) });
+        receive(core, { kind: "heartbeatReply", from, term: core.term, readToken });
       }
     }
     assert.equal(core.role, "leader");
     assert.ok(id - refused <= 100, `${id - refused} reads wait`);
     // Now it can, and answers what waits: each request once.
-    const acknowledgement = {
-      kind: "appendReply",
-      from: "n2",
-      to: "n1",
-      term: core.term,
-      ok: true,
-    };
-    const places = { index: core.lastIndex, hintIndex: core.lastIndex, hintTerm: core.term };
-    core.step({ kind: "receive", message: message({ ...acknowledgement, ...places }) });
+    const { term, lastIndex } = core;
+    const places = { index: lastIndex, hintIndex: lastIndex, hintTerm: term };
+    receive(core, { kind: "appendReply", from: "n2", term, ok: true, ...places });
     const beat = core.take().send.find((each) => each.kind === "heartbeat");
     const readToken = beat?.kind === "heartbeat" ? beat.readToken : 0;
-    const reply = { kind: "heartbeatReply", from: "n2", to: "n1", term: core.term, readToken };
-    core.step({ kind: "receive", message: message(reply) });
+    receive(core, { kind: "heartbeatReply", from: "n2", term, readToken });
     const requests = core
       .take()
       .send.flatMap((each) => (each.kind === "readReply" ? [each.request] : []));

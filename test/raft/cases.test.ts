@@ -1,21 +1,16 @@
 /** Known bugs of other implementations that the core must not have: see the table in docs/testing.md. */
 import assert from "node:assert/strict";
-import type { RaftCore } from "../../src/raft/core.ts";
 import type { Index, Term } from "../../src/raft/types.ts";
 import {
   CoreCluster,
   entry,
+  leadingCore,
   makeCore,
-  makeLeader,
-  message,
   persistAll,
+  receive,
 } from "./lib/core-cluster.ts";
 
 const voters = ["n1", "n2", "n3"];
-
-const receive = (core: RaftCore, fields: object) => {
-  core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
-};
 
 describe("raft cases", () => {
   it("R2: writes a vote that is given in a term that was written before", () => {
@@ -188,13 +183,11 @@ describe("raft core, where planted bugs went unseen", () => {
   });
 
   it("is not led back by a refusal that is older than what it knows", () => {
-    const core = makeCore({
+    const core = leadingCore({
       voters,
       hardState: { term: 1 as Term, vote: undefined },
       entries: [entry(1, 1), entry(2, 1), entry(3, 1)],
     });
-    makeLeader(core, voters);
-    persistAll(core, core.take());
     const refusal = { kind: "appendReply", from: "n2", term: 2, ok: false, index: 3 };
     const probed = () => {
       const append = core.take().send.find((each) => each.kind === "append" && each.to === "n2");
@@ -235,9 +228,7 @@ describe("raft core, where planted bugs went unseen", () => {
   });
 
   it("tells a node to take over only when it holds everything", () => {
-    const core = makeCore({ voters });
-    makeLeader(core, voters);
-    persistAll(core, core.take());
+    const core = leadingCore({ voters });
     const ack = (index: number) => {
       receive(core, {
         ...{ kind: "appendReply", from: "n2", term: 1, ok: true },

@@ -1,27 +1,15 @@
 import assert from "node:assert/strict";
 import type { Index } from "../../src/raft/types.ts";
-import { makeCore, makeLeader, message, persistAll } from "./lib/core-cluster.ts";
+import { leadingCore, persistAll, receive } from "./lib/core-cluster.ts";
 
 describe("raft core, compacting its log", () => {
   it("R16: asks for a snapshot when what was sent ahead is lost and compacted away", () => {
     const voters = ["n1", "n2", "n3"];
-    const core = makeCore({ voters, maxInflight: 1 });
-    makeLeader(core, voters);
-    persistAll(core, core.take());
+    const core = leadingCore({ voters, maxInflight: 1 });
     const acknowledge = (from: string, index: number) => {
-      core.step({
-        kind: "receive",
-        message: message({
-          kind: "appendReply",
-          from,
-          to: "n1",
-          term: core.term,
-          ok: true,
-          index,
-          hintIndex: index,
-          hintTerm: core.term,
-        }),
-      });
+      const { term } = core;
+      const hint = { hintIndex: index, hintTerm: term };
+      receive(core, { kind: "appendReply", from, term, ok: true, index, ...hint });
     };
     acknowledge("n2", 1);
     acknowledge("n3", 1);
@@ -34,16 +22,7 @@ describe("raft core, compacting its log", () => {
     }
     core.step({ kind: "applied", index: 9 as Index });
     core.step({ kind: "compact", index: 9 as Index });
-    core.step({
-      kind: "receive",
-      message: message({
-        kind: "heartbeatReply",
-        from: "n3",
-        to: "n1",
-        term: core.term,
-        readToken: 0,
-      }),
-    });
+    receive(core, { kind: "heartbeatReply", from: "n3", term: core.term, readToken: 0 });
     assert.deepEqual(core.take().snapshots, ["n3"]);
   });
 });

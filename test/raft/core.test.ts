@@ -1,18 +1,17 @@
 import assert from "node:assert/strict";
-import type { RaftCore } from "../../src/raft/core.ts";
 import type { Index, Message, Term } from "../../src/raft/types.ts";
 import {
   CoreCluster,
+  compactedAt50,
   entry,
+  leadingCore,
   makeCore,
   makeLeader,
-  message,
   persistAll,
+  receive,
 } from "./lib/core-cluster.ts";
 
-const receive = (core: RaftCore, fields: object) => {
-  core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
-};
+const voters = ["n1", "n2", "n3"];
 const ack = (from: string, term: number, index: number) => ({
   kind: "appendReply",
   from,
@@ -42,7 +41,6 @@ describe("raft core", () => {
     });
 
     it("R1: a late word of the own disk does not count for entries that replaced those written", () => {
-      const voters = ["n1", "n2", "n3"];
       const core = makeCore({ voters });
       makeLeader(core, voters);
       core.propose(Buffer.from("lost"));
@@ -72,10 +70,7 @@ describe("raft core", () => {
     });
 
     it("R14: an acknowledgement of an earlier term does not count", () => {
-      const voters = ["n1", "n2", "n3"];
-      const core = makeCore({ voters });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
+      const core = leadingCore({ voters });
       receive(core, { kind: "heartbeat", from: "n2", term: 2, commit: 0, readToken: 0 });
       makeLeader(core, voters);
       assert.equal(core.term, 3);
@@ -87,7 +82,6 @@ describe("raft core", () => {
     });
 
     it("counts its own disk like any other: nothing is committed by followers and memory", () => {
-      const voters = ["n1", "n2", "n3"];
       const core = makeCore({ voters });
       makeLeader(core, voters);
       const output = core.take();
@@ -103,7 +97,6 @@ describe("raft core", () => {
     });
 
     it("commits with all followers' disks while its own is still writing, but applies only then", () => {
-      const voters = ["n1", "n2", "n3"];
       const core = makeCore({ voters });
       makeLeader(core, voters);
       const output = core.take();
@@ -118,7 +111,7 @@ describe("raft core", () => {
 
   describe("elections", () => {
     it("R2: keeps its vote when it steps down in the same term", () => {
-      const core = makeCore({ voters: ["n1", "n2", "n3"] });
+      const core = makeCore({ voters });
       while (core.role !== "preCandidate") core.step({ kind: "tick" });
       receive(core, { kind: "voteReply", from: "n2", term: 1, preVote: true, granted: true });
       assert.equal(core.role, "candidate");
@@ -152,7 +145,7 @@ describe("raft core", () => {
     });
 
     it("R2: its own vote counts only when it is durable", () => {
-      const core = makeCore({ voters: ["n1", "n2", "n3"] });
+      const core = makeCore({ voters });
       while (core.role !== "preCandidate") core.step({ kind: "tick" });
       receive(core, { kind: "voteReply", from: "n2", term: 1, preVote: true, granted: true });
       const output = core.take();
@@ -167,7 +160,7 @@ describe("raft core", () => {
     });
 
     it("R3: a new term and the vote in it are one record, and the vote leaves after it", () => {
-      const core = makeCore({ voters: ["n1", "n2", "n3"] });
+      const core = makeCore({ voters });
       receive(core, {
         kind: "requestVote",
         from: "n2",
@@ -181,9 +174,16 @@ describe("raft core", () => {
       assert.deepEqual(output.persist?.hardState, { term: 5, vote: "n2" });
       assert.deepEqual(output.send, []);
       assert.equal(output.sendAfterPersist.length, 1);
-      // A crash before the write: neither the term nor the vote was ever there, and nobody was told.
-      const restarted = makeCore({ voters: ["n1", "n2", "n3"] });
-      assert.deepEqual([restarted.term, restarted.vote], [0, undefined]);
+      // A crash after the write, whether or not the vote left: nobody else gets one in this term.
+      const restarted = makeCore({ voters, hardState: output.persist.hardState });
+      receive(restarted, {
+        ...{ kind: "requestVote", from: "n3", term: 5, preVote: false, transfer: false },
+        ...{ lastIndex: 9, lastTerm: 4 },
+      });
+      const again = restarted.take();
+      assert.equal(again.persist, undefined);
+      const [reply] = [...again.send, ...again.sendAfterPersist];
+      assert.equal(reply?.kind === "voteReply" && reply.granted, false);
     });
 
     it("does not raise the term before a quorum would vote for it", () => {
@@ -225,7 +225,7 @@ describe("raft core", () => {
 
     it("R19: a pre-vote of a lower term is answered, so that mixed terms do not wait for ever", () => {
       const core = makeCore({
-        voters: ["n1", "n2", "n3"],
+        voters,
         hardState: { term: 7 as Term, vote: undefined },
       });
       receive(core, {
@@ -281,7 +281,7 @@ describe("raft core", () => {
     });
 
     it("grants no vote to a log that lacks what its own has", () => {
-      const core = makeCore({ voters: ["n1", "n2", "n3"], entries: [entry(1, 1), entry(2, 2)] });
+      const core = makeCore({ voters, entries: [entry(1, 1), entry(2, 2)] });
       for (const [lastIndex, lastTerm, granted] of [
         [9, 1, false],
         [1, 2, false],
@@ -358,7 +358,6 @@ describe("raft core", () => {
 
   describe("reads", () => {
     it("R8: waits for a commit of its own term", () => {
-      const voters = ["n1", "n2", "n3"];
       const core = makeCore({ voters });
       makeLeader(core, voters);
       core.step({ kind: "read", id: 1 });
@@ -383,10 +382,7 @@ describe("raft core", () => {
     });
 
     it("R9: an answer to an earlier round does not confirm a later read", () => {
-      const voters = ["n1", "n2", "n3"];
-      const core = makeCore({ voters });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
+      const core = leadingCore({ voters });
       receive(core, ack("n2", 1, 1));
       const round = () => {
         const sent = core.take().send.findLast((each) => each.kind === "heartbeat");
@@ -472,7 +468,7 @@ describe("raft core", () => {
     });
 
     it("R18: followers and learners apply what is committed, also when nothing follows it", () => {
-      const configuration = { voters: ["n1", "n2", "n3"], outgoing: [], learners: ["n4"] };
+      const configuration = { voters, outgoing: [], learners: ["n4"] };
       const cluster = new CoreCluster(4, { configuration });
       cluster.elect("n1");
       cluster.core("n1").propose(Buffer.from("a"));
@@ -506,15 +502,12 @@ describe("raft core", () => {
     });
 
     it("bounds the bytes that are in flight to a follower, not only the appends", () => {
-      const voters = ["n1", "n2", "n3"];
-      const core = makeCore({
+      const core = leadingCore({
         voters,
         maxInflight: 100,
         maxInflightBytes: 250,
         maxAppendBytes: 100,
       });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
       receive(core, ack("n2", 1, 1));
       for (let i = 0; i < 20; i++) core.propose(Buffer.alloc(100));
       const sent = () => {
@@ -561,7 +554,6 @@ describe("raft core", () => {
     });
 
     it("refuses proposals above its quota, and takes them again when entries are applied", () => {
-      const voters = ["n1", "n2", "n3"];
       const core = makeCore({ voters, maxUnappliedBytes: 100 });
       makeLeader(core, voters);
       assert.equal(core.propose(Buffer.alloc(60)).ok, true);
@@ -576,7 +568,6 @@ describe("raft core", () => {
     });
 
     it("gives its quota back for what a snapshot, begun before it led, has applied", () => {
-      const voters = ["n1", "n2", "n3"];
       const hardState = { term: 1 as Term, vote: undefined };
       const entries = [{ ...entry(1, 1), payload: Buffer.alloc(100) }];
       const core = makeCore({ voters, hardState, entries, maxUnappliedBytes: 100 });
@@ -588,16 +579,10 @@ describe("raft core", () => {
     });
 
     it("asks for a snapshot where a follower needs what is compacted, once until it is over", () => {
-      const voters = ["n1", "n2", "n3"];
-      const core = makeCore({
+      const core = leadingCore({
         voters,
-        hardState: { term: 1 as Term, vote: undefined },
-        baseIndex: 50 as Index,
-        baseTerm: 1 as Term,
-        appliedIndex: 50 as Index,
+        ...compactedAt50,
       });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
       const refuse = (index: number) => {
         receive(core, { ...ack("n2", 2, index), ok: false, hintIndex: 3, hintTerm: 1 });
       };
@@ -613,16 +598,10 @@ describe("raft core", () => {
     });
 
     it("R16: a follower whose snapshot ends where the log ends is replicated to at once", () => {
-      const voters = ["n1", "n2", "n3"];
-      const core = makeCore({
+      const core = leadingCore({
         voters,
-        hardState: { term: 1 as Term, vote: undefined },
-        baseIndex: 50 as Index,
-        baseTerm: 1 as Term,
-        appliedIndex: 50 as Index,
+        ...compactedAt50,
       });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
       receive(core, { ...ack("n2", 2, 50), ok: false, hintIndex: 3, hintTerm: 1 });
       assert.deepEqual(core.take().snapshots, ["n2"]);
       receive(core, ack("n3", 2, 51));
@@ -650,7 +629,7 @@ describe("raft core", () => {
     it("keeps what follows a snapshot that its log already agrees with", () => {
       const entries = [entry(1, 1), entry(2, 1), entry(3, 1)];
       const core = makeCore({
-        voters: ["n1", "n2", "n3"],
+        voters,
         hardState: { term: 1 as Term, vote: undefined },
         entries,
       });

@@ -2,11 +2,8 @@ import assert from "node:assert/strict";
 import { seededRandom } from "../../src/lib/clock.ts";
 import type { RaftCore } from "../../src/raft/core.ts";
 import type { Message, NodeId } from "../../src/raft/types.ts";
-import { CoreCluster, makeCore, makeLeader, message, persistAll } from "./lib/core-cluster.ts";
+import { CoreCluster, leadingCore, makeCore, receive } from "./lib/core-cluster.ts";
 
-const receive = (core: RaftCore, fields: object) => {
-  core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
-};
 const ofKind = (messages: readonly Message[], kind: Message["kind"]) =>
   messages.filter((each) => each.kind === kind);
 const followed = (core: RaftCore, leader: NodeId, term = 1) => {
@@ -35,9 +32,7 @@ describe("reads on a node that does not lead", () => {
   });
 
   it("R8: wait for the leader's first commit of its term", () => {
-    const core = makeCore({ voters });
-    makeLeader(core, voters);
-    persistAll(core, core.take());
+    const core = leadingCore({ voters });
     receive(core, { kind: "readRequest", from: "n2", term: 1, request: 7 });
     const asked = core.take().send;
     assert.ok(asked.every((each) => each.kind !== "heartbeat" || each.readToken === 0));

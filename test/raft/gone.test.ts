@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { NodeId } from "../../src/raft/types.ts";
-import { CoreCluster, makeCore, message } from "./lib/core-cluster.ts";
+import { CoreCluster, makeCore, receive } from "./lib/core-cluster.ts";
 
 /** A cluster that n1 leads. */
 function led(count: number): CoreCluster {
@@ -75,10 +75,10 @@ describe("raft core: a leader whose process has ended", () => {
 
   it("that is heard again is given the whole timeout again", () => {
     const core = makeCore({ voters: ["n1", "n2", "n3"], id: "n2" });
-    const heartbeat = { kind: "heartbeat", from: "n1", to: "n2", term: 1, commit: 0, readToken: 0 };
-    core.step({ kind: "receive", message: message(heartbeat) });
+    const heartbeat = { kind: "heartbeat", from: "n1", term: 1, commit: 0, readToken: 0 };
+    receive(core, heartbeat);
     core.step({ kind: "gone", node: "n1" });
-    core.step({ kind: "receive", message: message(heartbeat) });
+    receive(core, heartbeat);
     for (let i = 0; i < 9; i++) core.step({ kind: "tick" });
     assert.equal(core.role, "follower");
     assert.equal(core.leader, "n1");
@@ -96,8 +96,8 @@ describe("raft core: a leader whose process has ended", () => {
   it("leaves learners to wait for the next one", () => {
     const configuration = { voters: ["n1", "n3", "n4"], outgoing: [], learners: ["n2"] };
     const core = makeCore({ voters: configuration.voters, configuration, id: "n2" });
-    const heartbeat = { kind: "heartbeat", from: "n1", to: "n2", term: 1, commit: 0, readToken: 0 };
-    core.step({ kind: "receive", message: message(heartbeat) });
+    const heartbeat = { kind: "heartbeat", from: "n1", term: 1, commit: 0, readToken: 0 };
+    receive(core, heartbeat);
     core.step({ kind: "gone", node: "n1" });
     for (let i = 0; i < 40; i++) core.step({ kind: "tick" });
     assert.equal(core.role, "follower");

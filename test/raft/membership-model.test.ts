@@ -150,24 +150,29 @@ function converge(world: CoreWorld): void {
   assert.fail("a healed cluster does not come to one mind");
 }
 
+/** Whatever actions follow each other, the world keeps its invariants and comes to one mind. */
+function checkSequences(
+  each: fc.Arbitrary<Action>,
+  { numRuns, ...lengths }: { minLength: number; maxLength: number; numRuns: number },
+): void {
+  const actions = fc.array(each, { ...lengths, size: "max" });
+  fc.assert(
+    fc.property(options, actions, (started, drawn) => {
+      const world = new CoreWorld(started);
+      rounds(world, 15);
+      for (const perform of drawn) perform(world);
+      converge(world);
+    }),
+    { numRuns },
+  );
+}
+
 describe("raft membership under faults", () => {
   const runs = Number(process.env["WEIR_MODEL_RUNS"] ?? 150);
 
   it("keeps one leader a term and every committed entry, and ends in one mind when all is healed", () => {
-    const actions = fc.array(fc.oneof(...usual, ...lossyNetwork, ...crashes, ...changes), {
-      minLength: 20,
-      maxLength: 200,
-      size: "max",
-    });
-    fc.assert(
-      fc.property(options, actions, (started, drawn) => {
-        const world = new CoreWorld(started);
-        rounds(world, 15);
-        for (const perform of drawn) perform(world);
-        converge(world);
-      }),
-      { numRuns: runs },
-    );
+    const actions = fc.oneof(...usual, ...lossyNetwork, ...crashes, ...changes);
+    checkSequences(actions, { minLength: 20, maxLength: 200, numRuns: runs });
   }).timeout(600_000);
 
   it("R4: so it does where a leader of a moment changes the members, and another one has done so unseen", () => {
@@ -209,19 +214,7 @@ describe("raft membership under faults", () => {
   }).timeout(600_000);
 
   it("R5: so it does where change follows change, and only the network fails", () => {
-    const actions = fc.array(fc.oneof(...usual, ...lossyNetwork, ...changes, ...changes), {
-      minLength: 50,
-      maxLength: 150,
-      size: "max",
-    });
-    fc.assert(
-      fc.property(options, actions, (started, drawn) => {
-        const world = new CoreWorld(started);
-        rounds(world, 15);
-        for (const perform of drawn) perform(world);
-        converge(world);
-      }),
-      { numRuns: Math.ceil(runs / 3) },
-    );
+    const actions = fc.oneof(...usual, ...lossyNetwork, ...changes, ...changes);
+    checkSequences(actions, { minLength: 50, maxLength: 150, numRuns: Math.ceil(runs / 3) });
   }).timeout(600_000);
 });

@@ -5,16 +5,14 @@ import type { MemberChange } from "../../src/raft/member-change.ts";
 import type { Configuration, Entry, Index, Member, NodeId, Term } from "../../src/raft/types.ts";
 import {
   CoreCluster,
+  compactedAt50,
   entry,
+  leadingCore,
   makeCore,
-  makeLeader,
-  message,
   persistAll,
+  receive,
 } from "./lib/core-cluster.ts";
 
-const receive = (core: RaftCore, fields: object) => {
-  core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
-};
 const ack = (core: RaftCore, from: NodeId, index: number = core.lastIndex) => {
   const { term } = core;
   const hint = { hintIndex: index, hintTerm: term };
@@ -48,6 +46,27 @@ const clusterOf = (voters: number, nodes = voters) => {
   const cluster = new CoreCluster(nodes, { configuration: of(ids) });
   cluster.elect("n1");
   return cluster;
+};
+/** A leader of n1, n2 and n3 whose log, from an earlier term, ends in the joint configuration that takes in n4. */
+const leaderInJoint = (options: { appliedIndex?: Index } = {}) => {
+  const voters = ["n1", "n2", "n3"];
+  const joint = of([...voters, "n4"], voters);
+  const configuration = of(voters, [], ["n4"]);
+  const hardState = { term: 1 as Term, vote: undefined };
+  const entries = [entry(1, 1), configurationEntry(2, 1, joint)];
+  return leadingCore({ voters, configuration, hardState, entries, ...options }, joint.voters);
+};
+/** A leader whose voters have all got its no-op, and are told to take it out; that is committed as a joint step. */
+const leaderInRemoval = (voters: NodeId[]) => {
+  const core = leadingCore({ voters, configuration: of(voters) });
+  const others = voters.filter((id) => id !== core.id);
+  for (const id of others) ack(core, id);
+  assert.ok(core.changeMembers({ kind: "remove", nodeId: core.id }).ok);
+  persistAll(core, core.take());
+  for (const id of ["n2", "n3"]) ack(core, id);
+  persistAll(core, core.take());
+  assert.deepEqual(shape(core.configuration), shape(of(others)));
+  return core;
 };
 const change = (cluster: CoreCluster, wanted: MemberChange, leader = "n1") => {
   const changed = cluster.core(leader).changeMembers(wanted);
@@ -156,9 +175,11 @@ describe("raft membership", () => {
   describe("joint consensus", () => {
     it("needs both majorities until it is left", () => {
       const voters = ["n1", "n2", "n3", "n4"];
-      const core = makeCore({ voters, configuration: of(["n1", "n2", "n3"], [], ["n4"]) });
-      makeLeader(core, ["n1", "n2", "n3"]);
-      persistAll(core, core.take());
+      const core = leadingCore({ voters, configuration: of(["n1", "n2", "n3"], [], ["n4"]) }, [
+        "n1",
+        "n2",
+        "n3",
+      ]);
       for (const id of ["n2", "n3", "n4"]) ack(core, id);
       assert.equal(core.commitIndex, 1);
       assert.ok(core.changeMembers({ kind: "promote", nodeId: "n4" }).ok);
@@ -229,9 +250,7 @@ describe("raft membership", () => {
   describe("safety of changes", () => {
     it("R4: none begins before the leader has committed an entry of its own term", () => {
       const voters = ["n1", "n2", "n3"];
-      const core = makeCore({ voters, configuration: of(voters) });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
+      const core = leadingCore({ voters, configuration: of(voters) });
       const early = core.changeMembers({ kind: "addLearner", member: member("n4") });
       assert.deepEqual(early, {
         ok: false,
@@ -243,19 +262,10 @@ describe("raft membership", () => {
     });
 
     it("R4: a configuration of an earlier term that is not committed is left only after the no-op", () => {
-      const voters = ["n1", "n2", "n3"];
-      const joint = of(["n1", "n2", "n3", "n4"], voters);
-      const core = makeCore({
-        voters,
-        configuration: of(voters, [], ["n4"]),
-        hardState: { term: 1 as Term, vote: undefined },
-        entries: [entry(1, 1), configurationEntry(2, 1, joint)],
-      });
-      makeLeader(core, [...voters, "n4"]);
-      persistAll(core, core.take());
+      const core = leaderInJoint();
       for (const id of ["n2", "n3", "n4"]) ack(core, id, 2);
       core.take();
-      assert.deepEqual(core.configuration.outgoing, voters);
+      assert.deepEqual(core.configuration.outgoing, ["n1", "n2", "n3"]);
       assert.equal(core.lastIndex, 3, "something follows the no-op");
       for (const id of ["n2", "n3"]) ack(core, id, 3);
       core.take();
@@ -263,17 +273,7 @@ describe("raft membership", () => {
     });
 
     it("R4: not even a joint configuration that is known to be committed is left before the no-op", () => {
-      const voters = ["n1", "n2", "n3"];
-      const joint = of(["n1", "n2", "n3", "n4"], voters);
-      const core = makeCore({
-        voters,
-        configuration: of(voters, [], ["n4"]),
-        hardState: { term: 1 as Term, vote: undefined },
-        entries: [entry(1, 1), configurationEntry(2, 1, joint)],
-        appliedIndex: 2 as Index,
-      });
-      makeLeader(core, [...voters, "n4"]);
-      persistAll(core, core.take());
+      const core = leaderInJoint({ appliedIndex: 2 as Index });
       assert.deepEqual([core.commitIndex, core.lastIndex], [2, 3]);
       for (const id of ["n2", "n3"]) ack(core, id, 3);
       core.take();
@@ -352,17 +352,8 @@ describe("raft membership", () => {
     });
 
     it("R7: a leader that is being removed does not count itself, tells the others, and goes", () => {
-      const voters = ["n1", "n2", "n3", "n4"];
-      const core = makeCore({ voters, configuration: of(voters) });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
-      for (const id of ["n2", "n3", "n4"]) ack(core, id);
-      assert.ok(core.changeMembers({ kind: "remove", nodeId: "n1" }).ok);
-      persistAll(core, core.take());
-      for (const id of ["n2", "n3"]) ack(core, id);
-      persistAll(core, core.take());
+      const core = leaderInRemoval(["n1", "n2", "n3", "n4"]);
       const last = core.lastIndex;
-      assert.deepEqual(shape(core.configuration), shape(of(["n2", "n3", "n4"])));
       ack(core, "n2");
       assert.equal(core.commitIndex, last - 1, "its own disk and one of three");
       assert.deepEqual(core.propose(Buffer.from("a")), { ok: false, code: "Busy" });
@@ -387,17 +378,8 @@ describe("raft membership", () => {
     });
 
     it("R7: a leader that is being removed needs all of the two that are left", () => {
-      const voters = ["n1", "n2", "n3"];
-      const core = makeCore({ voters, configuration: of(voters) });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
-      for (const id of ["n2", "n3"]) ack(core, id);
-      assert.ok(core.changeMembers({ kind: "remove", nodeId: "n1" }).ok);
-      persistAll(core, core.take());
-      for (const id of ["n2", "n3"]) ack(core, id);
-      persistAll(core, core.take());
+      const core = leaderInRemoval(["n1", "n2", "n3"]);
       const last = core.lastIndex;
-      assert.deepEqual(shape(core.configuration), shape(of(["n2", "n3"])));
       ack(core, "n2");
       assert.equal(core.commitIndex, last - 1, "its own disk is not one of theirs");
       ack(core, "n3");
@@ -453,16 +435,11 @@ describe("raft membership", () => {
 
     it("sends no snapshot to who is leaving", () => {
       const voters = ["n1", "n2", "n3"];
-      const core = makeCore({
+      const core = leadingCore({
         voters,
         configuration: of(voters),
-        hardState: { term: 1 as Term, vote: undefined },
-        baseIndex: 50 as Index,
-        baseTerm: 1 as Term,
-        appliedIndex: 50 as Index,
+        ...compactedAt50,
       });
-      makeLeader(core, voters);
-      persistAll(core, core.take());
       ack(core, "n2");
       assert.ok(core.changeMembers({ kind: "remove", nodeId: "n3" }).ok);
       persistAll(core, core.take());

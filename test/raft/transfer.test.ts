@@ -1,11 +1,7 @@
 import assert from "node:assert/strict";
-import type { RaftCore } from "../../src/raft/core.ts";
 import type { Configuration, Message, NodeId } from "../../src/raft/types.ts";
-import { CoreCluster, makeCore, makeLeader, message, persistAll } from "./lib/core-cluster.ts";
+import { CoreCluster, makeCore, makeLeader, persistAll, receive } from "./lib/core-cluster.ts";
 
-const receive = (core: RaftCore, fields: object) => {
-  core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
-};
 const led = (count: number, configuration?: Configuration) => {
   const cluster = new CoreCluster(count, configuration && { configuration });
   cluster.elect("n1");

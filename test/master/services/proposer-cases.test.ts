@@ -2,12 +2,10 @@
 import assert from "node:assert/strict";
 import { hasCode } from "../../../src/lib/errors.ts";
 import { positionOf, type SessionId } from "../../../src/lib/ids.ts";
-import { silentLogger } from "../../../src/lib/logger.ts";
-import { decode } from "../../../src/lib/schema.ts";
-import { Leadership } from "../../../src/master/services/leadership.ts";
-import { Proposer } from "../../../src/master/services/proposer.ts";
-import { type EntryPayload, entryPayload, type Request } from "../../../src/rpc/commands.ts";
-import { ManualClock, turn } from "./manual-clock.ts";
+import type { Proposer } from "../../../src/master/services/proposer.ts";
+import type { Request } from "../../../src/rpc/commands.ts";
+import { type ManualClock, turn } from "./manual-clock.ts";
+import { ProposerFixture } from "./proposer-fixture.ts";
 
 const request: Request = {
   session: 1 as SessionId,
@@ -18,24 +16,15 @@ const request: Request = {
 };
 
 describe("Proposer, cases", () => {
+  let stage: ProposerFixture;
   let clock: ManualClock;
-  let leadership: Leadership;
   let proposer: Proposer;
-  let log: { index: number; term: number; payload: EntryPayload }[];
+  let log: ProposerFixture["log"];
 
-  const lead = (role: "leader" | "follower", term: number) => {
-    leadership.update({
-      nodeId: "n",
-      role,
-      term,
-      leaderName: "master-1",
-      leaderRpcAddress: "10.0.0.1:19998",
-      commitIndex: 0,
-      lastIndex: 0,
-      appliedIndex: 0,
-    } as Parameters<Leadership["update"]>[0]);
-    if (role === "leader") leadership.applied(term);
-  };
+  beforeEach(() => {
+    stage = new ProposerFixture();
+    ({ clock, proposer, log } = stage);
+  });
 
   /** Applies what stands at `place` of the log, as if `term` had written it. */
   const apply = (place: number, term = log[place]!.term) => {
@@ -52,39 +41,13 @@ describe("Proposer, cases", () => {
 
   const submit = () => proposer.submit(request, AbortSignal.timeout(60_000));
 
-  beforeEach(() => {
-    clock = new ManualClock();
-    log = [];
-    leadership = new Leadership({
-      clock,
-      logger: silentLogger,
-      lastClusterTimeMs: () => 5000,
-      isBootstrapped: () => true,
-      onEmpty: () => true,
-      onReign: (reign) => reign.signal.addEventListener("abort", () => proposer.leadershipLost()),
-    });
-    proposer = new Proposer({
-      clock,
-      leadership,
-      propose: (encoded) => {
-        const place = { index: log.length + 1, term: leadership.status!.term };
-        log.push({ ...place, payload: decode(entryPayload, encoded, "entry") });
-        return place;
-      },
-      isStoreFull: () => false,
-      isHandingOver: () => false,
-      beforeTurn: (callback) => setImmediate(callback),
-    });
-    lead("leader", 2);
-  });
-
   it("R13: proposes a request again whose entry was lost: nothing is remembered before it is committed", async () => {
     const first = submit();
     await turn();
-    lead("follower", 3);
+    stage.become("follower", 3);
     apply(0, 3);
     await assert.rejects(first, (error) => hasCode(error, "NotLeader"));
-    lead("leader", 4);
+    stage.lead(4);
     let isAnswered = false;
     const second = submit().finally(() => {
       isAnswered = true;
@@ -100,8 +63,8 @@ describe("Proposer, cases", () => {
     clock.advance(1000);
     submit().catch(() => undefined);
     await turn();
-    lead("follower", 3);
-    lead("leader", 4);
+    stage.become("follower", 3);
+    stage.lead(4);
     submit().catch(() => undefined);
     await turn();
     assert.deepEqual(

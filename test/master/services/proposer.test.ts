@@ -2,70 +2,26 @@ import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
 import { hasCode, WeirError } from "../../../src/lib/errors.ts";
 import { type Position, positionOf, type SessionId } from "../../../src/lib/ids.ts";
-import { silentLogger } from "../../../src/lib/logger.ts";
-import { decode } from "../../../src/lib/schema.ts";
-import { Leadership } from "../../../src/master/services/leadership.ts";
-import { Proposer } from "../../../src/master/services/proposer.ts";
-import { type EntryPayload, entryPayload, type Request } from "../../../src/rpc/commands.ts";
+import type { Leadership } from "../../../src/master/services/leadership.ts";
+import type { Proposer } from "../../../src/master/services/proposer.ts";
+import type { Request } from "../../../src/rpc/commands.ts";
 import { leaderAddressOf } from "../../../src/rpc/wire.ts";
-import { ManualClock, turn } from "./manual-clock.ts";
+import { type ManualClock, turn } from "./manual-clock.ts";
+import { ProposerFixture } from "./proposer-fixture.ts";
 
 const never = new AbortController().signal;
 setMaxListeners(0, never);
 
 describe("Proposer", () => {
+  let stage: ProposerFixture;
   let clock: ManualClock;
   let leadership: Leadership;
   let proposer: Proposer;
-  let log: { index: number; term: number; payload: EntryPayload }[];
-  let refusal: WeirError | undefined;
-  let full: boolean;
-  let isHandingOver: boolean;
-  let lastIndex: number;
-
-  function role(role: "leader" | "follower", term: number) {
-    leadership.update({
-      nodeId: "n",
-      role,
-      term,
-      leaderName: role === "leader" ? "master-1" : "master-2",
-      leaderRpcAddress: role === "leader" ? "10.0.0.1:19998" : "10.0.0.2:19998",
-      commitIndex: 0,
-      lastIndex: 0,
-      appliedIndex: 0,
-    } as Parameters<Leadership["update"]>[0]);
-  }
+  let log: ProposerFixture["log"];
 
   beforeEach(() => {
-    clock = new ManualClock();
-    log = [];
-    refusal = undefined;
-    full = false;
-    isHandingOver = false;
-    lastIndex = 0;
-    leadership = new Leadership({
-      clock,
-      logger: silentLogger,
-      lastClusterTimeMs: () => 5000,
-      isBootstrapped: () => true,
-      onEmpty: () => true,
-      onReign: (reign) => reign.signal.addEventListener("abort", () => proposer.leadershipLost()),
-    });
-    proposer = new Proposer({
-      clock,
-      leadership,
-      propose: (encoded) => {
-        if (refusal !== undefined) throw refusal;
-        const place = { index: ++lastIndex, term: leadership.status!.term };
-        log.push({ ...place, payload: decode(entryPayload, encoded, "entry") });
-        return place;
-      },
-      isStoreFull: () => full,
-      isHandingOver: () => isHandingOver,
-      beforeTurn: (callback) => setImmediate(callback),
-    });
-    role("leader", 2);
-    leadership.applied(2);
+    stage = new ProposerFixture();
+    ({ clock, leadership, proposer, log } = stage);
   });
 
   function request(sequence: number, commands = 1, nameLength = 1): Request {
@@ -142,17 +98,17 @@ describe("Proposer", () => {
   });
 
   it("holds what comes while the leadership is handed over, and says then who leads", async () => {
-    isHandingOver = true;
-    refusal = new WeirError("Busy", "the leadership is being handed over");
+    stage.isHandingOver = true;
+    stage.refusal = new WeirError("Busy", "the leadership is being handed over");
     const held = proposer.submit(request(1), never);
     await turn();
     clock.advance(15);
     await turn();
     // Consensus knows before this master's services do.
-    refusal = new WeirError("NotLeader", "it follows");
+    stage.refusal = new WeirError("NotLeader", "it follows");
     const late = proposer.submit(request(2), never);
     await turn();
-    role("follower", 3);
+    stage.become("follower", 3);
     for (const each of [held, late]) {
       await assert.rejects(each, (error) => {
         assert(hasCode(error, "NotLeader"));
@@ -164,11 +120,11 @@ describe("Proposer", () => {
   });
 
   it("proposes what was held when nobody took the leadership over", async () => {
-    isHandingOver = true;
-    refusal = new WeirError("Busy", "the leadership is being handed over");
+    stage.isHandingOver = true;
+    stage.refusal = new WeirError("Busy", "the leadership is being handed over");
     const held = [1, 2].map((sequence) => proposer.submit(request(sequence), never));
     await turn();
-    refusal = undefined;
+    stage.refusal = undefined;
     clock.advance(15);
     assert.equal(log.length, 1);
     apply(0);
@@ -181,7 +137,7 @@ describe("Proposer", () => {
   it("says notApplied, and who leads, when another term's entry took the place", async () => {
     const answer = proposer.submit(request(1), never);
     await turn();
-    role("follower", 3);
+    stage.become("follower", 3);
     apply(0, 3);
     await assert.rejects(answer, (error) => {
       assert(hasCode(error, "NotLeader"));
@@ -193,7 +149,7 @@ describe("Proposer", () => {
   it("still answers an entry that commits after leadership was lost", async () => {
     const answer = proposer.submit(request(1), never);
     await turn();
-    role("follower", 3);
+    stage.become("follower", 3);
     clock.advance(1000);
     apply(0, 2);
     assert.equal((await answer).results.length, 1);
@@ -202,7 +158,7 @@ describe("Proposer", () => {
   it("says unknown when nobody decides an entry after leadership was lost", async () => {
     const answer = proposer.submit(request(1), never);
     await turn();
-    role("follower", 3);
+    stage.become("follower", 3);
     clock.advance(3000);
     await assert.rejects(answer, (error) => {
       assert(hasCode(error, "Unavailable"));
@@ -215,12 +171,11 @@ describe("Proposer", () => {
     const old = proposer.submit(request(1), never);
     const isLost = assert.rejects(old, (error) => hasCode(error, "NotLeader"));
     await turn();
-    role("follower", 3);
+    stage.become("follower", 3);
     clock.advance(2900);
     // The log was cut there, and this master leads again.
-    lastIndex = 0;
-    role("leader", 4);
-    leadership.applied(4);
+    stage.lastIndex = 0;
+    stage.lead(4);
     const answer = proposer.submit(request(2), never);
     await turn();
     assert.deepEqual(
@@ -263,9 +218,9 @@ describe("Proposer", () => {
   });
 
   it("refuses with NotLeader on a follower and with Busy when the store is behind", async () => {
-    full = true;
+    stage.isStoreFull = true;
     await assert.rejects(proposer.submit(request(1), never), (error) => hasCode(error, "Busy"));
-    role("follower", 3);
+    stage.become("follower", 3);
     await assert.rejects(proposer.submit(request(1), never), (error) =>
       hasCode(error, "NotLeader"),
     );
@@ -273,13 +228,13 @@ describe("Proposer", () => {
   });
 
   it("passes on what consensus refuses", async () => {
-    refusal = new WeirError("DiskFull", "the disk is full");
+    stage.refusal = new WeirError("DiskFull", "the disk is full");
     await assert.rejects(proposer.submit(request(1), never), (error) => hasCode(error, "DiskFull"));
   });
 
   it("waits with proposals until the no-op of its own term is applied", async () => {
-    role("follower", 3);
-    role("leader", 4);
+    stage.become("follower", 3);
+    stage.become("leader", 4);
     const answer = proposer.submit(request(1), never);
     await turn();
     assert.equal(log.length, 0);

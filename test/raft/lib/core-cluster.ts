@@ -37,39 +37,42 @@ export function message(fields: object): Message {
   return fields as Message;
 }
 
+/** Gives a message to the core that it is for. */
+export function receive(core: RaftCore, fields: object): void {
+  core.step({ kind: "receive", message: message({ to: core.id, ...fields }) });
+}
+
 /** Ticks a core until it asks for votes, and makes it win them all: the leader of its next term. */
 export function makeLeader(core: RaftCore, voters: readonly NodeId[]): void {
   while (core.role === "follower") core.step({ kind: "tick" });
   const others = voters.filter((id) => id !== core.id);
+  const vote = { kind: "voteReply", granted: true };
   for (const from of others) {
-    core.step({
-      kind: "receive",
-      message: message({
-        kind: "voteReply",
-        from,
-        to: core.id,
-        term: core.term + 1,
-        preVote: true,
-        granted: true,
-      }),
-    });
+    receive(core, { ...vote, from, term: core.term + 1, preVote: true });
     if (core.role === "candidate") break;
   }
   persistAll(core, core.take());
-  for (const from of others) {
-    core.step({
-      kind: "receive",
-      message: message({
-        kind: "voteReply",
-        from,
-        to: core.id,
-        term: core.term,
-        preVote: false,
-        granted: true,
-      }),
-    });
-  }
+  for (const from of others) receive(core, { ...vote, from, term: core.term, preVote: false });
 }
+
+/** A core that leads, with the first entry of its term on its own disk and on nobody else's. */
+export function leadingCore(
+  options: Partial<CoreOptions> & { voters: readonly NodeId[] },
+  whoVote = options.voters,
+): RaftCore {
+  const core = makeCore(options);
+  makeLeader(core, whoVote);
+  persistAll(core, core.take());
+  return core;
+}
+
+/** What a core starts with whose log was compacted up to entry 50, of term 1. */
+export const compactedAt50 = {
+  hardState: { term: 1 as Term, vote: undefined },
+  baseIndex: 50 as Index,
+  baseTerm: 1 as Term,
+  appliedIndex: 50 as Index,
+};
 
 /** Tells the core that an output's write is durable. */
 export function persistAll(core: RaftCore, { persist }: Output): void {

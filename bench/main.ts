@@ -2,7 +2,7 @@
  * `npm run bench -- NAME [--json] [options of the bench]`: runs one bench and prints its figures, as a table or as one
  * JSON object per line. Exit status 1 when it, or its peer, could not be run.
  */
-import { parseArgs } from "node:util";
+import { readCommandLine, refuse } from "../scripts/command-line.ts";
 import { type Figure, table } from "./figure.ts";
 
 /** Each bench is a module with `run(options)`; loaded only when asked for. */
@@ -37,46 +37,26 @@ const usage = `Usage: npm run bench -- NAME [--json] [--seconds N] [--kills N] [
   --profile DIR metadata: write CPU profiles of the client and of the masters there; without the peer
 `;
 
-function refuse(message: string): never {
-  process.stderr.write(`${message}\n`);
-  process.exit(64);
-}
-
-function argumentsGiven() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        json: { type: "boolean", default: false },
-        seconds: { type: "string" },
-        only: { type: "string" },
-        profile: { type: "string" },
-        kills: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    });
-  } catch (error) {
-    return refuse(
-      `Cannot run a bench: ${(error as Error).message.split(". ")[0]} (see npm run bench -- --help)`,
-    );
-  }
-}
-
-const { values, positionals } = argumentsGiven();
-if (values.help) {
-  process.stdout.write(usage);
-  process.exit(0);
-}
+const { values, positionals } = readCommandLine("run a bench", usage, {
+  allowPositionals: true,
+  options: {
+    json: { type: "boolean", default: false },
+    seconds: { type: "string" },
+    only: { type: "string" },
+    profile: { type: "string" },
+    kills: { type: "string" },
+  },
+});
 const name = positionals[0] ?? "";
 const load = benches[name];
-if (load === undefined) refuse(`Cannot run bench "${name}": wanted one of ${known}`);
+if (load === undefined) refuse(`Cannot run bench "${name}": wanted one of ${known}`, usage);
 const seconds = Number(values.seconds ?? 10);
 if (!(seconds > 0 && seconds <= 3600)) {
-  refuse(`Cannot run for "${values.seconds ?? ""}" seconds: wanted 1 to 3600`);
+  refuse(`Cannot run for "${values.seconds ?? ""}" seconds: wanted 1 to 3600`, usage);
 }
 const kills = Number(values.kills ?? 60);
 if (!(Number.isInteger(kills) && kills >= 1 && kills <= 10_000)) {
-  refuse(`Cannot kill "${values.kills ?? ""}" leaders: wanted 1 to 10000`);
+  refuse(`Cannot kill "${values.kills ?? ""}" leaders: wanted 1 to 10000`, usage);
 }
 try {
   const figures = await (await load()).run({

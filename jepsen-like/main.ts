@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { readCommandLine, refuse } from "../scripts/command-line.ts";
 import { type FaultKind, faultKinds } from "./nemesis.ts";
 import { runOnce } from "./run.ts";
 
@@ -15,55 +15,35 @@ const usage = `Usage: npm run jepsen -- [options]
   --out DIR            where history and logs stay (default: a new one, removed after a good run)
 `;
 
-function refuse(message: string): never {
-  process.stderr.write(`${message}\n`);
-  process.exit(64);
-}
-
-function argumentsGiven() {
-  try {
-    return parseArgs({
-      options: {
-        workload: { type: "string", default: "creates" },
-        nemesis: { type: "string", default: faultKinds.join(",") },
-        time: { type: "string", default: "30" },
-        seed: { type: "string" },
-        clients: { type: "string", default: "5" },
-        out: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    }).values;
-  } catch (error) {
-    return refuse(
-      `Cannot run a workload: ${(error as Error).message.split(". ")[0]} (see npm run jepsen -- --help)`,
-    );
-  }
-}
-
-const values = argumentsGiven();
-if (values.help) {
-  process.stdout.write(usage);
-  process.exit(0);
-}
+const { values } = readCommandLine("run a workload", usage, {
+  options: {
+    workload: { type: "string", default: "creates" },
+    nemesis: { type: "string", default: faultKinds.join(",") },
+    time: { type: "string", default: "30" },
+    seed: { type: "string" },
+    clients: { type: "string", default: "5" },
+    out: { type: "string" },
+  },
+});
 if (values.workload !== "creates") {
-  refuse(`Cannot run workload "${values.workload}": wanted creates`);
+  refuse(`Cannot run workload "${values.workload}": wanted creates`, usage);
 }
 const named = values.nemesis === "none" ? [] : values.nemesis.split(",");
 const unknown = named.find((kind) => !faultKinds.some((known) => known === kind));
 if (unknown !== undefined) {
-  refuse(`Cannot inflict "${unknown}": wanted none, or some of ${faultKinds.join(",")}`);
+  refuse(`Cannot inflict "${unknown}": wanted none, or some of ${faultKinds.join(",")}`, usage);
 }
 const seconds = Number(values.time);
 if (!(seconds >= 5 && seconds <= 86_400)) {
-  refuse(`Cannot run for "${values.time}" seconds: wanted 5 to 86400`);
+  refuse(`Cannot run for "${values.time}" seconds: wanted 5 to 86400`, usage);
 }
 const clients = Number(values.clients);
 if (!(Number.isInteger(clients) && clients >= 1 && clients <= 64)) {
-  refuse(`Cannot run "${values.clients}" clients: wanted 1 to 64`);
+  refuse(`Cannot run "${values.clients}" clients: wanted 1 to 64`, usage);
 }
 const seed = Number(values.seed ?? Math.floor(Math.random() * 1e6));
 if (!Number.isSafeInteger(seed)) {
-  refuse(`Cannot use the seed "${values.seed ?? ""}": wanted a whole number`);
+  refuse(`Cannot use the seed "${values.seed ?? ""}": wanted a whole number`, usage);
 }
 
 const directory = values.out ?? (await mkdtemp(join(tmpdir(), "weir-jepsen-")));

@@ -10,7 +10,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { readCommandLine, refuse } from "./command-line.ts";
 import { coreMutants } from "./mutants/core-bugs.ts";
 import { hostMutants } from "./mutants/host-bugs.ts";
 import { journalMutants } from "./mutants/journal-bugs.ts";
@@ -23,7 +23,11 @@ const workers = 2;
 const all: readonly Mutant[] = [...coreMutants, ...hostMutants, ...journalMutants, ...stateMutants];
 const root = resolve(import.meta.dirname, "..");
 
-const { values } = parseArgs({
+const usage = `Usage: npm run mutants -- [--only TEXT] [--list]
+  --only TEXT   the planted bugs whose name contains it
+  --list        names them, with the file that each goes to, and ends
+`;
+const { values } = readCommandLine("plant bugs", usage, {
   options: { only: { type: "string", default: "" }, list: { type: "boolean", default: false } },
 });
 const chosen = all.filter(({ name }) => name.includes(values.only));
@@ -37,8 +41,7 @@ if (wrong.length > 0) {
   process.exit(1);
 }
 if (chosen.length === 0) {
-  process.stderr.write(`Cannot plant "${values.only}": no bug is called so\n`);
-  process.exit(64);
+  refuse(`Cannot plant "${values.only}": no bug is called so`, usage);
 }
 
 const startedMs = performance.now();

@@ -5,21 +5,25 @@
  * Usage: node --import tsx scripts/run-tests.ts [PHASE …]
  */
 import { existsSync } from "node:fs";
+import { readCommandLine, refuse } from "./command-line.ts";
 import { runCommand, runMocha } from "./tests/execute.ts";
-import { needsOf, probeNeeds, switchedOff } from "./tests/needs.ts";
+import { type Need, needs, needsOf, probeNeeds, switchedOff } from "./tests/needs.ts";
 import { phases, testFilesOf } from "./tests/phases.ts";
 import { addTally, emptyTally, type Tally, totalsLine } from "./tests/tally.ts";
 
-const asked = process.argv.slice(2);
-const unknown = asked.filter((name) => !phases.some((phase) => phase.name === name));
-if (unknown.length > 0) {
-  const known = phases.map((phase) => phase.name).join(", ");
-  process.stderr.write(`Cannot run phase "${unknown[0]!}": wanted one of ${known}\n`);
-  process.exit(64);
+const known = phases.map((phase) => phase.name).join(", ");
+const usage = `Usage: npm test -- [PHASE …]
+  PHASE   one of ${known} (default: all, in this order)
+  WEIR_TEST_WITHOUT=LIST in the environment leaves out, by name, the tests that need some of ${needs.join(", ")}
+`;
+const { positionals: asked } = readCommandLine("run the tests", usage, { allowPositionals: true });
+const unknown = asked.find((name) => !phases.some((phase) => phase.name === name));
+if (unknown !== undefined) {
+  refuse(`Cannot run phase "${unknown}": wanted one of ${known}`, usage);
 }
 const chosen = phases.filter((phase) => asked.length === 0 || asked.includes(phase.name));
 
-const off = switchedOff(process.env["WEIR_TEST_WITHOUT"]);
+const off = needsSwitchedOff();
 const files = chosen.flatMap(testFilesOf);
 const unmet = probeNeeds(needsOf(files).filter((need) => !off.includes(need)));
 if (unmet.length > 0) {
@@ -54,3 +58,11 @@ if (off.length > 0 && total.skipped > 0) {
 }
 process.stdout.write(`\n${totalsLine(total)}\n`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+
+function needsSwitchedOff(): Need[] {
+  try {
+    return switchedOff(process.env["WEIR_TEST_WITHOUT"]);
+  } catch (error) {
+    return refuse((error as Error).message, usage);
+  }
+}

@@ -4,6 +4,7 @@
 #   npm test -- PHASE …         runs only these of: check unit simulation integration jepsen
 set -u
 cd "$(dirname "$0")/.." || exit 1
+case ${1:-} in -h | --help) exec sed -n 's/^#   *//p' "$0" ;; esac
 without=",${WEIR_TEST_WITHOUT:-},"
 options=
 case $without in *,fuse,*) options="$options --no-fuse" ;; esac

@@ -2,7 +2,7 @@
  * Runs seeds of the simulation and prints what was simulated. A seed that breaks an invariant ends it with status 1 and
  * the command that replays it.
  */
-import { parseArgs } from "node:util";
+import { readCommandLine, refuse } from "../../scripts/command-line.ts";
 import { simulateRaft } from "./raft-simulation.ts";
 import { runSwarm } from "./swarm.ts";
 import { addReport, describeTotals, emptyTotals } from "./totals.ts";
@@ -14,40 +14,23 @@ const usage = `Usage: npm run sim -- [--seed N] [--seeds K] [--steps M] [--jobs 
   --jobs J    processes (default: one for each core)
 `;
 
-function refuse(message: string): never {
-  process.stderr.write(`${message}\n`);
-  process.exit(64);
-}
-
-function argumentsGiven() {
-  try {
-    return parseArgs({
-      options: {
-        seed: { type: "string" },
-        seeds: { type: "string" },
-        steps: { type: "string", default: "2500" },
-        jobs: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    }).values;
-  } catch (error) {
-    return refuse(
-      `Cannot simulate: ${(error as Error).message.split(". ")[0]} (see npm run sim -- --help)`,
-    );
-  }
-}
-
 function wholeNumber(name: string, text: string, least: number): number {
   const value = Number(text);
   if (text.trim() !== "" && Number.isSafeInteger(value) && value >= least) return value;
-  return refuse(`Cannot simulate with --${name} "${text}": wanted a number from ${least} on`);
+  return refuse(
+    `Cannot simulate with --${name} "${text}": wanted a number from ${least} on`,
+    usage,
+  );
 }
 
-const values = argumentsGiven();
-if (values.help) {
-  process.stdout.write(usage);
-  process.exit(0);
-}
+const { values } = readCommandLine("simulate", usage, {
+  options: {
+    seed: { type: "string" },
+    seeds: { type: "string" },
+    steps: { type: "string", default: "2500" },
+    jobs: { type: "string" },
+  },
+});
 const first = wholeNumber("seed", values.seed ?? String(Math.floor(Math.random() * 1e9)), 0);
 const seeds = wholeNumber("seeds", values.seeds ?? (values.seed === undefined ? "1000" : "1"), 1);
 const steps = wholeNumber("steps", values.steps, 1);

@@ -98,11 +98,12 @@ async function recover(
   return state;
 }
 
-/** Something to be written, in order. `rolls` begins a new segment with it. */
+/** Something to be written, in order. */
 interface Job {
   readonly records: readonly JournalRecord[];
   readonly bytes: number;
-  readonly rolls: boolean;
+  /** Begins a new segment: `always`, or where that frees more than it takes. */
+  readonly rolls: "always" | "toFree" | undefined;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -169,7 +170,7 @@ class FileJournal implements Journal {
   async initialize(identity: JournalIdentity): Promise<void> {
     assert(this.#segments.isEmpty && this.#identity === undefined, "initialized twice");
     this.#identity = identity;
-    await this.#enqueue([], true);
+    await this.#enqueue([], "always");
     this.#state = { ...this.#state, ...identity };
   }
 
@@ -195,7 +196,7 @@ class FileJournal implements Journal {
       }
       this.#lastIndex = next - 1;
     }
-    if (records.length > 0) await this.#enqueue(records, false);
+    if (records.length > 0) await this.#enqueue(records);
     else await this.#idle();
   }
 
@@ -215,14 +216,16 @@ class FileJournal implements Journal {
       baseIndex: index,
       baseTerm: term,
     };
-    await this.#enqueue([{ type: "base", index, term }], false);
+    // A segment is removed only once it is left: on a full disk that is worth doing when nothing in it is needed any more.
+    const isAll = index === this.#lastIndex && this.diskFull;
+    await this.#enqueue([{ type: "base", index, term }], isAll ? "toFree" : undefined);
     this.#segments.removeBehind(index);
   }
 
   async reset(baseIndex: Index, baseTerm: Term): Promise<void> {
     this.#lastIndex = baseIndex;
     this.#state = { ...this.#state, entries: [], baseIndex, baseTerm };
-    await this.#enqueue([{ type: "reset", index: baseIndex, term: baseTerm }], true);
+    await this.#enqueue([{ type: "reset", index: baseIndex, term: baseTerm }], "always");
     this.#segments.removeBehind(0);
   }
 
@@ -233,14 +236,14 @@ class FileJournal implements Journal {
   async close(): Promise<void> {
     this.#cancelAttestation?.();
     await this.#idle()
-      .then(() => (this.#isAttested ? undefined : this.#enqueue([], false)))
+      .then(() => (this.#isAttested ? undefined : this.#enqueue([])))
       .catch(() => undefined);
     this.#failure ??= new WeirError("Unavailable", "Cannot write to the journal: it is closed");
     await this.#segments.close();
     await this.#files.close();
   }
 
-  #enqueue(records: readonly JournalRecord[], rolls: boolean): Promise<void> {
+  #enqueue(records: readonly JournalRecord[], rolls?: Job["rolls"]): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     let bytes = 0;
     for (const record of records) bytes += recordBytes(record);
@@ -282,17 +285,17 @@ class FileJournal implements Journal {
       const restMs = this.#lastWriteMs + attestAfterMs - this.#clock.monotonicMs();
       if (restMs > 0) this.#attestLater(Math.ceil(restMs));
       // A failure shows at the next append.
-      else this.#enqueue([], false).catch(() => undefined);
+      else this.#enqueue([]).catch(() => undefined);
     });
   }
 
   #takeGroup(): Job[] {
     let count = 1;
     let bytes = this.#jobs[0]!.bytes;
-    while (!this.#jobs[0]!.rolls && count < this.#jobs.length) {
+    while (this.#jobs[0]!.rolls === undefined && count < this.#jobs.length) {
       const next = this.#jobs[count]!;
       bytes += next.bytes;
-      if (next.rolls || bytes > maxGroupBytes) break;
+      if (next.rolls !== undefined || bytes > maxGroupBytes) break;
       count++;
     }
     return this.#jobs.splice(0, count);
@@ -300,7 +303,8 @@ class FileJournal implements Journal {
 
   async #write(group: readonly Job[]): Promise<void> {
     const records = group.length === 1 ? group[0]!.records : group.flatMap((job) => job.records);
-    if (group[0]!.rolls) {
+    const { rolls } = group[0]!;
+    if (rolls === "always" || (rolls === "toFree" && this.#segments.isWorthLeaving)) {
       this.#note(records);
       await this.#segments.roll(this.#head(records), [], 0);
       this.#segments.forgetEntries();

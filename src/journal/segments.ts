@@ -120,6 +120,11 @@ export class Segments {
     return this.#next !== undefined;
   }
 
+  /** Whether going over to the next segment takes no room, and leaving this one gives more than the one after that takes. */
+  get isWorthLeaving(): boolean {
+    return this.hasNext && (this.#active?.segment.header.sizeBytes ?? 0) > firstSegmentBytes;
+  }
+
   /** Records that the next frame of the active segment is to carry besides its own. */
   get announcement(): readonly JournalRecord[] {
     if (this.#next === undefined || this.#active?.segment.isNextAnnounced !== false) return [];
@@ -249,6 +254,8 @@ export class Segments {
           return;
         }
         this.#sealed.shift();
+        // Who waits for room is to know of it soon.
+        this.#space.check().catch(() => undefined);
       }
     });
   }

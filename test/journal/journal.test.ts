@@ -369,6 +369,42 @@ describe("journal on a disk that fails or stalls", () => {
     }
   });
 
+  it("leaves its segment on a full disk when nothing in it is needed any more, and needs no room for that", async () => {
+    let isFull = false;
+    const journal = await directory.open({
+      segmentBytes: 4 * 1024 * 1024,
+      reservedDiskBytes: 1024,
+      openFiles: async (path) => {
+        const files = await openJournalFiles(path);
+        return {
+          ...files,
+          freeBytes: async () => (isFull ? 0 : Number.MAX_SAFE_INTEGER),
+          create: (name, sizeBytes, head) =>
+            isFull
+              ? Promise.reject(new Error("ENOSPC: no space left on device, write"))
+              : files.create(name, sizeBytes, head),
+        };
+      },
+    });
+    await journal.initialize(identity);
+    const payload = new Uint8Array(256 * 1024).fill(7);
+    const last = 14;
+    for (let index = 1; index <= last; index++) {
+      await journal.append({ entries: [{ ...entryAt(index), payload }] });
+    }
+    await eventually("the next segment", () => journal.sizeBytes() > 8 * 1024 * 1024);
+    isFull = true;
+    await eventually("the disk to be found full", () => journal.diskFull);
+    await journal.compact(last as Index, 1 as Term);
+    await eventually("the room", () => journal.sizeBytes() <= 4 * 1024 * 1024);
+    isFull = false;
+    await eventually("the disk to have room", () => !journal.diskFull);
+    await journal.append({ entries: [entryAt(last + 1)] });
+    await journal.close();
+    const { state } = await directory.open();
+    assert.deepEqual([state.baseIndex, state.entries.length], [last, 1]);
+  });
+
   it("lets votes through for as long as the disk has no room for another segment", async () => {
     let isFull = false;
     const journal = await directory.open({

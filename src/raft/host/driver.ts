@@ -14,7 +14,7 @@ import type { Input, Output, Proposed, RaftCore } from "../core.ts";
 import type { MemberChange } from "../member-change.ts";
 import type { MembersChanged } from "../membership.ts";
 import type { TransferStarted } from "../transfer.ts";
-import type { Entry, Index, Message, NodeId, Term } from "../types.ts";
+import type { Entry, Index, Message, NodeId } from "../types.ts";
 import { Applier } from "./applier.ts";
 import { LogWeight } from "./log-weight.ts";
 import { Persister } from "./persister.ts";
@@ -266,14 +266,15 @@ export class Driver {
     this.#heldWeight.add(index, payload.length + entryOverheadBytes);
   }
 
-  /** Forgets what the state machine has on disk, but for a tail for slow followers. */
+  /** Forgets what the state machine has on disk, but for a tail for slow followers, who get a snapshot when the disk is full. */
   #compact(): void {
-    const { machine, retainedEntries, snapshotFloor } = this.#options;
+    const { journal, machine, retainedEntries, snapshotFloor } = this.#options;
+    const isFull = journal.diskFull;
     const { core } = this;
     const flushed = machine.flushedIndex().index;
     const limit = Math.min(flushed, core.appliedIndex);
     const byBytes = this.#weight.forgettable(limit);
-    const tail = Math.max(Math.min(flushed - retainedEntries, limit), byBytes);
+    const tail = isFull ? limit : Math.max(Math.min(flushed - retainedEntries, limit), byBytes);
     // Followers that are being brought up to date hold it back, but not without end.
     const atMostHeld = this.#heldWeight.forgettable(limit);
     const floor = Math.max(snapshotFloor((tail + core.lastIndex) / 2), atMostHeld);
@@ -281,9 +282,9 @@ export class Driver {
     if (wanted <= core.baseIndex) return;
     const step = Math.max(1, Math.floor(retainedEntries * compactionStep));
     const isMark = wanted === byBytes || wanted === atMostHeld;
-    if (wanted < core.baseIndex + step && !isMark) return;
+    if (wanted < core.baseIndex + step && !isMark && !isFull) return;
     const index = wanted as Index;
-    this.#persister.compact(index, core.termAt(index) as Term);
+    this.#persister.compact(index, (at) => core.termAt(at));
     core.step({ kind: "compact", index });
   }
 

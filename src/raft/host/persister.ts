@@ -6,8 +6,8 @@
  * 1. One call to the journal is under way at a time.
  * 2. A message leaves after everything that was submitted with it or before it is durable. With a full disk, votes need
  *    only the hard state, which still fits.
- * 3. While entries wait for room, compactions pass them, as they make room: what they forget is durable already. They do
- *    not pass a reset. Of the messages that wait, the newest of each kind to each peer is kept: all may be lost.
+ * 3. While entries wait for room, compactions pass them, as they make room: what they forget is durable already. One that
+ *    is of entries that wait, too, passes as far as the journal holds what it is of. They do not pass a reset. Of the messages that wait, the newest of each kind to each peer is kept: all may be lost.
  */
 import type { Clock } from "../../lib/clock.ts";
 import { hasCode } from "../../lib/errors.ts";
@@ -49,6 +49,8 @@ export class Persister {
   readonly #options: PersisterOptions;
   #queue: (Batch | Compaction)[] = [];
   #running: Promise<void> | undefined;
+  /** The batch that the journal is busy with. */
+  #writing: Batch | undefined;
   #isStopped = false;
   /** Since when entries wait for room on the disk. */
   #fullSinceMs: number | undefined;
@@ -77,9 +79,17 @@ export class Persister {
     this.#run();
   }
 
-  /** Forgets the journal's entries at and below `index`, after what was submitted before. */
-  compact(index: Index, term: Term): void {
-    this.#queue.push({ kind: "compaction", index, term });
+  /**
+   * Forgets the journal's entries at and below `index`, after what was submitted before. `termAt` knows the terms of the log
+   * up to there that are not forgotten yet.
+   */
+  compact(index: Index, termAt: (index: number) => Term | undefined): void {
+    const held = this.#heldIndex();
+    // After a snapshot it may be of entries that find no room: those before them can go all the same.
+    for (const at of held < index ? [held as Index, index] : [index]) {
+      const term = termAt(at);
+      if (term !== undefined) this.#queue.push({ kind: "compaction", index: at, term });
+    }
     this.#run();
   }
 
@@ -114,7 +124,12 @@ export class Persister {
       const work = this.#takeNext();
       if (work.kind === "compaction") {
         await this.#options.journal.compact(work.index, work.term);
-      } else if (await this.#write(work)) {
+        continue;
+      }
+      this.#writing = work;
+      const isWritten = await this.#write(work);
+      this.#writing = undefined;
+      if (isWritten) {
         this.#fullSinceMs = undefined;
         if (this.#isStopped) return;
         this.#options.onPersisted(work.sequence);
@@ -170,6 +185,20 @@ export class Persister {
     await new Promise<void>((resolve) => {
       clock.after(fullDiskRetryMs, resolve);
     });
+  }
+
+  /** The journal surely holds what is up to here and not compacted; infinite when nothing is to be written. */
+  #heldIndex(): number {
+    let held = Number.POSITIVE_INFINITY;
+    for (const work of this.#writing === undefined
+      ? this.#queue
+      : [this.#writing, ...this.#queue]) {
+      if (work.kind === "compaction") continue;
+      if (work.reset !== undefined) return Number.POSITIVE_INFINITY;
+      const first = work.entries[0];
+      if (first !== undefined) held = Math.min(held, first.index - 1);
+    }
+    return held;
   }
 
   /**

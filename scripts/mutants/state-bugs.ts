@@ -7,7 +7,7 @@ const machine = [
   "test/master/state/tree-model.test.ts",
 ];
 const store = [
-  "test/master/store/cases.test.ts test/master/store/contract.test.ts test/master/store/level-store.test.ts test/master/store/parts.test.ts",
+  "test/master/store/cases.test.ts test/master/store/contract.test.ts test/master/store/level-store.test.ts test/master/store/parts.test.ts test/master/store/rot.test.ts",
 ];
 const backup = ["test/integration/backup.test.ts"];
 const proposer = [
@@ -138,9 +138,9 @@ export const stateMutants: readonly Mutant[] = [
   },
   {
     name: "changes over to a snapshot in the heap only",
-    file: "src/master/store/level-store.ts",
-    find: "      await pointTo(this.#directory, name);\n",
-    replace: "      void pointTo;\n",
+    file: "src/master/store/replacement.ts",
+    find: "    await pointTo(directory, next);\n",
+    replace: "    void pointTo;\n",
     suites: store,
   },
   {
@@ -148,6 +148,27 @@ export const stateMutants: readonly Mutant[] = [
     file: "src/master/store/chunk-codec.ts",
     find: "chunk.readUInt32BE(0) !== crc32(chunk.subarray(4))",
     replace: "crc32(chunk) < 0",
+    suites: store,
+  },
+  {
+    name: "answers rows that the disk has changed",
+    file: "src/master/store/summed-row.ts",
+    find: "return sum === hash.low ? value : undefined;",
+    replace: "return value;",
+    suites: store,
+  },
+  {
+    name: "goes on with a disk that has changed a row",
+    file: "src/master/store/database.ts",
+    find: "    this.onDamage?.(error);\n",
+    replace: "",
+    suites: store,
+  },
+  {
+    name: "takes rows that say nothing of their entry for an empty state",
+    file: "src/master/store/database.ts",
+    find: "if (first !== undefined) throw",
+    replace: "if (first === null) throw",
     suites: store,
   },
   {

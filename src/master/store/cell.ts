@@ -11,7 +11,6 @@
  */
 import type { Span, Writer } from "../../lib/msgpack.ts";
 import { decode, decodeSpan, encode, encodeSpan, type Schema } from "../../lib/schema.ts";
-import { hashRow } from "./state-hash.ts";
 
 /** Rough cost of a row in the heap beyond its key and value: the cell, its places in maps and lists. */
 const cellBytes = 250;
@@ -50,15 +49,11 @@ export class Cell implements Contents, Span {
     this.weight = cellBytes + key.length;
   }
 
-  /** The row as it was found on disk; undefined: there is none. */
-  static stored(key: string, bytes: Uint8Array | undefined): Cell {
-    const cell = new Cell(key);
-    if (bytes === undefined) return cell;
-    cell.value = bytes;
-    cell.isStored = true;
-    cell.weight += bytes.length * decodedFactor;
-    hashRow(key, bytes, cell);
-    return cell;
+  /** Makes a new cell the row that was found on disk, whose hash it has already. */
+  setStored(bytes: Uint8Array): void {
+    this.value = bytes;
+    this.isStored = true;
+    this.weight += bytes.length * decodedFactor;
   }
 
   get isAbsent(): boolean {

@@ -1,20 +1,27 @@
 /**
- * One LevelDB directory: keys as latin1 strings, batches that carry the log position of what they hold, and a count of
- * those who read.
+ * One LevelDB directory: keys as latin1 strings, rows with their sums, batches that carry the log position of what they
+ * hold, and a count of those who read.
  *
  * Invariants
  * 1. Every batch is synced and contains `meta/applied` and `meta/hash`, so any LevelDB snapshot is the state at exactly
  *    the index that it says.
  * 2. LevelDB is not closed under an open cursor or snapshot (that crashes the process): `close` waits for all.
+ * 3. No row is handed out that was not written under its key: a wrong sum is `Corrupt`, and `onDamage` is told.
  */
 import assert from "node:assert/strict";
 import { Level } from "level";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
+import { hashRow, type RowHash, type StateHash } from "./state-hash.ts";
+import { checkedValue, summedRow } from "./summed-row.ts";
 import type { KeyRange, KeyValue } from "./types.ts";
 
 const appliedKey = "meta/applied";
 const hashKey = "meta/hash";
-const appliedVersion = 1;
+const appliedBytes = 13;
+const hashDigits = 16;
+/** The version of all rows, first byte of `meta/applied`. In version 1 rows had no sums. */
+const rowVersion = 2;
+const versionWithoutSums = 1;
 
 /** What a batch brings the state to. */
 export interface Place {
@@ -26,7 +33,8 @@ export interface Place {
 
 /** Changes that reach the disk together. */
 export interface Batch {
-  put(key: string, value: Uint8Array): void;
+  /** `hash` is that of the row. */
+  put(key: string, value: Uint8Array, hash: RowHash): void;
   delete(key: string): void;
   /** With the place that they lead to; resolves when all is on disk. */
   write(place: Place): Promise<void>;
@@ -42,7 +50,8 @@ export interface Cursor {
 
 /** The state as of the moment when it was opened. */
 export interface DatabaseSnapshot extends Place {
-  open(range: KeyRange): Cursor;
+  /** All rows that it gives are added to `sum`. */
+  open(range: KeyRange, sum?: StateHash): Cursor;
   close(): Promise<void>;
 }
 
@@ -70,6 +79,13 @@ function keyBytes(key: string): Buffer {
   return (keyViews[length] ??= keyScratch.subarray(0, length));
 }
 
+const scratchHash: RowHash = { low: 0, high: 0 };
+
+/** A key for people: ids in it are bytes. */
+function shownKey(key: string): string {
+  return key.replace(/[^!-~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
 function stringOf(key: Uint8Array): string {
   return Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1");
 }
@@ -78,6 +94,10 @@ export class Database {
   readonly path: string;
   /** Where the state stood when it was opened. */
   readonly place: Place;
+  /** False: an earlier version wrote it. Only its snapshots can be read then, to write it anew. */
+  readonly hasSums: boolean;
+  /** Called when what is read is not what was written: the process is to exit. */
+  onDamage: ((error: WeirError) => void) | undefined;
   readonly #level: Ldb;
   #users = 0;
   #onIdle: (() => void) | undefined;
@@ -85,6 +105,7 @@ export class Database {
   private constructor(path: string, level: Ldb) {
     this.path = path;
     this.#level = level;
+    this.hasSums = level.getSync(bytesOf(appliedKey))?.[0] !== versionWithoutSums;
     this.place = this.#placeIn(undefined);
   }
 
@@ -106,53 +127,89 @@ export class Database {
       throw openingError(path, cause);
     }
     try {
-      return new Database(path, level);
+      const database = new Database(path, level);
+      await database.#assertWhole();
+      return database;
     } catch (thrown) {
       await level.close();
       throw thrown;
     }
   }
 
+  /** Every batch says where it leads to: rows without that are what is left of a loss. */
+  async #assertWhole(): Promise<void> {
+    if (this.#level.getSync(bytesOf(appliedKey)) !== undefined) return;
+    const [first] = await this.#level.keys({ limit: 1 }).all();
+    if (first !== undefined) throw this.#damage(`its "${appliedKey}" is missing`);
+  }
+
   #placeIn(snapshot: LdbSnapshot | undefined): Place {
     const options = snapshot === undefined ? {} : { snapshot };
     const applied = this.#level.getSync(bytesOf(appliedKey), options);
-    if (applied === undefined) return { index: 0, term: 0, hash: "0".repeat(16) };
-    const bytes = Buffer.from(applied);
+    if (applied === undefined) return { index: 0, term: 0, hash: "0".repeat(hashDigits) };
     const hash = this.#level.getSync(bytesOf(hashKey), options);
-    if (bytes.length !== 13 || bytes[0] !== appliedVersion || hash === undefined) {
-      throw damage(this.path, `its "${appliedKey}" or "${hashKey}" is none of this version`);
+    const bytes = Buffer.from(this.#checked(appliedKey, applied, scratchHash));
+    const digits = hash && Buffer.from(this.#checked(hashKey, hash, scratchHash));
+    const version = this.hasSums ? rowVersion : versionWithoutSums;
+    if (bytes.length !== appliedBytes || bytes[0] !== version || digits?.length !== hashDigits) {
+      throw this.#damage(`its "${appliedKey}" or "${hashKey}" is none of this version`);
     }
     return {
       index: bytes.readUIntBE(1, 6),
       term: bytes.readUIntBE(7, 6),
-      hash: Buffer.from(hash).toString("latin1"),
+      hash: digits.toString("latin1"),
     };
   }
 
-  get(key: string): Uint8Array | undefined {
+  /** The value under a key, with the hash of the row in `hash`. */
+  get(key: string, hash: RowHash): Uint8Array | undefined {
+    let row: Uint8Array | undefined;
     try {
-      return this.#level.getSync(keyBytes(key));
+      row = this.#level.getSync(keyBytes(key));
     } catch (thrown) {
-      throw damage(this.path, String(thrown), thrown);
+      throw this.#damage(String(thrown), thrown);
     }
+    return row === undefined ? undefined : this.#checked(key, row, hash);
+  }
+
+  #checked(key: string, row: Uint8Array, hash: RowHash): Uint8Array {
+    if (!this.hasSums) {
+      hashRow(key, row, hash);
+      return row;
+    }
+    const value = checkedValue(key, row, hash);
+    if (value === undefined)
+      throw this.#damage(`the row "${shownKey(key)}" is not what was written`);
+    return value;
+  }
+
+  #damage(reason: string, cause?: unknown): WeirError {
+    const error = damage(this.path, reason, cause);
+    this.onDamage?.(error);
+    return error;
   }
 
   /** Begins a batch of changes; nobody waits for one that is given up. */
   batch(): Batch {
     const batch = this.#level.batch();
+    const putOwn = (key: string, value: Uint8Array) => {
+      hashRow(key, value, scratchHash);
+      batch.put(keyBytes(key), summedRow(value, scratchHash));
+    };
     return {
-      put: (key, value) => {
-        batch.put(keyBytes(key), value);
+      put: (key, value, hash) => {
+        batch.put(keyBytes(key), summedRow(value, hash));
       },
       delete: (key) => {
         batch.del(keyBytes(key));
       },
       write: async (place) => {
-        const applied = Buffer.alloc(13);
-        applied[0] = appliedVersion;
+        const applied = Buffer.alloc(appliedBytes);
+        applied[0] = rowVersion;
         applied.writeUIntBE(place.index, 1, 6);
         applied.writeUIntBE(place.term, 7, 6);
-        batch.put(keyBytes(appliedKey), applied).put(keyBytes(hashKey), bytesOf(place.hash));
+        putOwn(appliedKey, applied);
+        putOwn(hashKey, bytesOf(place.hash));
         this.#enter();
         try {
           await batch.write({ sync: true });
@@ -174,8 +231,8 @@ export class Database {
     const place = this.#placeIn(snapshot);
     return {
       ...place,
-      open: (range) =>
-        this.#cursor(range, { snapshot, fillCache: false, highWaterMarkBytes: 512 * 1024 }),
+      open: (range, sum) =>
+        this.#cursor(range, { snapshot, fillCache: false, highWaterMarkBytes: 512 * 1024 }, sum),
       close: async () => {
         await snapshot.close();
         this.#leave();
@@ -191,17 +248,22 @@ export class Database {
       fillCache?: boolean;
       highWaterMarkBytes: number;
     },
+    sum?: StateHash,
   ): Cursor {
     this.#enter();
     const iterator = this.#level.iterator({ gte: bytesOf(from), lt: bytesOf(to), ...options });
     return {
       next: async () => {
         for (;;) {
-          const found = await iterator.nextv(1000);
+          const found = await iterator.nextv(1000).catch((thrown: unknown) => {
+            throw this.#damage(String(thrown), thrown);
+          });
           const rows: KeyValue[] = [];
-          for (const [bytes, value] of found) {
+          for (const [bytes, row] of found) {
             const key = stringOf(bytes);
-            if (!isOwnKey(key)) rows.push([key, value]);
+            if (isOwnKey(key)) continue;
+            rows.push([key, this.#checked(key, row, scratchHash)]);
+            sum?.addRow(scratchHash);
           }
           if (rows.length > 0 || found.length === 0) return rows;
         }

@@ -24,7 +24,7 @@ const rowsPerTurn = 500;
 export interface FlusherOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called once when a flush failed: the process is to exit. */
+  /** Called once: the process is to exit. */
   readonly onFailure: ((error: WeirError) => void) | undefined;
   /** Called in the turn in which a generation leaves the overlay, with the keys of rows that are no more. */
   readonly onFlushed: (generation: Generation, gone: readonly string[]) => void;
@@ -126,7 +126,8 @@ export class Flusher {
         this.#written(first, digest);
       },
       (thrown: unknown) => {
-        this.#fail(thrown);
+        this.#inFlight = undefined;
+        this.fail(toWeirError(thrown, `Cannot write the state to "${this.#database.path}"`));
       },
     );
   }
@@ -155,9 +156,9 @@ export class Flusher {
       cell.isStored = false;
       return;
     }
-    batch.put(cell.key, bytes);
     cell.isStored = true;
     hashRow(cell.key, bytes, cell);
+    batch.put(cell.key, bytes, cell);
     this.#hash.addRow(cell);
   }
 
@@ -173,12 +174,13 @@ export class Flusher {
     this.wake();
   }
 
-  #fail(thrown: unknown): void {
-    this.#inFlight = undefined;
-    this.#failure = toWeirError(thrown, `Cannot write the state to "${this.#database.path}"`);
-    this.#options.logger.error({ error: String(thrown) }, "the metadata store failed");
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(this.#failure);
-    this.#options.onFailure?.(this.#failure);
+  /** Nothing is written any more; `onFailure` hears of the first error. */
+  fail(error: WeirError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#options.logger.error({ error: String(error) }, "the metadata store failed");
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+    this.#options.onFailure?.(error);
   }
 
   /** Resolves when all that was applied before the call is on disk. */

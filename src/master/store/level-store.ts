@@ -11,32 +11,32 @@
  */
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
-import { join, resolve as resolvePath } from "node:path";
+import { resolve as resolvePath } from "node:path";
 import type { Clock } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { Writer } from "../../lib/msgpack.ts";
 import type { Schema } from "../../lib/schema.ts";
 import { bytesOf, Cell } from "./cell.ts";
-import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { type Cursor, Database, isOwnKey } from "./database.ts";
+import { type Cursor, type Database, isOwnKey } from "./database.ts";
 import { Flusher } from "./flusher.ts";
 import type { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
 import { Overlay } from "./overlay.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
+import { type Named, openCurrent, openNext, type Wanted } from "./replacement.ts";
 import { RowTable } from "./row-table.ts";
 import type { StateHash } from "./state-hash.ts";
 import { everything, type KeyRange, type KeyValue } from "./types.ts";
 import type { StateStore, StoreSnapshot } from "./types.ts";
-import { checkedChunks, fill } from "./whole-state.ts";
+import { checkedChunks } from "./whole-state.ts";
 
 export interface StateStoreOptions {
   /** Made with its parents when it is missing. */
   readonly directory: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called once when a flush failed: the process is to exit. */
+  /** Called once when a flush failed, or the disk gave back what was not written: the process is to exit. */
   readonly onFailure?: (error: WeirError) => void;
   /** Shortest time between the starts of two flushes: 500. Longer ones write fewer rows that soon change again. */
   readonly flushIntervalMs?: number;
@@ -55,10 +55,9 @@ export interface StateStoreOptions {
  */
 export async function openStateStore(options: StateStoreOptions): Promise<StateStore> {
   const directory = resolvePath(options.directory);
-  const name = await currentDatabase(directory);
-  const { cacheBytes = 128 * 1024 * 1024 } = options;
-  const database = await Database.open(join(directory, name), { cacheBytes: cacheBytes / 2 });
-  options.logger.info({ index: database.place.index, database: name }, "state opened");
+  const { cacheBytes = 128 * 1024 * 1024, logger } = options;
+  const { name, database } = await openCurrent(directory, { cacheBytes: cacheBytes / 2 }, logger);
+  logger.info({ index: database.place.index, database: name }, "state opened");
   return new LevelStore({ ...options, directory, cacheBytes }, name, database);
 }
 
@@ -104,7 +103,12 @@ class LevelStore implements StateStore {
       this.#overlay,
       database,
     );
+    database.onDamage = this.#fail;
   }
+
+  readonly #fail = (error: WeirError): void => {
+    this.#flusher.fail(error);
+  };
 
   get flushedIndex(): number {
     return this.#flusher.index;
@@ -144,7 +148,9 @@ class LevelStore implements StateStore {
 
   #storedCell(key: string): Cell {
     checkKey(key);
-    const cell = Cell.stored(key, this.#database.get(key));
+    const cell = new Cell(key);
+    const bytes = this.#database.get(key, cell);
+    if (bytes !== undefined) cell.setStored(bytes);
     this.#rows.set(cell);
     return cell;
   }
@@ -266,56 +272,33 @@ class LevelStore implements StateStore {
     index: number,
     term: number,
     chunks: AsyncIterable<readonly KeyValue[]>,
-    wantedHash?: string,
+    hash?: string,
   ): Promise<void> {
     this.#assertOpen();
     assert(this.#installing === undefined, "two snapshots are being installed");
-    this.#installing = this.#install({ index, term, wantedHash }, chunks).finally(() => {
+    this.#installing = this.#install({ index, term, hash }, chunks).finally(() => {
       this.#installing = undefined;
       this.#flusher.resume();
     });
     await this.#installing;
   }
 
-  async #install(
-    { index, term, wantedHash }: { index: number; term: number; wantedHash: string | undefined },
-    chunks: AsyncIterable<readonly KeyValue[]>,
-  ): Promise<void> {
+  async #install(wanted: Wanted, chunks: AsyncIterable<readonly KeyValue[]>): Promise<void> {
     await this.#flusher.hold();
-    const name = nextDatabase(this.#name);
-    const path = join(this.#directory, name);
-    await rm(path, { recursive: true, force: true });
-    const fresh = await Database.open(path, { cacheBytes: this.#cacheBytes / 2 });
-    let hash: StateHash;
-    try {
-      hash = await fill(fresh, chunks);
-      const digest = hash.digest();
-      if (wantedHash !== undefined && digest !== wantedHash) {
-        const detail = `its rows sum to ${digest}, wanted ${wantedHash}`;
-        throw new WeirError("Corrupt", `Cannot install a snapshot of index ${index}: ${detail}`);
-      }
-      await fresh.batch().write({ index, term, hash: digest });
-      await pointTo(this.#directory, name);
-    } catch (thrown) {
-      await fresh.close();
-      await rm(path, { recursive: true, force: true });
-      throw thrown;
-    }
-    this.#changeOver(name, fresh, { index, term, hash });
+    const options = { cacheBytes: this.#cacheBytes / 2 };
+    const next = await openNext(this.#directory, this.#name, options, { wanted, chunks });
+    this.#changeOver(next, wanted);
   }
 
-  #changeOver(
-    name: string,
-    fresh: Database,
-    place: { index: number; term: number; hash: StateHash },
-  ): void {
+  #changeOver({ name, database, sum }: Named & { sum: StateHash }, { index, term }: Wanted): void {
     const replaced = this.#database;
     this.#name = name;
-    this.#database = fresh;
+    this.#database = database;
+    database.onDamage = this.#fail;
     this.#rows.clear();
     this.#pins.clear();
-    this.#overlay.restart(place);
-    this.#flusher.changeOver(fresh, place);
+    this.#overlay.restart({ index, term });
+    this.#flusher.changeOver(database, { index, term, hash: sum });
     const gone = replaced
       .close()
       .then(() => rm(replaced.path, { recursive: true, force: true }))

@@ -1,7 +1,7 @@
 /** A whole state on its way out of a database and into another one: in chunks, and summed up. */
 import { WeirError } from "../../lib/errors.ts";
 import type { Database, DatabaseSnapshot } from "./database.ts";
-import { StateHash } from "./state-hash.ts";
+import { hashRow, StateHash } from "./state-hash.ts";
 import { everything, type KeyValue } from "./types.ts";
 
 const chunkBytes = 512 * 1024;
@@ -12,12 +12,11 @@ export async function* checkedChunks(
   directory: string,
 ): AsyncGenerator<readonly KeyValue[]> {
   const sum = new StateHash();
-  const cursor = snapshot.open(everything);
+  const cursor = snapshot.open(everything, sum);
   try {
     for (;;) {
       const rows = await cursor.next();
       if (rows.length === 0) break;
-      for (const [key, value] of rows) sum.add(key, value);
       yield* pieces(rows);
     }
   } finally {
@@ -53,6 +52,7 @@ export async function fill(
   chunks: AsyncIterable<readonly KeyValue[]>,
 ): Promise<StateHash> {
   const hash = new StateHash();
+  const row = { low: 0, high: 0 };
   let batch = fresh.batch();
   let bytes = 0;
   const write = async () => {
@@ -62,8 +62,9 @@ export async function fill(
   };
   for await (const chunk of chunks) {
     for (const [key, value] of chunk) {
-      hash.add(key, value);
-      batch.put(key, value);
+      hashRow(key, value, row);
+      hash.addRow(row);
+      batch.put(key, value, row);
       bytes += key.length + value.length;
     }
     if (bytes >= chunkBytes) await write();

@@ -39,6 +39,58 @@ describe("a state that rots", () => {
       }));
   }
 
+  it("answers no flipped bit of its rows as if it had been written, and says whose end it is", () =>
+    withTempDir(async (directory) => {
+      let store = await openStateStore({ ...common, directory });
+      for (let i = 0; i < 20; i++) store.put(`inode/${String(i)}`, Buffer.from([i, i, i]));
+      store.applied(1, 1);
+      await store.close();
+      const level = new Level<Uint8Array, Uint8Array>(join(directory, "state-1"), {
+        keyEncoding: "view",
+        valueEncoding: "view",
+      });
+      const key = Buffer.from("inode/7");
+      const row = (await level.get(key));
+      row[1]! ^= 4;
+      await level.put(key, row);
+      await level.close();
+      const failures: Error[] = [];
+      const onFailure = (error: Error) => failures.push(error);
+      store = await openStateStore({ ...common, directory, onFailure });
+      assert.deepEqual([...store.get("inode/8")!], [8, 8, 8]);
+      const isNamed = (thrown: unknown) =>
+        hasCode(thrown, "Corrupt") &&
+        /"inode\/7" .* cluster replace .* backup restore/.test(thrown.message);
+      assert.throws(() => store.get("inode/7"), isNamed);
+      const range = { from: "inode/6", to: "inode/8" };
+      await assert.rejects(store.iterate(range, 9), isNamed);
+      await assert.rejects(store.load([range]), isNamed);
+      assert.equal(failures.length, 1);
+      assert(isNamed(failures[0]));
+      await assert.rejects(store.flush(), isNamed);
+      await store.close();
+    }));
+
+  it("is refused where it no longer says which entry it reflects", () =>
+    withTempDir(async (directory) => {
+      const store = await openStateStore({ ...common, directory });
+      store.put("inode/1", Buffer.from([1]));
+      store.applied(1, 1);
+      await store.close();
+      for (const rot of [
+        (level: Level) => level.put("meta/applied", "\x02 and 12 others"),
+        (level: Level) => level.put("meta/applied", "\x01 and 11 more"),
+        (level: Level) => level.del("meta/applied"),
+      ]) {
+        const level = new Level(join(directory, "state-1"));
+        await rot(level);
+        await level.close();
+        await assert.rejects(openStateStore({ ...common, directory }), (thrown) =>
+          hasCode(thrown, "Corrupt"),
+        );
+      }
+    }));
+
   it("does not take the place of a state when it does not sum to what was said", () =>
     withTempDir(async (directory) => {
       const store = await openStateStore({ ...common, directory });

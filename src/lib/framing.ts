@@ -8,6 +8,8 @@ import { WeirError } from "./errors.ts";
 export const frameHeaderBytes = 8;
 /** Largest payload of one frame, in bytes. */
 export const maxFrameBytes = 64 * 1024 * 1024;
+/** Largest payload of a frame from somebody who has not shown yet that it speaks the protocol. */
+export const strangerFrameBytes = 64 * 1024;
 
 /** Small frames are gathered in blocks of this size. */
 const blockBytes = 64 * 1024;
@@ -107,14 +109,23 @@ export class FrameGatherer {
  */
 export class FrameReader {
   readonly #maxBytes: number;
+  /** Frames to come that are a stranger's. */
+  #strangerFrames: number;
   /** The beginning of a frame that is not complete. */
   #chunks: Buffer[] = [];
   #buffered = 0;
   /** Bytes, its header included, of the frame that is not complete; the header's own as long as that is not there. */
   #wanted = frameHeaderBytes;
 
-  constructor(maxBytes = maxFrameBytes) {
+  /** The first `strangerFrames` frames may have `strangerFrameBytes` at most, unless `trust` is called before. */
+  constructor(maxBytes = maxFrameBytes, strangerFrames = 0) {
     this.#maxBytes = maxBytes;
+    this.#strangerFrames = strangerFrames;
+  }
+
+  /** From the next frame on all may be of the full size. */
+  trust(): void {
+    this.#strangerFrames = 0;
   }
 
   /** Takes the next bytes of the stream and returns the payloads that they complete, in order. */
@@ -137,6 +148,7 @@ export class FrameReader {
         continue;
       }
       payloads.push(payloadAt(begun, 0, wanted));
+      if (this.#strangerFrames > 0) this.#strangerFrames--;
       this.#chunks = [];
       this.#buffered = 0;
       this.#wanted = frameHeaderBytes;
@@ -148,6 +160,7 @@ export class FrameReader {
         break;
       }
       payloads.push(payloadAt(chunk, at, end));
+      if (this.#strangerFrames > 0) this.#strangerFrames--;
       at = end;
     }
     if (at < chunk.length) {
@@ -159,10 +172,13 @@ export class FrameReader {
 
   #lengthAt(bytes: Buffer, at: number): number {
     const length = readUInt32(bytes, at);
-    if (length > this.#maxBytes) {
+    const isStrangers = this.#strangerFrames > 0;
+    const maxBytes = isStrangers ? Math.min(strangerFrameBytes, this.#maxBytes) : this.#maxBytes;
+    if (length > maxBytes) {
+      const first = isStrangers ? " before it is known who sends it" : "";
       throw new WeirError(
         "ProtocolError",
-        `Cannot read a frame: it announces ${String(length)} bytes, wanted at most ${String(this.#maxBytes)}`,
+        `Cannot read a frame: it announces ${String(length)} bytes, wanted at most ${String(maxBytes)}${first}`,
       );
     }
     return length;

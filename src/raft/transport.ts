@@ -2,7 +2,8 @@
  * Connections between masters: one per direction and peer for messages, one more for each snapshot.
  *
  * Invariants
- * 1. Nothing but a fitting handshake comes before the first message.
+ * 1. Nothing but a fitting handshake comes before the first message. Whoever has not got through it costs little: its
+ *    frames are short, its time is limited, and when there are too many of its kind the oldest one goes.
  * 2. Messages to a peer that is away, or that reads too slowly, are dropped: the core repeats what matters, and the heap
  *    stays bounded.
  * 3. A connection on which nothing was heard for a while is given up, so that a healed network is used at once and not
@@ -15,7 +16,7 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import type { Clock } from "../lib/clock.ts";
-import { WeirError } from "../lib/errors.ts";
+import { hasCode, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { decode, encode } from "../lib/schema.ts";
 import { FramedSocket } from "./host/framed-socket.ts";
@@ -35,12 +36,15 @@ import {
   versionsWith,
 } from "./host/handshake.ts";
 import { beat, Link, type Peer, takesMessages, watchSilence } from "./host/link.ts";
+import type { Place } from "./member-change.ts";
 import { decodeMessage, encodeMessage, haveSameBytes } from "./messages.ts";
 import type { Message, NodeId } from "./types.ts";
 
 export type { Peer } from "./host/link.ts";
 
 const handshakeTimeoutMs = 2000;
+/** Callers at a time that are not accepted yet. */
+const maxStrangers = 64;
 /** So many different complaints are known to have been said; callers choose what is in them. */
 const maxComplaints = 1000;
 /** Messages that a peer of the first version does not know. */
@@ -91,6 +95,8 @@ interface Inbound {
   readonly version: number;
   /** What the caller knew of its membership when it connected: see `Roster.knownAt`. */
   readonly knownAt: number | undefined;
+  /** Where the caller says that it listens. */
+  readonly place: Place | undefined;
 }
 
 export class Transport {
@@ -102,15 +108,20 @@ export class Transport {
   /** Members that were last reached where the file has them, and not where the log has. */
   readonly #moved = new Map<NodeId, Peer>();
   readonly #complaints = new Set<string>();
+  /** Callers that are not accepted yet, the oldest first. */
+  readonly #strangers = new Set<FramedSocket>();
   #isClosed = false;
 
   private constructor(options: TransportOptions) {
     this.#options = options;
     this.#server = createServer((socket) => {
       this.#track(socket);
-      void this.#accept(new FramedSocket(socket)).catch((error: unknown) => {
-        options.logger.debug({ error: String(error) }, "a peer's connection failed");
-        socket.destroy();
+      const stranger = new FramedSocket(socket, Number.POSITIVE_INFINITY);
+      const from = socket.remoteAddress ?? "?";
+      this.#admit(stranger);
+      void this.#accept(stranger).catch((error: unknown) => {
+        this.#noteFailed(from, error);
+        stranger.close();
       });
     });
   }
@@ -201,6 +212,21 @@ export class Transport {
     }
   }
 
+  /** Where this node listens, by its configuration file. */
+  get place(): Place | undefined {
+    const { name } = this.#options.identity();
+    const own = this.#options.peers.find((peer) => peer.name === name);
+    if (own?.rpcPort === undefined) return undefined;
+    return { host: own.host, raftPort: own.port, rpcPort: own.rpcPort };
+  }
+
+  /** Where those who are connected now say that they listen. */
+  get claims(): ReadonlyMap<NodeId, Place> {
+    const claims = new Map<NodeId, Place>();
+    for (const [id, { place }] of this.#inbound) if (place !== undefined) claims.set(id, place);
+    return claims;
+  }
+
   /** Where a member that has a link was reached last, or is to be looked for. */
   peerOf(id: NodeId): Peer | undefined {
     const link = this.#links.get(id);
@@ -242,10 +268,11 @@ export class Transport {
     } finally {
       clearTimeout(timer);
     }
-    const socket = new FramedSocket(raw);
+    const socket = new FramedSocket(raw, 1);
     try {
       const { identity, roster } = this.#options;
-      const rest = { versions: this.#versions, knownAt: roster().knownAt };
+      const { place } = this;
+      const rest = { versions: this.#versions, knownAt: roster().knownAt, place };
       socket.write([encode(hello, helloOf(identity(), purpose, peer.name, rest))]);
       const reply = decode(helloReply, await socket.next(handshakeTimeoutMs), "helloReply");
       if (reply.kind === "refused") {
@@ -264,11 +291,16 @@ export class Transport {
 
   /** Says once, and loudly, that somebody does not fit. */
   complain(peer: string, reason: string): void {
-    const key = `${peer}: ${reason}`;
-    if (this.#complaints.has(key)) return;
-    if (this.#complaints.size >= maxComplaints) this.#complaints.clear();
-    this.#complaints.add(key);
+    if (!this.#isNews(`${peer}: ${reason}`)) return;
     this.#options.logger.error({ peer, reason }, `Cannot work with master "${peer}": ${reason}`);
+  }
+
+  /** Whether this was not said before. */
+  #isNews(complaint: string): boolean {
+    if (this.#complaints.has(complaint)) return false;
+    if (this.#complaints.size >= maxComplaints) this.#complaints.clear();
+    this.#complaints.add(complaint);
+    return true;
   }
 
   async close(): Promise<void> {
@@ -285,6 +317,27 @@ export class Transport {
     socket.on("close", () => this.#sockets.delete(socket));
   }
 
+  /** Takes one more that is not accepted yet. A master needs a moment for it: who has been here longest is none. */
+  #admit(stranger: FramedSocket): void {
+    this.#strangers.add(stranger);
+    stranger.onClose(() => this.#strangers.delete(stranger));
+    if (this.#strangers.size <= maxStrangers) return;
+    const [oldest] = this.#strangers;
+    oldest!.close();
+    const reason = `more than ${maxStrangers} callers at once that do not say who they are`;
+    if (this.#isNews(reason)) this.#options.logger.warn({ reason }, "closed a connection");
+  }
+
+  #noteFailed(from: string, thrown: unknown): void {
+    const { logger } = this.#options;
+    const isDamage = thrown instanceof Error && hasCode(thrown.cause, "ProtocolError");
+    const error = isDamage ? thrown.cause : thrown;
+    const known = { peer: from, error: error instanceof Error ? error.message : String(error) };
+    const isNonsense = hasCode(error, "ProtocolError") && this.#isNews(`${from}: ${known.error}`);
+    if (isNonsense) logger.warn(known, "closed a connection: it is no master's");
+    else logger.debug(known, "a peer's connection failed");
+  }
+
   async #accept(socket: FramedSocket): Promise<void> {
     const { identity, roster, versions, peers } = this.#options;
     const { onSnapshot, onFormation, onAdmission } = this.#options;
@@ -299,7 +352,9 @@ export class Transport {
       socket.close();
       return;
     }
+    this.#strangers.delete(socket);
     const version = agreedVersion(this.#versions, versionsOf(caller))!;
+    if (isOfMembers(caller.purpose)) socket.trust();
     switch (caller.purpose) {
       case "formation":
         if (caller.nodeId === undefined && reply.boundTo !== undefined) {
@@ -314,11 +369,17 @@ export class Transport {
       case "admission":
         onAdmission(socket);
         return;
+      case "address":
+        await socket.next(handshakeTimeoutMs).catch(() => undefined);
+        socket.close();
+        return;
       case "snapshot":
         onSnapshot(socket, caller.nodeId!, version);
         return;
-      case "messages":
-        this.#receive(caller.nodeId!, { socket, version, knownAt: caller.knownAt });
+      case "messages": {
+        const { knownAt, place } = caller;
+        this.#receive(caller.nodeId!, { socket, version, knownAt, place });
+      }
     }
   }
 

@@ -42,6 +42,8 @@ export class FrameConnection {
     socket: Socket,
     options: {
       peer: string;
+      /** The first frame of one that is not known is to be short. */
+      isStranger?: boolean;
       onFrame: (frame: Frame) => void;
       /** `error` says why: the peer left, was silent, or sent nonsense. */
       onClose: (error: WeirError) => void;
@@ -52,7 +54,7 @@ export class FrameConnection {
     this.#onClose = options.onClose;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 10_000);
-    const reader = new FrameReader(maxMessageBytes);
+    const reader = new FrameReader(maxMessageBytes, options.isStranger === true ? 1 : 0);
     socket.on("data", (chunk: Buffer) => {
       this.#receivedMs = performance.now();
       try {

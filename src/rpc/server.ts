@@ -7,6 +7,8 @@
  * 2. A call is answered at most once; after its deadline, its cancellation or its connection's end not at all (but for
  *    the `DeadlineExceeded` itself), and its signal is aborted.
  * 3. Handlers under way are bounded per connection; a call beyond that is answered `Busy`.
+ * 4. A connection that has not sent a whole frame yet costs little: its first frame is short, its time is limited, and
+ *    when there are too many of its kind the oldest one goes.
  */
 import { createServer, type Server } from "node:net";
 import { DeadlineSweep } from "../lib/deadline-sweep.ts";
@@ -41,6 +43,9 @@ export interface CallContext {
 
 /** Most handlers under way for one connection. */
 const maxInFlight = 1024;
+/** Connections at a time that have not sent a whole frame yet, and how long each may take to. */
+const maxStrangers = 256;
+const strangerMs = 5000;
 
 type Handler =
   | {
@@ -56,6 +61,9 @@ export class RpcServer {
   readonly #logger: Logger;
   readonly #handlers = new Map<string, Handler>();
   readonly #connections = new Set<ServedConnection>();
+  /** Those that have not sent a whole frame yet, the oldest first. */
+  readonly #strangers = new Set<ServedConnection>();
+  #isCrowded = false;
   #nextConnection = 1;
 
   /** Listens at once; calls of methods without a handler are answered `NotSupported`. */
@@ -90,8 +98,28 @@ export class RpcServer {
       const peer = `${socket.remoteAddress ?? "?"}:${String(socket.remotePort ?? 0)}`;
       const served = new ServedConnection(this.#nextConnection++, this.#handlers, this.#logger);
       this.#connections.add(served);
-      served.start(socket, peer, () => this.#connections.delete(served));
+      this.#strangers.add(served);
+      served.start(socket, peer, {
+        onKnown: () => this.#strangers.delete(served),
+        onClose: () => {
+          this.#connections.delete(served);
+          this.#strangers.delete(served);
+        },
+      });
+      this.#boundStrangers();
     });
+  }
+
+  /** Clients speak at once: who has been silent longest is none. */
+  #boundStrangers(): void {
+    const { size } = this.#strangers;
+    if (size <= maxStrangers / 2) this.#isCrowded = false;
+    if (size <= maxStrangers) return;
+    const [oldest] = this.#strangers;
+    const why = `more than ${String(maxStrangers)} connections have sent nothing yet`;
+    oldest!.drop(new WeirError("Busy", `Cannot wait for a first frame: ${why}`));
+    if (!this.#isCrowded) this.#logger.warn({ error: why }, "closed a connection");
+    this.#isCrowded = true;
   }
 
   /** An answer that is no promise leaves at once: what needs not wait should not. */
@@ -200,12 +228,31 @@ class ServedConnection {
     return this.#connection.peer;
   }
 
-  start(socket: ConstructorParameters<typeof FrameConnection>[0], peer: string, done: () => void) {
+  /** `onKnown`: its first frame has come. */
+  start(
+    socket: ConstructorParameters<typeof FrameConnection>[0],
+    peer: string,
+    owner: { onKnown: () => void; onClose: () => void },
+  ) {
+    const late = setTimeout(() => {
+      const why = `it sent no whole frame within ${String(strangerMs)} ms`;
+      this.#connection.close(new WeirError("ProtocolError", `Cannot take a connection: ${why}`));
+    }, strangerMs);
+    let isKnown = false;
     this.#connection = new FrameConnection(socket, {
       peer,
-      onFrame: (frame) => this.#receive(frame),
+      isStranger: true,
+      onFrame: (frame) => {
+        if (!isKnown) {
+          isKnown = true;
+          clearTimeout(late);
+          owner.onKnown();
+        }
+        this.#receive(frame);
+      },
       onClose: (error) => {
         this.#closed = true;
+        clearTimeout(late);
         this.#deadlines.stop();
         if (error.code === "ProtocolError") {
           this.#logger.warn({ peer, error: error.message }, "closed a connection");
@@ -213,9 +260,13 @@ class ServedConnection {
         const gone = new WeirError("Cancelled", "the client is gone", { outcome: "unknown" });
         for (const call of [...this.#calls.values()]) this.#finish(call, gone);
         for (const callback of this.#closeCallbacks.splice(0)) callback();
-        done();
+        owner.onClose();
       },
     });
+  }
+
+  drop(error: WeirError): void {
+    this.#connection.close(error);
   }
 
   end(): void {

@@ -3,11 +3,11 @@
  *
  * Invariants
  * 1. While frames are pulled, the socket is paused when some wait: a slow reader slows the sender, not the heap.
- * 2. A damaged frame ends the connection.
+ * 2. A damaged frame, or one that is too long, ends the connection.
  */
 import type { Socket } from "node:net";
-import { WeirError } from "../../lib/errors.ts";
-import { FrameGatherer, FrameReader } from "../../lib/framing.ts";
+import { toWeirError, WeirError } from "../../lib/errors.ts";
+import { FrameGatherer, FrameReader, maxFrameBytes } from "../../lib/framing.ts";
 
 /** Frames that may wait to be pulled before the socket is paused. */
 const maxWaitingFrames = 4;
@@ -21,17 +21,20 @@ const noHead = new Uint8Array(0);
 
 export class FramedSocket {
   readonly #socket: Socket;
-  readonly #reader = new FrameReader();
+  readonly #reader: FrameReader;
   readonly #gatherer = new FrameGatherer();
   #waiting: Buffer[] = [];
   #handler: ((payload: Buffer) => void) | undefined;
   #wake: (() => void) | undefined;
   #isClosed = false;
+  /** What was wrong with the frame that ended the connection. */
+  #damage: WeirError | undefined;
   #closeCallbacks: (() => void)[] = [];
 
-  /** Takes over a connected socket. */
-  constructor(socket: Socket) {
+  /** Takes over a connected socket, whose first `strangerFrames` frames are to be short: see `FrameReader`. */
+  constructor(socket: Socket, strangerFrames = 0) {
     this.#socket = socket;
+    this.#reader = new FrameReader(maxFrameBytes, strangerFrames);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveMs);
     socket.on("data", (chunk: Buffer) => this.#take(chunk));
@@ -53,6 +56,11 @@ export class FramedSocket {
     else this.#closeCallbacks.push(callback);
   }
 
+  /** It is known who is there: frames may be long from now on. */
+  trust(): void {
+    this.#reader.trust();
+  }
+
   /** From now on every frame goes to `handler`, those that wait first. */
   onFrame(handler: (payload: Buffer) => void): void {
     this.#handler = handler;
@@ -64,7 +72,8 @@ export class FramedSocket {
 
   /**
    * The next frame.
-   * @throws WeirError `Unavailable` when the connection ends first, or after `timeoutMs`
+   * @throws WeirError `Unavailable` when the connection ends first, or after `timeoutMs`; its cause is what was wrong with a
+   *   frame, if that was why
    */
   async next(timeoutMs: number): Promise<Buffer> {
     const timer = setTimeout(() => this.close(), timeoutMs);
@@ -72,7 +81,10 @@ export class FramedSocket {
       for (;;) {
         const payload = this.#waiting.shift();
         if (payload !== undefined) return payload;
-        if (this.#isClosed) throw new WeirError("Unavailable", "Cannot read: the connection ended");
+        if (this.#isClosed) {
+          const why = "Cannot read: the connection ended";
+          throw new WeirError("Unavailable", why, { cause: this.#damage });
+        }
         this.#socket.resume();
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -120,7 +132,8 @@ export class FramedSocket {
         if (this.#handler !== undefined) this.#handler(payload);
         else this.#waiting.push(payload);
       }
-    } catch {
+    } catch (error) {
+      this.#damage = toWeirError(error, "Cannot read a frame");
       this.close();
       return;
     }

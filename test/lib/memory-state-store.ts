@@ -20,7 +20,7 @@ interface Flushed {
 }
 
 /** Rows of a chunk: few, so that small states have several. */
-const chunkLength = 25;
+const chunkLength = 10;
 
 export class MemoryStateStore implements StateStore {
   /** Set by a test to have proposals refused. */

@@ -10,8 +10,8 @@
  */
 import type { Entry, NodeId } from "../../src/raft/types.ts";
 import type { Invariants } from "./invariants.ts";
-import { encodeRequest, requestOf } from "./simulated-machine.ts";
 import type { Answer, SimulatedNode } from "./simulated-node.ts";
+import type { ClientRequest, Outcome, Workload } from "./state-machine.ts";
 import { require } from "./violation.ts";
 import type { World } from "./world.ts";
 
@@ -27,9 +27,16 @@ interface Client {
   readonly waiting: Set<number>;
 }
 
+/** Something that it asks for. */
+interface Asked {
+  readonly sequence: number;
+  readonly encode: (request: ClientRequest) => Uint8Array;
+}
+
 export interface ClientsOptions {
   readonly world: World;
   readonly invariants: Invariants;
+  readonly workload: Workload;
   /** The nodes that may be asked. */
   readonly nodes: () => readonly SimulatedNode[];
 }
@@ -38,6 +45,10 @@ export class Clients {
   readonly #options: ClientsOptions;
   /** By session: where its requests were executed, one after the other. */
   readonly #executed = new Map<number, number[]>();
+  /** They begin nothing new; what they have begun they bring to its end. */
+  areEnding = false;
+  /** What they have begun. */
+  #underWay = 0;
   /** Position of the last thing that anybody was told of. */
   #answered = 0;
   writes = 0;
@@ -53,9 +64,15 @@ export class Clients {
     }
   }
 
-  /** A node has executed a request, and not answered it as before. */
-  onExecuted(id: NodeId, { index, payload }: Entry): void {
-    const { session, sequence } = requestOf(payload)!;
+  /** Everything that they have begun was answered. */
+  get areDone(): boolean {
+    return this.areEnding && this.#underWay === 0;
+  }
+
+  /** A node has applied an entry. */
+  onApplied(id: NodeId, { index }: Entry, { of, served }: Outcome): void {
+    if (of === undefined || served !== "execute") return;
+    const { session, sequence } = of;
     const places = this.#executed.get(session)!;
     const known = places[sequence];
     require(known === undefined || known === index, () =>
@@ -65,7 +82,12 @@ export class Clients {
 
   #live(client: Client): void {
     const { world } = this.#options;
-    const goOn = () => this.#later(() => this.#live(client));
+    if (this.areEnding) return;
+    this.#underWay++;
+    const goOn = () => {
+      this.#underWay--;
+      this.#later(() => this.#live(client));
+    };
     if (world.random.below(3) === 0) {
       this.#read(goOn);
       return;
@@ -74,12 +96,14 @@ export class Clients {
     const sequence = client.nextSequence++;
     client.waiting.add(sequence);
     const floor = this.#answered;
-    this.#write(client, sequence, (position) => {
+    const encode = this.#options.workload.draw();
+    this.#write(client, { sequence, encode }, ({ position, answer }) => {
       const executed = this.#executed.get(session)![sequence];
       require(position === executed, () =>
         `session ${session} is told ${position} of request ${sequence}, which ran at ${executed ?? 0}`);
       require(position > floor, () =>
         `a write takes effect at ${position}, begun when ${floor} was answered`);
+      this.#options.workload.onAnswered(position, answer);
       this.#answered = Math.max(this.#answered, position);
       this.writes++;
       client.waiting.delete(sequence);
@@ -88,18 +112,18 @@ export class Clients {
   }
 
   /** Sends a request until it is answered. */
-  #write(client: Client, sequence: number, whenDone: (position: number) => void): void {
+  #write(client: Client, asked: Asked, whenDone: (outcome: Outcome) => void): void {
     const { world } = this.#options;
+    const { sequence } = asked;
     let isOver = false;
     const acknowledgedBelow = Math.min(...client.waiting);
     const { session } = client;
-    const request = { session, sequence, acknowledgedBelow };
-    const payload = encodeRequest(request, world.random.below(30));
+    const payload = asked.encode({ session, sequence, acknowledgedBelow });
     if (world.oneIn(lateCopyOneIn)) this.#sendLate(payload);
     const node = this.#someNode(true);
     const isTaken = node?.propose(payload, (answer: Answer) => {
       if (isOver || answer === "lost") return;
-      require(answer !== "refused", () =>
+      require(answer.served !== "refuse", () =>
         `request ${sequence} of session ${session} is refused, its answer is not acknowledged`);
       isOver = true;
       whenDone(answer);
@@ -110,12 +134,12 @@ export class Clients {
       if (isTaken === true) world.count("requests sent again");
       // Answers that come late are not listened to, as by a client that has moved on.
       isOver = true;
-      this.#write(client, sequence, whenDone);
+      this.#write(client, asked, whenDone);
     });
   }
 
   /** A copy of a request that was on its way for long: nobody waits for what comes of it. */
-  #sendLate(payload: Buffer): void {
+  #sendLate(payload: Uint8Array): void {
     const { world } = this.#options;
     world.timeline.after(world.random.below(4 * retryMs), () => {
       if (this.#someNode(true)?.propose(payload) === true) world.count("late copies");
@@ -123,7 +147,7 @@ export class Clients {
   }
 
   #read(whenDone: () => void): void {
-    const { world, invariants } = this.#options;
+    const { world, invariants, workload } = this.#options;
     const node = this.#someNode(world.random.below(2) === 0);
     const floor = Math.max(this.#answered, invariants.lastCommitted);
     let isOver = false;
@@ -135,6 +159,7 @@ export class Clients {
     node?.read((index) => {
       if (index !== undefined) {
         invariants.checkRead(node.id, index, floor);
+        workload.look(node.machine);
         this.#answered = Math.max(this.#answered, index);
         this.reads++;
         if (node.core?.role !== "leader") world.count("reads on followers");

@@ -29,6 +29,14 @@ export const harms = [
 ] as const;
 export type Harm = (typeof harms)[number];
 
+/** Harms that find most where there are many of their kind. */
+const families: readonly (readonly Harm[])[] = [
+  ["addMember", "removeMember", "replaceMember", "kill"],
+  ["partition", "partialPartition", "oneWay", "clog"],
+  ["bitFlip", "misdirectedWrite", "powerLoss", "replaceMember"],
+  ["pause", "clockJump", "slowDisk", "stalledDisk"],
+];
+
 export interface Faults {
   /** Percent of messages. */
   lossPercent: number;
@@ -52,6 +60,9 @@ export interface Faults {
   /** Bytes of a journal's segment: short ones are rolled and removed often. */
   segmentBytes: number;
   retainedEntries: number;
+  /** One chunk of a snapshot in so many ends its transfer, or is not what was sent. */
+  breakOneIn: number;
+  damageOneIn: number;
   /** Messages go through their encoded form. */
   encodes: boolean;
   /** Percent of the other nodes that are told of the end of a process. */
@@ -81,9 +92,27 @@ export function drawFaults(random: Random): Faults {
     harms: drawn,
     segmentBytes: oneIn(4) ? 65_536 : 4096 + 512 * random.below(24),
     retainedEntries: 1 + random.below(oneIn(2) ? 10 : 150),
+    breakOneIn: Number.POSITIVE_INFINITY,
+    damageOneIn: Number.POSITIVE_INFINITY,
     encodes: oneIn(3),
     toldOfEndPercent: oneIn(2) ? 0 : random.below(101),
   };
+}
+
+/** The same world with a lot of harms of one kind. */
+export function emphasized(faults: Faults, random: Random): Faults {
+  const family = families[random.below(families.length)]!;
+  return {
+    ...faults,
+    harms: [...faults.harms, ...family, ...family],
+    harmEveryMs: 60 + random.below(200),
+  };
+}
+
+/** What may happen to snapshots that travel in chunks. */
+export function drawSnapshotFaults(random: Random): Pick<Faults, "breakOneIn" | "damageOneIn"> {
+  const draw = () => (random.below(2) === 0 ? Number.POSITIVE_INFINITY : 2 + random.below(12));
+  return { breakOneIn: draw(), damageOneIn: draw() };
 }
 
 /** A world in which nothing goes wrong any more. */
@@ -97,6 +126,8 @@ export function calm(faults: Faults): Faults {
     syncMs: 2,
     stallOneIn: Number.POSITIVE_INFINITY,
     crashInSyncOneIn: Number.POSITIVE_INFINITY,
+    breakOneIn: Number.POSITIVE_INFINITY,
+    damageOneIn: Number.POSITIVE_INFINITY,
     useEveryMs: 40,
     harms: [],
   };

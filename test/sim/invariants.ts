@@ -50,7 +50,7 @@ export class Invariants {
   readonly #reigns = new Map<Term, Reign>();
   readonly #seen = new Map<NodeId, Seen>();
   /** Hash of the state at an applied index. */
-  readonly #hashes: (number | undefined)[] = [];
+  readonly #hashes: (number | string | undefined)[] = [];
 
   /** `holds`: whether a node's disk has this version of an entry. */
   constructor(holds: (id: NodeId, index: number, term: Term) => boolean) {
@@ -128,7 +128,7 @@ export class Invariants {
     this.#votes.set(key, candidate);
   }
 
-  checkApplied(id: NodeId, { index, term }: Entry, hash: number): void {
+  checkApplied(id: NodeId, { index, term }: Entry, hash: number | string): void {
     require(this.committed[index]?.term === term, () => `${id} applies ${index} of term ${term}`);
     require(this.#holds(id, index, term), () =>
       `${id} applies ${index}, which its disk does not hold`);
@@ -138,7 +138,7 @@ export class Invariants {
   }
 
   /** A state that came from elsewhere: a snapshot, or the own disk at a start. */
-  checkState(id: NodeId, index: number, hash: number): void {
+  checkState(id: NodeId, index: number, hash: number | string): void {
     require((this.#hashes[index] ?? hash) === hash, () => `${id} holds another state at ${index}`);
   }
 

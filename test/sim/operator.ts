@@ -73,7 +73,7 @@ export class Operator {
         const added = this.#options.addNode();
         const change = {
           kind: "addLearner",
-          member: memberOf(added.id, random.below(4) > 0),
+          member: memberOf(added.id, random.below(2) > 0),
         } as const;
         if (!this.#ask(leader, change)) added.isRetired = true;
         return;
@@ -105,7 +105,7 @@ export class Operator {
     const leader = this.#leader();
     const nodeId = leader?.core?.configuration.learners[0];
     if (leader === undefined || nodeId === undefined) return;
-    if (this.#options.world.random.below(3) === 0) this.#ask(leader, { kind: "promote", nodeId });
+    if (this.#options.world.random.below(3) > 0) this.#ask(leader, { kind: "promote", nodeId });
   }
 
   #replaceLost(): void {

@@ -2,8 +2,12 @@
  * Bugs that can be planted into the parts around a core, to show that the simulation finds them: a check that cannot fail
  * is none.
  */
+import { decode, encode } from "../../src/lib/schema.ts";
+import { decodeChunk } from "../../src/master/store/chunk-codec.ts";
+import { entryPayload, type Request } from "../../src/rpc/commands.ts";
 import type { Output, RaftCore } from "../../src/raft/core.ts";
 import type { Faults } from "./faults.ts";
+import type { Image } from "./state-machine.ts";
 import type { Journal } from "../../src/raft/journal.ts";
 import type { Entry, Index, NodeId } from "../../src/raft/types.ts";
 
@@ -16,7 +20,11 @@ export interface PlantedBug {
   readonly output?: (output: Output, core: RaftCore) => Output;
   /** What the state machine is given instead. */
   readonly entry?: (entry: Entry, id: NodeId) => Entry;
-  /** False: the state machine forgets what it has executed. */
+  /** What it installs in place of a snapshot. */
+  readonly image?: (image: Image) => Image;
+  /** The state machine is the product's namespace. */
+  readonly namespace?: boolean;
+  /** False: the plain state machine forgets what it has executed. */
   readonly remembers?: boolean;
 }
 
@@ -38,6 +46,14 @@ function altered(journal: Journal, changes: Partial<Journal>): Journal {
     close: () => journal.close(),
     ...changes,
   };
+}
+
+/** An entry of which the requests of sessions are others. */
+function changed(entry: Entry, change: (request: Request) => Request): Entry {
+  if (entry.kind !== "command") return entry;
+  const payload = decode(entryPayload, entry.payload, "entry");
+  const requests = payload.requests.map((each) => (each.session === 0 ? each : change(each)));
+  return { ...entry, payload: encode(entryPayload, { ...payload, requests }) };
 }
 
 export const plantedBugs = {
@@ -91,6 +107,50 @@ export const plantedBugs = {
         : entry,
   },
   "executes a retried request again": { claim: /executes request/u, remembers: false },
+  "executes a retried command of the namespace again": {
+    claim: /executes request|is told .* which ran at/u,
+    namespace: true,
+    entry: (entry) => changed(entry, (request) => ({ ...request, sequence: entry.index })),
+  },
+  "does something else than was asked for": {
+    claim: /is answered .* wanted/u,
+    namespace: true,
+    entry: (entry) =>
+      changed(entry, (request) => ({
+        ...request,
+        commands: request.commands.map((command) =>
+          command.kind === "rename" ? { ...command, noReplace: !command.noReplace } : command,
+        ),
+      })),
+  },
+  "takes back nothing of an atomic request": {
+    claim: /is answered .* wanted|is served by/u,
+    namespace: true,
+    entry: (entry) => changed(entry, (request) => ({ ...request, atomic: false })),
+  },
+  "installs a snapshot without looking at it": {
+    claim: /holds another state/u,
+    namespace: true,
+    faults: { damageOneIn: 2, retainedEntries: 1, harms: ["kill", "partition"] },
+    image: (image) => {
+      try {
+        for (const chunk of image.chunks) decodeChunk(chunk);
+        return { ...image, hash: "" };
+      } catch {
+        // What its crc tells is another check.
+        return image;
+      }
+    },
+  },
+  "campaigns for no reason": {
+    claim: /elections within|not within/u,
+    output: (output) => ({
+      ...output,
+      send: output.send.filter(
+        (message) => message.kind !== "append" || message.entries.length > 0,
+      ),
+    }),
+  },
   "leaves an entry out of what it sends": {
     claim: /has (entry|another entry)|leaves a gap/u,
     output: (output) => ({

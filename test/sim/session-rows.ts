@@ -13,7 +13,7 @@ import type { Request } from "../../src/rpc/commands.ts";
 export type Rows = ReadonlyMap<string, unknown>;
 
 /** Sessions that every simulated cluster begins with: 1 to this. */
-const sessionCount = 4;
+export const sessionCount = 4;
 
 /** What came of a request: executed now, answered as before, or refused. */
 export type Served = ReturnType<typeof admit>["kind"];

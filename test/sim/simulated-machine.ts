@@ -1,5 +1,5 @@
 /**
- * The state machine of a simulated node. The product's session table, in its state, tells which requests of which session
+ * The plain state machine of a simulated node. The product's session table, in its state, tells which requests of which session
  * it has executed, so that one that was proposed twice is executed once; a hash over everything that it did tells whether
  * two states are equal.
  */
@@ -7,6 +7,8 @@ import { indexOfPosition, positionOf, type SessionId } from "../../src/lib/ids.t
 import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
 import type { Configuration, Entry } from "../../src/raft/types.ts";
 import { openedRows, type Rows, serve, type Served } from "./session-rows.ts";
+import type { ClientRequest, Image, Outcome, StateMachine, Workload } from "./state-machine.ts";
+import type { World } from "./world.ts";
 
 /** A whole state; never changed. */
 export interface MachineState {
@@ -24,14 +26,6 @@ export const emptyState: MachineState = {
   rows: openedRows,
   configuration: undefined,
 };
-
-/** What a client asks for. Session 0: to be executed however often it comes. */
-export interface ClientRequest {
-  readonly session: number;
-  readonly sequence: number;
-  /** The client has the answers of all sequences below. */
-  readonly acknowledgedBelow: number;
-}
 
 const headBytes = 10;
 
@@ -83,4 +77,80 @@ export function applied(state: MachineState, entry: Entry, remembers = true): Ap
   hash = Math.imul(hash ^ position ^ served.kind.charCodeAt(2), 0x01000193);
   const next = { index, term, hash: hash >>> 0, rows: served.rows, configuration };
   return { state: next, position, served: served.kind };
+}
+
+/** States are values: one that is kept, sent or gone back to is the value itself. */
+class PlainMachine implements StateMachine {
+  readonly #remembers: boolean;
+  #state = emptyState;
+  #flushed = emptyState;
+
+  constructor(remembers: boolean) {
+    this.#remembers = remembers;
+  }
+
+  get index(): number {
+    return this.#state.index;
+  }
+  get hash(): number {
+    return this.#state.hash;
+  }
+  get configuration(): MachineState["configuration"] {
+    return this.#state.configuration;
+  }
+  get flushed(): MachineState {
+    return this.#flushed;
+  }
+
+  restart(): void {
+    this.#state = this.#flushed;
+  }
+
+  async apply(entry: Entry): Promise<Outcome> {
+    const { state, position, served } = applied(this.#state, entry, this.#remembers);
+    this.#state = state;
+    const of = served === undefined ? undefined : requestOf(entry.payload);
+    return { of, served, position, answer: "" };
+  }
+
+  flush(): () => void {
+    const state = this.#state;
+    return () => {
+      if (state.index > this.#flushed.index) this.#flushed = state;
+    };
+  }
+
+  snapshot(whenTaken: (image: PlainImage) => void): void {
+    const { index, term, hash } = this.#flushed;
+    whenTaken({ index, term, hash, chunks: [], state: this.#flushed });
+  }
+
+  async install(image: Image): Promise<void> {
+    const { state } = image as PlainImage;
+    this.#state = state;
+    this.#flushed = state;
+  }
+}
+
+interface PlainImage extends Image {
+  readonly state: MachineState;
+}
+
+/** Requests without content. `remembers`: false for a session table that forgets what was executed. */
+export function plainWorkload({ random }: World, remembers = true): Workload {
+  let unanswered = 0;
+  return {
+    newMachine: () => new PlainMachine(remembers),
+    draw: () => (request) => encodeRequest(request, random.below(30)),
+    drawUnanswered: () => {
+      const request = { session: 0, sequence: ++unanswered, acknowledgedBelow: 0 };
+      const size = random.below(40);
+      // Some are longer than a sector, so that they can be torn.
+      return encodeRequest(request, size > 36 ? 40 * size : size);
+    },
+    onApplied: () => undefined,
+    onAnswered: () => undefined,
+    look: () => undefined,
+    check: async () => undefined,
+  };
 }

@@ -1,6 +1,6 @@
 /**
  * One master's part in consensus, simulated: the product's core, host loop and journal in a simulated process, on a
- * simulated disk, with a simulated state machine. It can be killed at any moment and started again; a journal that refuses
+ * simulated disk, with the state machine of a workload. It can be killed at any moment and started again; a journal that refuses
  * to open leaves it out for good.
  */
 import { openJournal } from "../../src/journal/journal.ts";
@@ -15,8 +15,8 @@ import type { Invariants } from "./invariants.ts";
 import { ObservedCore } from "./observed-core.ts";
 import type { PlantedBug } from "./planted-bugs.ts";
 import { SimulatedFiles } from "./simulated-files.ts";
-import { applied, emptyState, type MachineState } from "./simulated-machine.ts";
 import { SimulatedProcess } from "./simulated-process.ts";
+import type { Image, Outcome, StateMachine } from "./state-machine.ts";
 import { require, Violation } from "./violation.ts";
 import { Promised, WatchedJournal } from "./watched-journal.ts";
 import type { World } from "./world.ts";
@@ -31,27 +31,31 @@ export interface NodeOptions {
   /** What a node that has no log yet goes by. */
   readonly configuration: Configuration;
   readonly invariants: Invariants;
+  readonly machine: StateMachine;
   readonly send: (message: Message) => void;
   /** Carries a state to another node; calls back when that is over, well or not. */
-  readonly sendSnapshot: (
-    from: NodeId,
-    to: NodeId,
-    state: MachineState,
-    whenOver: () => void,
-  ) => void;
-  /** A request of a session was executed, not answered as before. */
-  readonly onExecuted: (id: NodeId, entry: Entry) => void;
+  readonly sendSnapshot: (from: NodeId, to: NodeId, image: Image, whenOver: () => void) => void;
+  readonly onApplied: (id: NodeId, entry: Entry, outcome: Outcome) => void;
   readonly onOutput: (node: SimulatedNode, output: Output) => void;
   readonly bug: PlantedBug | undefined;
 }
 
-/** What came of a command: where it was executed, or that another took its place in the log, or that it was refused. */
-export type Answer = number | "lost" | "refused";
+/** What came of a command; `lost`: another took its place in the log. */
+export type Answer = Outcome | "lost";
 
 interface Proposal {
   readonly term: Term;
   readonly whenApplied: (answer: Answer) => void;
 }
+
+/** A snapshot on its way to a follower; undefined image: it is being taken. */
+interface Outgoing {
+  image: Image | undefined;
+  isGoing: boolean;
+}
+
+/** How long an image is kept for another attempt. */
+const keepMs = 3000;
 
 export class SimulatedNode {
   readonly id: NodeId;
@@ -64,22 +68,24 @@ export class SimulatedNode {
   /** Removed from the cluster and switched off. */
   isRetired = false;
   process: SimulatedProcess | undefined;
-  machine: MachineState = emptyState;
+  readonly machine: StateMachine;
   #driver: Driver | undefined;
   #core: ObservedCore | undefined;
   readonly #options: NodeOptions;
   readonly #speed: number;
-  #flushed: MachineState = emptyState;
   #proposals = new Map<number, Proposal>();
   #waiters: { index: number; resolve: () => void }[] = [];
-  /** Snapshots that go out, with the index of each. */
-  #outgoing = new Map<NodeId, number>();
+  /** Snapshots that go out, or wait for another attempt. */
+  #outgoing = new Map<NodeId, Outgoing>();
+  /** What has come in of a snapshot. */
+  #incoming: { readonly image: Image; readonly chunks: Uint8Array[] } | undefined;
   #isReceiving = false;
   #lastKnown: Configuration;
 
   constructor(options: NodeOptions) {
     this.#options = options;
     this.id = options.id;
+    this.machine = options.machine;
     this.#lastKnown = options.configuration;
     const { world } = options;
     const [slowest, fastest] = world.faults.clockPercent;
@@ -114,7 +120,7 @@ export class SimulatedNode {
 
   /** Whether this version of the entry would be found after a crash, in the log or in what the state machine keeps. */
   holds(index: number, term: Term): boolean {
-    return index <= this.#flushed.index || this.promised.holds(index, term);
+    return index <= this.machine.flushed.index || this.promised.holds(index, term);
   }
 
   /** The disk was made to break its promises. */
@@ -199,33 +205,68 @@ export class SimulatedNode {
     return answer;
   }
 
-  /** A state from `from` has arrived whole: installed while the state machine is free, if it brings this node forward. */
-  install(state: MachineState, from: NodeId): void {
-    const { process } = this;
+  /** How many chunks of this image have come in. */
+  received(image: Image): number {
+    return this.#incoming?.image === image ? this.#incoming.chunks.length : 0;
+  }
+
+  /** The next chunk of an image comes in; false when nobody takes it. */
+  receiveChunk(image: Image, chunk: Uint8Array): boolean {
+    if (this.#core === undefined || this.isPaused) return false;
+    if (this.#incoming?.image !== image) this.#incoming = { image, chunks: [] };
+    this.#incoming.chunks.push(chunk);
+    return true;
+  }
+
+  /** An image from `from` has arrived whole: installed while the state machine is free, if it brings this node forward. */
+  install(image: Image, from: NodeId): void {
+    const { process, machine } = this;
+    const { world, invariants } = this.#options;
     process?.arrive(() => {
       const driver = this.#driver;
       if (driver === undefined || this.#isReceiving) return;
       this.#isReceiving = true;
       driver.betweenApplies(async () => {
-        await process.wait(1 + this.#options.world.random.below(5));
-        if (state.index > this.machine.index) {
-          this.#options.world.count("snapshots installed");
-          this.#options.invariants.checkState(this.id, state.index, state.hash);
-          this.machine = state;
-          this.#flushed = state;
-          this.#resolveWaiters();
+        await process.wait(1 + world.random.below(5));
+        const chunks = this.#incoming?.image === image ? this.#incoming.chunks : image.chunks;
+        this.#incoming = undefined;
+        if (image.index > machine.index && !(await this.#isInstalled({ ...image, chunks }))) {
+          this.#isReceiving = false;
+          return;
         }
+        if (machine.index === image.index) {
+          invariants.checkState(this.id, machine.index, machine.hash);
+        }
+        this.#resolveWaiters();
         this.#isReceiving = false;
         driver.step({
           kind: "installed",
-          index: state.index as Index,
-          term: state.term as Term,
+          index: image.index as Index,
+          term: image.term as Term,
           from,
-          configuration: state.configuration?.value,
-          configurationIndex: state.configuration?.index as Index | undefined,
+          configuration: machine.configuration?.value,
+          configurationIndex: machine.configuration?.index as Index | undefined,
         });
       });
     });
+  }
+
+  /** Installs an image; false when it is damaged, which the state machine has to notice. */
+  async #isInstalled(image: Image): Promise<boolean> {
+    const { world, bug } = this.#options;
+    const { machine } = this;
+    const [index, hash] = [machine.index, machine.hash];
+    try {
+      await machine.install(bug?.image?.(image) ?? image);
+    } catch (error) {
+      if (!hasCode(error, "Corrupt")) throw error;
+      require(machine.index === index && machine.hash === hash, () =>
+        `${this.id} holds another state after a snapshot that it refused`);
+      world.count("damaged snapshots refused");
+      return false;
+    }
+    world.count("snapshots installed");
+    return true;
   }
 
   async #boot(process: SimulatedProcess): Promise<void> {
@@ -250,11 +291,11 @@ export class SimulatedNode {
     if (journal.state.nodeId === undefined) {
       await journal.initialize({ nodeId: id, clusterId: "simulated" });
     }
-    this.machine = this.#flushed;
     const { machine } = this;
+    machine.restart();
     require(machine.index >= journal.state.baseIndex, () =>
       `the log of ${id} begins behind its state`);
-    const log = startingLog(journal.state, machine);
+    const log = startingLog(journal.state, machine.flushed);
     if (log.baseIndex !== journal.state.baseIndex) {
       await journal.reset(log.baseIndex, log.baseTerm);
     }
@@ -292,7 +333,10 @@ export class SimulatedNode {
         if (process.isAlive) for (const message of messages) this.#send(message);
       },
       sendSnapshot: (to) => this.#sendSnapshot(process, to),
-      snapshotFloor: () => Math.min(...this.#outgoing.values()),
+      snapshotFloor: () => {
+        const images = [...this.#outgoing.values()];
+        return Math.min(...images.map(({ image }) => image?.index ?? machine.flushed.index));
+      },
       onChange: () => undefined,
       onFatal: (error) => this.#fail(process, error),
     });
@@ -325,26 +369,25 @@ export class SimulatedNode {
       },
       apply: async (entries: readonly Entry[]) => {
         await process.wait(this.#options.world.random.below(4));
-        for (const entry of entries) this.#apply(entry);
+        for (const entry of entries) await this.#apply(entry);
         this.#resolveWaiters();
       },
-      flushedIndex: () => this.#flushed,
+      flushedIndex: () => this.machine.flushed,
     };
   }
 
-  #apply(entry: Entry): void {
-    const { invariants, bug, onExecuted } = this.#options;
-    const { index } = this.machine;
+  async #apply(entry: Entry): Promise<void> {
+    const { invariants, bug, onApplied } = this.#options;
+    const { machine } = this;
+    const { index } = machine;
     require(entry.index === index + 1, () => `${this.id} applies ${entry.index} behind ${index}`);
-    const outcome = applied(this.machine, bug?.entry?.(entry, this.id) ?? entry, bug?.remembers);
-    this.machine = outcome.state;
-    invariants.checkApplied(this.id, entry, this.machine.hash);
-    if (outcome.served === "execute") onExecuted(this.id, entry);
+    const outcome = await machine.apply(bug?.entry?.(entry, this.id) ?? entry);
+    invariants.checkApplied(this.id, entry, machine.hash);
+    onApplied(this.id, entry, outcome);
     const proposal = this.#proposals.get(entry.index);
     if (proposal === undefined) return;
     this.#proposals.delete(entry.index);
-    if (proposal.term !== entry.term) proposal.whenApplied("lost");
-    else proposal.whenApplied(outcome.served === "refuse" ? "refused" : outcome.position);
+    proposal.whenApplied(proposal.term === entry.term ? outcome : "lost");
   }
 
   #resolveWaiters(): void {
@@ -360,23 +403,47 @@ export class SimulatedNode {
   #flushOften(process: SimulatedProcess): void {
     const { random } = this.#options.world;
     process.after(20 + random.below(60), () => {
-      const state = this.machine;
+      const finish = this.machine.flush();
       process.after(1 + random.below(10), () => {
-        if (state.index > this.#flushed.index) this.#flushed = state;
+        finish();
         this.#flushOften(process);
       });
     });
   }
 
   #sendSnapshot(process: SimulatedProcess, to: NodeId): void {
-    if (this.#outgoing.has(to)) return;
-    this.#options.world.count("snapshots sent");
-    this.#outgoing.set(to, this.#flushed.index);
-    this.#options.sendSnapshot(this.id, to, this.#flushed, () => {
-      process.arrive(() => {
-        this.#outgoing.delete(to);
-        this.#driver?.step({ kind: "snapshotDone", to, ok: false, index: 0 as Index });
+    const { world, sendSnapshot } = this.#options;
+    const kept = this.#outgoing.get(to);
+    if (kept?.isGoing === true) return;
+    world.count("snapshots sent");
+    const outgoing = kept ?? { image: undefined, isGoing: true };
+    outgoing.isGoing = true;
+    this.#outgoing.set(to, outgoing);
+    const send = (image: Image) => {
+      if (!process.isAlive) return;
+      outgoing.image = image;
+      sendSnapshot(this.id, to, image, () => {
+        process.arrive(() => {
+          this.#letGo(process, to, outgoing);
+          this.#driver?.step({ kind: "snapshotDone", to, ok: false, index: 0 as Index });
+        });
       });
+    };
+    if (outgoing.image === undefined) {
+      world.stir();
+      this.machine.snapshot(send);
+    } else send(outgoing.image);
+  }
+
+  /** An attempt is over: one that is made soon goes on with the same image. */
+  #letGo(process: SimulatedProcess, to: NodeId, outgoing: Outgoing): void {
+    outgoing.isGoing = false;
+    if (outgoing.image?.chunks.length === 0) {
+      this.#outgoing.delete(to);
+      return;
+    }
+    process.after(keepMs, () => {
+      if (!outgoing.isGoing && this.#outgoing.get(to) === outgoing) this.#outgoing.delete(to);
     });
   }
 
@@ -407,6 +474,7 @@ export class SimulatedNode {
     this.#proposals = new Map();
     this.#waiters = [];
     this.#outgoing = new Map();
+    this.#incoming = undefined;
     this.#isReceiving = false;
   }
 }

@@ -1,9 +1,12 @@
 /**
  * What a change of the members makes of a configuration, and why some are refused. Voters change by joint consensus
  * (section 4.3 of the dissertation): the configuration that is planned here has the old voters as `outgoing`, and the
- * leader leaves it by itself. Learners come and go in one step, since no decision depends on them.
+ * leader leaves it by itself. Learners come and go in one step, since no decision depends on them; so do addresses.
  */
 import type { Configuration, Member, NodeId } from "./types.ts";
+
+/** Where a member listens, for masters and for clients. */
+export type Place = Pick<Member, "host" | "raftPort" | "rpcPort">;
 
 export type MemberChange =
   /** A new node that gets the log; with `promote` it becomes a voter once it has caught up. */
@@ -12,7 +15,9 @@ export type MemberChange =
   | { readonly kind: "promote"; readonly nodeId: NodeId }
   | { readonly kind: "remove"; readonly nodeId: NodeId }
   /** In one step: the old node leaves, the new one joins as a learner that is promoted by itself. */
-  | { readonly kind: "replace"; readonly nodeId: NodeId; readonly member: Member };
+  | { readonly kind: "replace"; readonly nodeId: NodeId; readonly member: Member }
+  /** The same node, with the same data, listens elsewhere. */
+  | { readonly kind: "move"; readonly nodeId: NodeId; readonly place: Place };
 
 /** The next configuration, or a sentence that says why there is none. */
 export type Plan =
@@ -51,6 +56,8 @@ export function planChange(current: Configuration, change: MemberChange): Plan {
         members: [...(current.members ?? []), { ...member, promote: true }],
       });
     }
+    case "move":
+      return planMove(current, change.nodeId, change.place);
   }
 }
 
@@ -83,6 +90,25 @@ function planPromotion(current: Configuration, nodeId: NodeId): Plan {
       member.nodeId === nodeId ? { ...member, promote: false } : member,
     ),
   });
+}
+
+function planMove(current: Configuration, nodeId: NodeId, place: Place): Plan {
+  const { members = [] } = current;
+  const { host, raftPort, rpcPort } = place;
+  const verb = `Cannot move "${nameOf(current, nodeId)}" to "${host}:${raftPort}"`;
+  const member = members.find((each) => each.nodeId === nodeId);
+  if (member === undefined) return refuse(verb, "it is no member of which it is known where it is");
+  if (member.host === host && member.raftPort === raftPort && member.rpcPort === rpcPort) {
+    return refuse(verb, "it is there already");
+  }
+  for (const other of members) {
+    if (other.nodeId === nodeId || other.host !== host) continue;
+    if (other.raftPort === raftPort) return refuse(verb, `"${other.name}" is there`);
+    if (other.rpcPort !== rpcPort || rpcPort === 0) continue;
+    return refuse(verb, `clients find "${other.name}" at "${host}:${rpcPort}"`);
+  }
+  const moved = { ...member, host, raftPort, rpcPort };
+  return plan(current, { members: members.map((each) => (each === member ? moved : each)) });
 }
 
 function without(

@@ -36,6 +36,7 @@ const caller: Hello = {
   name: "master-2",
   to: "master-1",
   knownAt: 40,
+  place: undefined,
 };
 
 function answer(changed: Partial<Hello>, who: Partial<Identity> = {}) {
@@ -62,6 +63,13 @@ describe("raft handshake", () => {
     assert.equal(agreedVersion(versions(1, 2), versions(3, 4)), undefined);
   });
 
+  it("shows itself to who looks for a member, itself too", () => {
+    const shown = answer({ purpose: "address", nodeId: "node-1", name: "master-1" });
+    assert.equal(shown.kind === "accepted" && shown.nodeId, "node-1");
+    assert.match(refusal({ purpose: "address", to: "master-3" }).reason, /here is "master-1"/);
+    assert.match(refusal({ nodeId: "node-1" }).reason, /its data is a copy/);
+  });
+
   it("refuses who speaks none of its versions, and says what to do", () => {
     const { reason, permanent } = refusal({ version: 3, newest: 4 });
     assert.match(reason, /versions 3 to 4 .* here versions 1 to 2 .* upgrade the older one/);
@@ -85,6 +93,7 @@ describe("raft handshake", () => {
       { newest: heard.newest, knownAt: heard.knownAt },
       { newest: undefined, knownAt: undefined },
     );
+    assert.equal(heard.place, undefined);
     const reply = answerHello(self, { names: [], roster, versions: spokenVersions }, heard);
     assert.equal(reply.kind === "accepted" && reply.version, 1);
   });

@@ -149,6 +149,78 @@ describe("raft membership", () => {
     });
   });
 
+  describe("a member that has moved", () => {
+    const at = (nodeId: NodeId, port: number): Member => ({
+      ...member(nodeId),
+      raftPort: port,
+      rpcPort: port + 100,
+    });
+    const cluster3 = () => {
+      const configuration = { ...of(["n1", "n2", "n3"]), members: [at("n1", 1), at("n2", 2)] };
+      const cluster = new CoreCluster(3, { configuration });
+      cluster.elect("n1");
+      return cluster;
+    };
+    const place = (raftPort: number, rpcPort = raftPort + 100) => ({
+      host: "127.0.0.1",
+      raftPort,
+      rpcPort,
+    });
+
+    it("is written down in one step, and is everything else as it was", () => {
+      const cluster = cluster3();
+      const { lastIndex } = cluster.core("n1");
+      change(cluster, { kind: "move", nodeId: "n2", place: place(9) });
+      assert.equal(cluster.core("n1").lastIndex, lastIndex + 1);
+      agreeOn(cluster, cluster.ids, of(["n1", "n2", "n3"]));
+      for (const id of cluster.ids) {
+        const { members } = cluster.core(id).configuration;
+        assert.deepEqual(members, [at("n1", 1), at("n2", 9)]);
+      }
+    });
+
+    it("is not written down twice, nor where another one is, nor while another change is under way", () => {
+      const cluster = cluster3();
+      const refused = (nodeId: NodeId, to: ReturnType<typeof place>) => {
+        const changed = cluster.core("n1").changeMembers({ kind: "move", nodeId, place: to });
+        assert.ok(!changed.ok);
+        return `${changed.code}: ${changed.reason}`;
+      };
+      const verb = 'InvalidArgument: Cannot move "name of n2" to "127.0.0.1';
+      assert.equal(refused("n2", place(2)), `${verb}:2": it is there already`);
+      assert.equal(refused("n2", place(1)), `${verb}:1": "name of n1" is there`);
+      assert.equal(
+        refused("n2", place(9, 101)),
+        `${verb}:9": clients find "name of n1" at "127.0.0.1:101"`,
+      );
+      assert.match(
+        refused("n3", place(9)),
+        /^InvalidArgument: Cannot move "n3".*no member of which/,
+      );
+      cluster.isolate("n1");
+      const first = cluster.core("n1").changeMembers({
+        kind: "move",
+        nodeId: "n2",
+        place: place(9),
+      });
+      assert.ok(first.ok);
+      assert.match(refused("n1", place(8)), /^Busy: .*another change is under way/);
+    });
+
+    it("is forgotten with the entry that says so, when another leader never had it", () => {
+      const cluster = cluster3();
+      cluster.isolate("n1");
+      cluster.core("n1").changeMembers({ kind: "move", nodeId: "n2", place: place(9) });
+      cluster.settle();
+      assert.equal(cluster.core("n1").configuration.members?.[1]?.raftPort, 9);
+      cluster.tick(50);
+      assert.ok(["n2", "n3"].some((id) => cluster.core(id).role === "leader"));
+      cluster.isolate();
+      cluster.tick(10);
+      assert.equal(cluster.core("n1").configuration.members?.[1]?.raftPort, 2);
+    });
+  });
+
   it("does not promote a learner that answers but falls behind more and more", () => {
     const learner = { ...of(["n1"], [], ["n2"]), members: [member("n1"), member("n2", true)] };
     const core = makeCore({ voters: ["n1"], configuration: learner });

@@ -4,7 +4,7 @@ import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
 import { freePorts } from "../lib/free-ports.ts";
 import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
-import type { RaftNode } from "../../src/raft/node.ts";
+import type { Peer, RaftNode, RaftNodeOptions } from "../../src/raft/node.ts";
 import type { Index, Term } from "../../src/raft/types.ts";
 import { MemoryJournal } from "../lib/memory-journal.ts";
 import { LoopbackCluster } from "./lib/loopback-cluster.ts";
@@ -400,6 +400,128 @@ describe("raft node: members", function () {
     for (const place of [0, 1, 2]) await cluster.start(place, { peers, listen: peers[place]! });
     await cluster.write("b");
     assert.deepEqual(await cluster.converged(), ["a", "b"]);
+    // And the log learns it, of the leader too.
+    await eventually("the new addresses", () =>
+      cluster.members
+        .slice(0, 3)
+        .every(({ node }) =>
+          node!
+            .members()
+            .every(({ name, raftPort }) =>
+              peers.some((peer) => peer.name === name && peer.port === raftPort),
+            ),
+        ),
+    );
+  });
+
+  describe("one that has moved", () => {
+    /** Starts a follower again as if on another machine: only its own file knows where it is now. */
+    async function moveFollower(
+      change: (other: Peer) => Partial<Peer> = () => ({}),
+      options: Partial<RaftNodeOptions> = {},
+    ): Promise<Peer> {
+      const leader = await cluster.leader();
+      const [place, other] = [0, 1, 2].filter((each) => each !== leader) as [number, number];
+      const [port] = await freePorts(1);
+      const moved = {
+        ...cluster.places[place]!,
+        port: port!,
+        rpcPort: 20_001,
+        ...change(cluster.places[other]!),
+      };
+      await cluster.crash(place);
+      const peers = cluster.peers.map((peer) => (peer.name === moved.name ? moved : peer));
+      await cluster.start(place, { peers, listen: { host: moved.host, port: port! }, ...options });
+      return moved;
+    }
+    const known = (name: string) =>
+      cluster.members.flatMap(({ node }) => {
+        const member = node?.members().find((each) => each.name === name);
+        return member === undefined ? [] : [`${member.raftPort} ${member.rpcPort}`];
+      });
+
+    it("is known where it is now to all, in one entry, though only its own file says so", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      await cluster.converged();
+      const moved = await moveFollower();
+      const wanted = `${moved.port} ${moved.rpcPort!}`;
+      await eventually("its new address", () =>
+        [0, 1, 2].every((i) => known(moved.name)[i] === wanted),
+      );
+      await (await cluster.leading()).transferLeadership(moved.name);
+      await cluster.leader();
+      for (const { node } of cluster.members) {
+        await eventually("clients to be sent there", () => {
+          return node!.status.leaderRpcAddress === `127.0.0.1:${moved.rpcPort!}`;
+        });
+      }
+      const place = await add();
+      await rolesToBe(...voters(4));
+      const shown = cluster.members[place]!.node!.members();
+      assert.equal(shown.find(({ name }) => name === moved.name)!.raftPort, moved.port);
+      const { items } = cluster.members[place]!.machine;
+      const changes = items.filter(({ configuration }) => configuration !== undefined);
+      // The move, the learner, and its promotion in two steps.
+      assert.equal(changes.length, 4);
+    });
+
+    it("is known by the port for clients that it says, when only that one is another", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      const leader = await cluster.leader();
+      const place = (leader + 1) % 3;
+      const moved = { ...cluster.places[place]!, rpcPort: 20_002 };
+      await cluster.crash(place);
+      const peers = cluster.peers.map((peer) => (peer.name === moved.name ? moved : peer));
+      await cluster.start(place, { peers });
+      await eventually("its new port", () =>
+        [0, 1, 2].every((i) => known(moved.name)[i] === `${moved.port} 20002`),
+      );
+    });
+
+    it("is refused an address that is another member's, in words", async () => {
+      const { logger, said } = listening();
+      cluster = await LoopbackCluster.make(3, { logger });
+      await cluster.startAll();
+      await cluster.write("a");
+      const before = cluster.places.map(({ port, rpcPort }) => `${port} ${rpcPort!}`);
+      const moved = await moveFollower(({ rpcPort }) => ({ rpcPort: rpcPort! }));
+      await eventually("the refusal", () =>
+        said.some((each) =>
+          new RegExp(
+            `Cannot move "${moved.name}" to "127.0.0.1:${moved.port}": clients find "master-\\d" at`,
+          ).test(each),
+        ),
+      );
+      const place = cluster.places.findIndex(({ name }) => name === moved.name);
+      assert.ok(known(moved.name).includes(before[place]!));
+    });
+
+    it("stays where the log has it as long as it is found there, whatever its file calls that", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      const leader = await cluster.leader();
+      const place = (leader + 1) % 3;
+      const alias = { ...cluster.places[place]!, host: "localhost", rpcPort: 20_003 };
+      await cluster.crash(place);
+      const peers = cluster.peers.map((peer) => (peer.name === alias.name ? alias : peer));
+      await cluster.start(place, { peers });
+      await cluster.write("a");
+      // Another one, which has moved, shows that the leader has looked.
+      const third = [0, 1, 2].find((each) => each !== leader && each !== place)!;
+      const moved = { ...cluster.places[third]!, rpcPort: 20_004 };
+      await cluster.crash(third);
+      const others = cluster.peers.map((peer) => (peer.name === moved.name ? moved : peer));
+      await cluster.start(third, { peers: others });
+      await eventually("the move of the other", () => known(moved.name)[leader]?.endsWith("20004"));
+      const { host } = (await cluster.leading())
+        .members()
+        .find((each) => each.name === alias.name)!;
+      assert.equal(host, "127.0.0.1");
+    });
   });
 
   it("refuses changes while a member runs a version that does not know them", async () => {

@@ -21,6 +21,7 @@ import {
   unsigned,
   word,
 } from "../../lib/schema.ts";
+import type { Place } from "../member-change.ts";
 import type { NodeId } from "../types.ts";
 
 /** The versions of the protocol between masters that a node speaks, both included. */
@@ -74,7 +75,8 @@ export interface Roster {
 export const hello = struct({
   /** The oldest version that the caller speaks; one of the first version speaks only that one. */
   version: unsigned(),
-  purpose: word("messages", "snapshot", "formation", "admission"),
+  /** `address`: only to see who is here. */
+  purpose: word("messages", "snapshot", "formation", "admission", "address"),
   clusterName: text,
   clusterId: optional(text),
   nodeId: optional(text),
@@ -85,6 +87,8 @@ export const hello = struct({
   newest: optional(unsigned()),
   /** See `Roster.knownAt`. */
   knownAt: optional(unsigned()),
+  /** Where the caller listens, by its own configuration file. */
+  place: optional(struct({ host: text, raftPort: unsigned(), rpcPort: unsigned() })),
 });
 export type Hello = Infer<typeof hello>;
 
@@ -140,12 +144,12 @@ export function helloOf(
   self: Identity,
   purpose: Hello["purpose"],
   to: string,
-  rest: { versions: Versions; knownAt: number | undefined },
+  rest: { versions: Versions; knownAt: number | undefined; place?: Place | undefined },
 ): Hello {
   const { clusterName, clusterId, nodeId, name } = self;
   const { oldest: version, newest } = rest.versions;
-  const { knownAt } = rest;
-  return { version, purpose, clusterName, clusterId, nodeId, name, to, newest, knownAt };
+  const { knownAt, place } = rest;
+  return { version, purpose, clusterName, clusterId, nodeId, name, to, newest, knownAt, place };
 }
 
 /** The versions that a caller speaks. */
@@ -188,7 +192,11 @@ export function answerHello(
     // Waiting helps where a member has moved and the caller has yet to learn it.
     return refuse(`it wanted "${caller.to}", but here is "${self.name}"`, false);
   }
-  if (caller.nodeId !== undefined && caller.nodeId === self.nodeId) {
+  if (
+    caller.nodeId !== undefined &&
+    caller.nodeId === self.nodeId &&
+    caller.purpose !== "address"
+  ) {
     return refuse(`its data is a copy of that of "${self.name}": no two masters may share it`);
   }
   if (
@@ -207,6 +215,8 @@ export function answerHello(
     return { kind: "accepted", stage, clusterId, nodeId, boundTo, version };
   };
   switch (caller.purpose) {
+    case "address":
+      return accept();
     case "admission":
       return caller.clusterId === undefined ? refuse("it has no cluster to admit to") : accept();
     case "formation":

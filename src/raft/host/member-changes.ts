@@ -7,7 +7,7 @@
 import type { Clock } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
 import { membersOf } from "../configuration.ts";
-import type { MemberChange } from "../member-change.ts";
+import type { MemberChange, Place } from "../member-change.ts";
 import type { Transport } from "../transport.ts";
 import type { Configuration, Member, NodeId } from "../types.ts";
 import { admit } from "./admission.ts";
@@ -116,10 +116,7 @@ export class MemberChanges {
   }
 
   /** See RaftNode.replaceMember. */
-  async replace(
-    name: string,
-    place: Pick<Member, "host" | "raftPort" | "rpcPort">,
-  ): Promise<Member> {
+  async replace(name: string, place: Place): Promise<Member> {
     this.#requireLead();
     const { nodeId: old } = this.#find(name, "replace");
     if (old === this.#options.self) {
@@ -138,6 +135,15 @@ export class MemberChanges {
     if (member.nodeId === old) await this.#decided(this.#present, isOnly);
     else await this.#change({ kind: "replace", nodeId: old, member }, isOnly);
     return member;
+  }
+
+  /**
+   * Writes down that a member listens elsewhere; resolves when that is committed.
+   * @throws WeirError as the other changes; `InvalidArgument` when another member has that address
+   */
+  async move(nodeId: NodeId, place: Place): Promise<void> {
+    this.#requireLead();
+    await this.#change({ kind: "move", nodeId, place }, () => true);
   }
 
   /** Once per turn: answers what is decided. */

@@ -14,6 +14,7 @@ import { HandOver } from "./hand-over.ts";
 import type { Identity } from "./handshake.ts";
 import { MemberChanges } from "./member-changes.ts";
 import { Members, type PlacedConfiguration, startingConfiguration } from "./members.ts";
+import { Moves } from "./moves.ts";
 import { SnapshotReceiver } from "./snapshot-receiver.ts";
 import { SnapshotSender } from "./snapshot-sender.ts";
 
@@ -37,6 +38,7 @@ export class Part {
   readonly driver: Driver;
   readonly members: Members;
   readonly changes: MemberChanges;
+  readonly moves: Moves;
   readonly sender: SnapshotSender;
   readonly receiver: SnapshotReceiver;
   readonly handOver: HandOver;
@@ -93,6 +95,8 @@ export class Part {
       clusterId: clusterId!,
       notLeader,
     });
+    const { members, changes } = this;
+    this.moves = new Moves({ ...options, self: nodeId!, members, changes, driver });
   }
 
   /** Connects to the other members; to be called when what they send can be taken. */
@@ -156,6 +160,7 @@ export class Part {
       onTurn: () => {
         this.members.observe(core);
         this.changes.observe();
+        this.moves.observe();
       },
       onFatal,
     });

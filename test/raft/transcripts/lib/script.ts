@@ -13,6 +13,7 @@
  *     > transfer 1 [2] · step-down 1 · crash 3 · restart 3
  *     > gone 1 2 3            2 and 3 are told that the process of 1 has ended, truly or not
  *     > change 1 add-learner 4 [promote] · change 1 promote 4 · change 1 remove 2 · change 1 replace 2 4
+ *     > change 1 move 2 2002    2 listens at another port from now on
  *     > deliver [1->2] [N]    what lies on the link, or the first N of it; `*` stands for any node
  *     > drop 1->2 [N] · duplicate 1->2
  *     > settle                delivers until all links are empty
@@ -212,8 +213,12 @@ function changeOf([kind = "", nodeId = "", more = ""]: readonly string[]): Membe
       return { kind, nodeId };
     case "replace":
       return { kind, nodeId, member: memberOf(more, true) };
+    case "move": {
+      const port = wholeNumber(more);
+      return { kind, nodeId, place: { host: "127.0.0.1", raftPort: port, rpcPort: port } };
+    }
     default:
-      throw new Error("a change is to add-learner, promote, remove or replace");
+      throw new Error("a change is to add-learner, promote, remove, replace or move");
   }
 }
 

@@ -18,13 +18,19 @@ function contentWords(kind: Entry["kind"], payload: Uint8Array): string {
   }
 }
 
-/** `{1 2 3}`, in joint consensus `{1 2}&{1 3}` (new and old half), learners behind a plus. */
+/** `{1 2 3}`, in joint consensus `{1 2}&{1 3}` (new and old half), learners behind a plus; `3:2003` has moved to a port. */
 export function configurationWords(configuration: Configuration): string {
   const { voters, outgoing, learners, members = [] } = configuration;
-  const half = (ids: readonly string[]) => `{${[...ids].sort().join(" ")}}`;
+  const placed = (id: string) => {
+    const { raftPort } = members.find(({ nodeId }) => nodeId === id) ?? {};
+    return raftPort === undefined || raftPort === 1000 + Number(id) ? id : `${id}:${raftPort}`;
+  };
+  const half = (ids: readonly string[]) => `{${[...ids].sort().map(placed).join(" ")}}`;
   const joint = outgoing.length === 0 ? "" : `&${half(outgoing)}`;
   const learner = (id: string) =>
-    members.some((member) => member.nodeId === id && member.promote) ? `${id}↑` : id;
+    members.some((member) => member.nodeId === id && member.promote)
+      ? `${placed(id)}↑`
+      : placed(id);
   const rest = learners.length === 0 ? "" : ` + ${[...learners].sort().map(learner).join(" ")}`;
   return half(voters) + joint + rest;
 }

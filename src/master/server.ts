@@ -21,6 +21,7 @@ import { Leadership, type Reign } from "./services/leadership.ts";
 import { Locations } from "./services/locations.ts";
 import { type AppliedEvent, MachineHost } from "./services/machine-host.ts";
 import type { MasterParts } from "./services/parts.ts";
+import { PendingMoves } from "./services/pending-moves.ts";
 import { Proposer } from "./services/proposer.ts";
 import { serveBackup } from "./services/serve-backup.ts";
 import { serveCluster } from "./services/serve-cluster.ts";
@@ -112,6 +113,7 @@ async function start(
   const feed = new ChangeFeed(store.appliedIndex);
   const locations = new Locations();
   const registry = new WorkerRegistry({ clock, locations });
+  const moves = new PendingMoves(store);
   /** What comes to be after those who use it. */
   const late: { services: LeaderServices | undefined; raft: RaftNode | undefined } = {
     services: undefined,
@@ -124,11 +126,13 @@ async function start(
       const { index, term, applied } = event;
       leadership.applied(term);
       if (applied !== undefined) feed.publish(index, applied.changes);
+      moves.applied(applied?.events ?? []);
       proposer.applied(event);
       late.services?.applied(event);
     },
     onInstalled: (index) => {
       feed.reset(index);
+      moves.replaced();
       proposer.installed(index);
     },
   });
@@ -147,6 +151,7 @@ async function start(
         leadership,
         locations,
         registry,
+        moves,
         reign,
         clock,
         logger,
@@ -221,7 +226,7 @@ async function start(
       await leadership.whenReigning(signal);
       const { services } = late;
       if (services === undefined) throw leadership.error();
-      await services.ready;
+      await moves.ready;
       return services;
     },
   };

@@ -11,7 +11,7 @@ import { Layouts } from "./layouts.ts";
 import type { Leadership, Reign } from "./leadership.ts";
 import type { Locations } from "./locations.ts";
 import type { AppliedEvent } from "./machine-host.ts";
-import { PendingMoves } from "./pending-moves.ts";
+import type { PendingMoves } from "./pending-moves.ts";
 import type { Proposer } from "./proposer.ts";
 import { RecoveryService } from "./recovery.ts";
 import { TaskDispatcher } from "./task-dispatcher.ts";
@@ -26,6 +26,7 @@ export interface LeaderServicesOptions {
   readonly leadership: Leadership;
   readonly locations: Locations;
   readonly registry: WorkerRegistry;
+  readonly moves: PendingMoves;
   readonly reign: Reign;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -37,12 +38,11 @@ export class LeaderServices {
   readonly loader: DirectoryLoader;
   readonly layouts: Layouts;
   readonly recovery: RecoveryService;
-  readonly #moves: PendingMoves;
   readonly #ufsOps: UfsOpQueue;
 
   constructor(options: LeaderServicesOptions) {
     const { config, reader, appliedIndex, reign, clock, logger } = options;
-    const { proposer, leadership, locations, registry } = options;
+    const { proposer, leadership, locations, registry, moves } = options;
     const propose = proposer.propose.bind(proposer);
     this.reign = reign;
     this.dispatcher = new TaskDispatcher({
@@ -52,8 +52,6 @@ export class LeaderServices {
       reign,
     });
     const dispatcher = this.dispatcher;
-    this.#moves = new PendingMoves(reader);
-    const moves = this.#moves;
     this.loader = new DirectoryLoader({
       reader,
       appliedIndex,
@@ -112,15 +110,9 @@ export class LeaderServices {
     });
   }
 
-  /** Resolves when the services know what an earlier leader left behind. */
-  get ready(): Promise<void> {
-    return this.#moves.ready;
-  }
-
   applied({ applied }: AppliedEvent): void {
     const events = applied?.events ?? [];
     if (events.length === 0) return;
-    this.#moves.applied(events);
     this.#ufsOps.applied(events);
     for (const event of events) {
       if (event.kind === "workerLost") this.dispatcher.workerLost(event.worker);

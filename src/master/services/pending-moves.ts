@@ -1,6 +1,7 @@
 /**
  * Moves and removals that stores have not seen yet, by mount: with them it can be said where in a store lies what the
- * namespace shows elsewhere, and which directories cannot be listed now. Lives as long as one reign.
+ * namespace shows elsewhere, and which directories cannot be listed now. Every master knows them all the time: reading
+ * through what may be a long queue is nothing to begin a reign with.
  */
 import type { MountId, UfsOpId } from "../../lib/ids.ts";
 import type { StateEvent } from "../state/context.ts";
@@ -12,14 +13,25 @@ import { pendingUfsOps } from "./listings.ts";
 
 export class PendingMoves {
   readonly #reader: StateReader;
-  readonly #moves = new Map<MountId, Map<UfsOpId, UfsOp>>();
-  /** Resolves when those of the state at the start are known. */
-  readonly ready: Promise<void>;
+  #moves = new Map<MountId, Map<UfsOpId, UfsOp>>();
+  #ready: Promise<void> = Promise.resolve();
 
+  /** Begins to read those of the state. */
   constructor(reader: StateReader) {
     this.#reader = reader;
-    this.ready = this.#readAll();
-    this.ready.catch(() => undefined);
+    this.replaced();
+  }
+
+  /** Resolves when those of the state at the start are known. */
+  get ready(): Promise<void> {
+    return this.#ready;
+  }
+
+  /** The state was replaced as a whole. */
+  replaced(): void {
+    this.#moves = new Map();
+    this.#ready = this.#readAll();
+    this.#ready.catch(() => undefined);
   }
 
   /** Renames of files and directories, in the order of their ids. */

@@ -27,6 +27,8 @@ import type { TaskDispatcher } from "./task-dispatcher.ts";
 const lookAhead = 256;
 /** Operations of one mount that are handed to the dispatcher at once. */
 const underWayPerMount = 64;
+/** Into a reign: clients wait for the leader, and what it starts here takes its time from them. Stores can wait. */
+const restMs = 100;
 const firstPauseMs = 1000;
 const longestPauseMs = 60_000;
 /** Attempts before an operation is given up that the store refuses for what it is. */
@@ -69,7 +71,8 @@ export class UfsOpQueue {
     readonly reign: Reign;
   };
   readonly #queues = new Map<MountId, MountQueue>();
-  #roundPlanned = false;
+  /** True while the rest lasts, as if a round were planned. */
+  #roundPlanned = true;
   #cancelTimer: (() => void) | undefined;
 
   constructor(options: {
@@ -85,7 +88,10 @@ export class UfsOpQueue {
     this.#options = options;
     for (const mount of mountsOf(options.reader)) this.#queueOf(mount.id);
     options.reign.signal.addEventListener("abort", () => this.#cancelTimer?.());
-    this.#planRound();
+    this.#cancelTimer = options.clock.after(restMs, () => {
+      this.#roundPlanned = false;
+      this.#planRound();
+    });
   }
 
   /** Takes what an entry did. */

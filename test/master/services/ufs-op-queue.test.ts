@@ -9,6 +9,8 @@ import { turn } from "./manual-clock.ts";
 
 type UfsTask = Extract<Task, { kind: "ufsOp" }>;
 
+const restMs = 100;
+
 describe("UfsOpQueue", () => {
   let fixture: LeaderFixture;
 
@@ -18,7 +20,7 @@ describe("UfsOpQueue", () => {
 
   afterEach(() => fixture.end());
 
-  function startQueue() {
+  function makeQueue() {
     const { machine, dispatcher, propose, clock, reign, locations, registry } = fixture;
     const layouts = new Layouts({
       reader: machine.state,
@@ -37,6 +39,12 @@ describe("UfsOpQueue", () => {
       reign,
     });
     machine.onApplied = ({ events }) => queue.applied(events);
+  }
+
+  /** A queue that is at work. */
+  function startQueue() {
+    makeQueue();
+    fixture.clock.advance(restMs);
   }
 
   const drained = () =>
@@ -68,6 +76,21 @@ describe("UfsOpQueue", () => {
     assert.deepEqual(seen.sort(), ["persist /after", "persist /before"].map(withoutSlash));
     assert.equal(machine.at("/before").persistence, "persisted");
     assert.equal(machine.at("/after").persistence, "persisted");
+  });
+
+  it("leaves the first moments of a reign to the clients that waited for it", async () => {
+    const { machine, clock } = fixture;
+    const { seen, worker } = recorder();
+    const session = machine.openSession();
+    machine.write("/before", 10, { keepers: [worker], session });
+    makeQueue();
+    machine.write("/after", 10, { keepers: [worker], session });
+    await turn();
+    clock.advance(restMs - 1);
+    await turn();
+    assert.deepEqual(seen, []);
+    clock.advance(1);
+    await drained();
   });
 
   it("keeps the order of operations on equal, higher and lower paths, and runs others at once", async () => {

@@ -9,6 +9,7 @@ import { isVoter } from "./configuration.ts";
 import { decodeConfiguration } from "./configuration-codec.ts";
 import { type Configuration, type Entry, type Index, type NodeId, zeroIndex } from "./types.ts";
 
+/** A configuration with the index of the entry that brought it. */
 interface Placed {
   readonly index: Index;
   readonly configuration: Configuration;
@@ -28,6 +29,14 @@ export class ConfigurationHistory {
   /** Index of the entry that brought the active one; 0 for the one that the cluster began with. */
   get activeIndex(): Index {
     return this.#placed[this.#placed.length - 1]!.index;
+  }
+
+  /**
+   * The last one that is committed for certain, whatever this node knows of the commit index: another one is behind it, and
+   * no leader begins a change before the last one is committed. Undefined where there is only one.
+   */
+  get settled(): Placed | undefined {
+    return this.#placed[this.#placed.length - 2];
   }
 
   /** True when the node votes in the active configuration, or in one that holds again should later ones be lost. */

@@ -107,6 +107,7 @@ export class Transport {
   readonly #inbound = new Map<NodeId, Inbound>();
   /** Members that were last reached where the file has them, and not where the log has. */
   readonly #moved = new Map<NodeId, Peer>();
+  readonly #disowning = new Set<string>();
   readonly #complaints = new Set<string>();
   /** Callers that are not accepted yet, the oldest first. */
   readonly #strangers = new Set<FramedSocket>();
@@ -210,6 +211,16 @@ export class Transport {
       if (link?.takesMessages === true) link.write(queued);
       else this.#inbound.get(to)!.socket.write(queued);
     }
+  }
+
+  /** Names of members that answered last that this node's name is not bound to its data: it is no member as they know. */
+  get disowning(): readonly string[] {
+    return [...this.#disowning].sort();
+  }
+
+  #noteBinding(peer: string, { boundTo }: Accepted): void {
+    if (boundTo === this.#options.identity().nodeId) this.#disowning.delete(peer);
+    else this.#disowning.add(peer);
   }
 
   /** Where this node listens, by its configuration file. */
@@ -408,7 +419,11 @@ export class Transport {
       nodeId,
       clock,
       logger,
-      connect: () => this.#reach(nodeId, peer),
+      connect: async () => {
+        const reached = await this.#reach(nodeId, peer);
+        if (reached.accepted.nodeId === nodeId) this.#noteBinding(peer.name, reached.accepted);
+        return reached;
+      },
       onFrame: (payload) => onMessage(decodeMessage(payload, nodeId, identity().nodeId!)),
       isRefusal: (error) => error instanceof Refusal && error.permanent && error.hasData,
       onFailure: (error) => {

@@ -334,6 +334,54 @@ describe("raft node: members", function () {
     assert.equal((await cluster.leading()).status.term, term, "it disturbed the others");
   });
 
+  describe("one that crashed before its state knew that it was a member, and was removed while it was away", () => {
+    /** It has the log and no state; those who removed it have forgotten it. */
+    async function removeAway(promote: boolean): Promise<number> {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.startAll();
+      await cluster.write("a");
+      const place = await add(promote);
+      await rolesToBe(...voters(3), `master-4: ${promote ? "voter" : "learner"}`);
+      await cluster.write("b");
+      await cluster.converged();
+      await cluster.crash(place);
+      assert.equal(cluster.members[place]!.machine.appliedIndex, 0);
+      await afterOtherChanges((leader) => leader.removeMember("master-4"));
+      await cluster.write("c");
+      await cluster.converged();
+      // A leader of another reign has no word for who has left.
+      for (const founder of [0, 1, 2]) {
+        cluster.members[founder]!.machine.flush();
+        await cluster.crash(founder);
+      }
+      for (const founder of [0, 1, 2]) await cluster.start(founder);
+      await cluster.leader();
+      return place;
+    }
+
+    it("ends, where its log shows that it was one", async () => {
+      const place = await removeAway(true);
+      await cluster.start(place);
+      const fatal = await eventually("its end", () => cluster.members[place]!.fatal);
+      assert.match(fatal.message, /was removed from cluster "test", as "master-\d" says/);
+    });
+
+    it("says what to do, where it may be yet to be added, and is added then", async () => {
+      const place = await removeAway(false);
+      const { logger, said } = listening();
+      await cluster.start(place, { logger });
+      await eventually("a word on what to do", () =>
+        said.some((each) => /it does not know "master-4" .*weir cluster add master-4/.test(each)),
+      );
+      assert.equal(cluster.members[place]!.fatal, undefined);
+      await afterOtherChanges((leader) =>
+        leader.addMember({ ...cluster.addressOf(place), promote: true }),
+      );
+      await rolesToBe(...voters(4));
+      assert.deepEqual(await cluster.converged(), ["a", "b", "c"]);
+    });
+  });
+
   it("removes the leader itself, and another one follows", async () => {
     cluster = await LoopbackCluster.make(3);
     await cluster.startAll();

@@ -5,7 +5,8 @@
  * Invariants
  * 1. `active` is that of the core after its last turn; `committed` is never rolled back.
  * 2. A node is called removed only because of a committed configuration that came after one with it: a node that was just
- *    added, and that is not known here yet, is nobody who was removed.
+ *    added, and that is not known here yet, is nobody who was removed. What a node knows of itself may be in its log alone,
+ *    when it crashed before its state had it: a configuration that another one follows there was committed.
  */
 import { membersOf } from "../configuration.ts";
 import { decodeConfiguration } from "../configuration-codec.ts";
@@ -115,6 +116,7 @@ export class Members implements Roster {
     if (configuration !== this.#active) {
       this.#active = configuration;
       this.#options.onActive();
+      this.#noteSettled(core);
     }
     if (index > core.commitIndex || index === this.#committed.index) return;
     this.#committed = { index, configuration };
@@ -124,6 +126,14 @@ export class Members implements Roster {
     this.#memberAt = isIn ? index : undefined;
     this.#options.onCommitted();
     if (wasIn && !isIn) this.#options.onRemoved();
+  }
+
+  #noteSettled({ settledConfiguration: settled }: RaftCore): void {
+    if (settled === undefined || settled.index <= (this.#memberAt ?? -1)) return;
+    if (settled.index < this.#committed.index || !has(settled.configuration, this.#options.self))
+      return;
+    this.#memberAt = settled.index;
+    this.#wasMember = true;
   }
 
   /** The active members, each once, voters first. */

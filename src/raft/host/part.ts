@@ -18,6 +18,8 @@ import { Moves } from "./moves.ts";
 import { SnapshotReceiver } from "./snapshot-receiver.ts";
 import { SnapshotSender } from "./snapshot-sender.ts";
 
+/** Election timeouts without a leader after which a node that nobody takes for a member says so. */
+const idleTimeouts = 10;
 /** Election timeouts for which a member that was removed is still told, and still answers. */
 export const leavingTimeouts = 3;
 
@@ -45,6 +47,7 @@ export class Part {
   readonly #options: PartOptions;
   readonly #start: PlacedConfiguration;
   #cancelPruning: () => void = () => undefined;
+  #cancelWatch: () => void = () => undefined;
 
   /** @throws WeirError `Corrupt` when journal and state do not fit together */
   static async take(options: PartOptions): Promise<Part> {
@@ -107,6 +110,7 @@ export class Part {
     const { index } = this.#start;
     members.observe(this.driver.core);
     transport.setLinks(members.peers);
+    this.#watchIdleness();
     if (index === 0 || members.isMember) return;
     const isFounder = bindings.some((binding) => binding.nodeId === nodeId);
     const { admittedAt } = journal.state;
@@ -121,12 +125,33 @@ export class Part {
   /** Ends all but the driver, which the journal and the state machine may still keep busy. */
   async stop(): Promise<void> {
     this.#cancelPruning();
+    this.#cancelWatch();
     this.changes.stop();
     await Promise.all([this.receiver.stop(), this.sender.stop()]);
   }
 
   get #electionMs(): number {
     return this.#options.electionTicks * this.#options.tickMs;
+  }
+
+  /**
+   * A node that was removed while it was away, and whose own log does not prove that it ever was a member, is told nothing:
+   * it may as well be one that is yet to be added. It says what a person can do.
+   */
+  #watchIdleness(): void {
+    const { name, clock, transport } = this.#options;
+    this.#cancelWatch = clock.after(idleTimeouts * this.#electionMs, () => {
+      const { disowning } = transport;
+      if (this.driver.core.leader === undefined && disowning.length > 0) {
+        const who = disowning.map((each) => `"${each}"`).join(", ");
+        transport.complain(
+          who,
+          `it does not know "${name}" with this data as a member; if it is not being added now, run ` +
+            `"weir cluster add ${name}", or remove its data directory if it was replaced`,
+        );
+      }
+      this.#watchIdleness();
+    });
   }
 
   #makeDriver(log: StartingLog): Driver {

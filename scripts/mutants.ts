@@ -2,7 +2,7 @@
  * Proves that the suites notice what they are there for: plants known bugs, one at a time, in a throw-away copy of the
  * tree, and runs the tests that should catch each. A bug that nothing catches is a test that is missing.
  *
- * Usage: npm run mutants -- [--only TEXT] [--list]
+ * Usage: npm run mutants -- [--only TEXT …] [--list]
  *
  * First the suites run on the unchanged copy: a suite that fails by itself catches nothing. The exit status is 0 only
  * when every planted bug was caught.
@@ -11,26 +11,25 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { readCommandLine, refuse } from "./command-line.ts";
-import { coreMutants } from "./mutants/core-bugs.ts";
-import { hostMutants } from "./mutants/host-bugs.ts";
-import { journalMutants } from "./mutants/journal-bugs.ts";
-import { misplaced, type Mutant, plant, type Planted } from "./mutants/mutant.ts";
-import { stateMutants } from "./mutants/state-bugs.ts";
+import { allMutants } from "./mutants/all.ts";
+import { misplaced, plant, type Planted } from "./mutants/mutant.ts";
 import { runSuite, type Verdict } from "./mutants/suite.ts";
 import { copyTree } from "./mutants/tree.ts";
 
 const workers = 2;
-const all: readonly Mutant[] = [...coreMutants, ...hostMutants, ...journalMutants, ...stateMutants];
 const root = resolve(import.meta.dirname, "..");
 
-const usage = `Usage: npm run mutants -- [--only TEXT] [--list]
-  --only TEXT   the planted bugs whose name contains it
+const usage = `Usage: npm run mutants -- [--only TEXT …] [--list]
+  --only TEXT   the planted bugs whose name contains it; may be given again, for more
   --list        names them, with the file that each goes to, and ends
 `;
 const { values } = readCommandLine("plant bugs", usage, {
-  options: { only: { type: "string", default: "" }, list: { type: "boolean", default: false } },
+  options: {
+    only: { type: "string", multiple: true, default: [""] },
+    list: { type: "boolean", default: false },
+  },
 });
-const chosen = all.filter(({ name }) => name.includes(values.only));
+const chosen = allMutants.filter(({ name }) => values.only.some((text) => name.includes(text)));
 if (values.list) {
   for (const { name, file } of chosen) process.stdout.write(`${file}: ${name}\n`);
   process.exit(0);
@@ -41,7 +40,7 @@ if (wrong.length > 0) {
   process.exit(1);
 }
 if (chosen.length === 0) {
-  refuse(`Cannot plant "${values.only}": no bug is called so`, usage);
+  refuse(`Cannot plant "${values.only.join(", ")}": no bug is called so`, usage);
 }
 
 const startedMs = performance.now();

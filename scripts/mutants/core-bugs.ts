@@ -5,6 +5,7 @@ const units =
   "test/raft/core.test.ts test/raft/membership.test.ts test/raft/follower-reads.test.ts " +
   "test/raft/cases.test.ts test/raft/log.test.ts test/raft/quorum.test.ts " +
   "test/raft/gone.test.ts test/raft/transfer.test.ts test/raft/starting-log.test.ts";
+const bounds = ["test/raft/bounds.test.ts"];
 const suites = [units, "test/raft/transcripts.test.ts", "sim 60 2500"];
 
 export const coreMutants: readonly Mutant[] = [
@@ -193,6 +194,27 @@ export const coreMutants: readonly Mutant[] = [
     find: "if (message.index !== progress.next - 1) return;",
     replace: "",
     suites,
+  },
+  {
+    name: "takes entries without end while its state machine is behind",
+    file: "src/raft/replication.ts",
+    find: "if (message.entries.length > 0 && state.isBehindWithApplying) return;",
+    replace: "",
+    suites: bounds,
+  },
+  {
+    name: "counts what is not committed for a state machine that is behind, and may take nothing more",
+    file: "src/raft/state.ts",
+    find: "this.applyCursor - this.appliedIndex >= this.maxUnappliedEntries ||",
+    replace: "this.log.lastIndex - this.appliedIndex >= this.maxUnappliedEntries ||",
+    suites: bounds,
+  },
+  {
+    name: "lets reads pile up at a leader that cannot commit yet",
+    file: "src/raft/reads.ts",
+    find: "    ...state.reads.tick(ownReadTimeouts * electionTicks, electionTicks),\n",
+    replace: "",
+    suites: bounds,
   },
   {
     name: "sends without a window",

@@ -5,6 +5,11 @@ const driver = ["test/raft/host-cases.test.ts test/raft/driver.test.ts"];
 const node = [...driver, "test/raft/node.test.ts"];
 
 const snapshots = ["test/raft/snapshot-transfer.test.ts"];
+const sender = ["test/raft/snapshot-sender.test.ts"];
+const kept = [
+  "test/raft/log-weight.test.ts test/raft/driver.test.ts test/raft/node-snapshots.test.ts",
+];
+const fullDisk = ["test/raft/full-disk.test.ts"];
 const handshake = ["test/raft/handshake.test.ts"];
 const members = ["test/raft/node-membership.test.ts test/raft/node.test.ts"];
 
@@ -12,9 +17,9 @@ export const hostMutants: readonly Mutant[] = [
   {
     name: "sends what waits for a write when the write begins",
     file: "src/raft/host/persister.ts",
-    find: "} else if (await this.#write(work)) {",
+    find: "const isWritten = await this.#write(work);",
     replace:
-      "} else if ((this.#options.send(work.messages), (work.messages = []), await this.#write(work))) {",
+      "this.#options.send(work.messages);\n      work.messages = [];\n      const isWritten = await this.#write(work);",
     suites: driver,
   },
   {
@@ -95,7 +100,49 @@ export const hostMutants: readonly Mutant[] = [
     replace: "appliedIndex < 0 ? [] : all;",
     suites: node,
   },
+  {
+    name: "lets a compaction pass the reset before it",
+    file: "src/raft/host/persister.ts",
+    find: "      if (work.reset !== undefined) return -1;\n",
+    replace: "",
+    suites: fullDisk,
+  },
+  {
+    name: "compacts entries that wait for room on the disk",
+    file: "src/raft/host/persister.ts",
+    find: 'if (work.kind === "compaction") return work.index <= held ? place : -1;',
+    replace: 'if (work.kind === "compaction") return place;',
+    suites: fullDisk,
+  },
   // Snapshots
+  {
+    name: "keeps the log without end for who gets a snapshot",
+    file: "src/raft/host/driver.ts",
+    find: "const floor = Math.max(snapshotFloor((tail + core.lastIndex) / 2), atMostHeld);",
+    replace: "const floor = snapshotFloor((tail + core.lastIndex) / 2);\n    void atMostHeld;",
+    suites: kept,
+  },
+  {
+    name: "keeps the log for ever for who installed a snapshot and gets no further",
+    file: "src/raft/host/snapshot-sender.ts",
+    find: "const isStuck = nowMs - progress.advancedMs >= keepMs;",
+    replace: "const isStuck = nowMs < 0;",
+    suites: sender,
+  },
+  {
+    name: "keeps a snapshot anew with each attempt that breaks",
+    file: "src/raft/host/snapshot-sender.ts",
+    find: "const restMs = held.advancedMs + keepMs - clock.monotonicMs();",
+    replace: "const restMs = keepMs;",
+    suites: sender,
+  },
+  {
+    name: "forgets the log that a follower needs behind the snapshot that it just got",
+    file: "src/raft/host/snapshot-sender.ts",
+    find: "        this.#catchingUp.set(to, { match: held.snapshot.meta.index, advancedMs });\n",
+    replace: "        void advancedMs;\n",
+    suites: sender,
+  },
   {
     name: "installs what its disk changed of a spooled snapshot",
     file: "src/raft/host/snapshot-spool.ts",

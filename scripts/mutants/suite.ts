@@ -13,6 +13,8 @@ export type Verdict =
 
 /** A suite here takes seconds; planted bugs may make it wait for what never comes. */
 const budgetMs = 120_000;
+/** For a process to end by itself once a test has failed: the verdict is known. */
+const lingerMs = 3000;
 
 export async function runSuite(tree: string, suite: string): Promise<Verdict> {
   const [name, seeds, steps] = suite.split(" ");
@@ -38,7 +40,11 @@ async function runMocha(tree: string, files: readonly string[]): Promise<Verdict
     if (event === undefined) return;
     const [kind, title] = event;
     if (kind === "pass") passed++;
-    if (kind === "fail") failure ??= title;
+    if (kind === "fail") {
+      failure ??= title;
+      // What the test has left may keep its process for ever.
+      setTimeout(() => endGroup(child), lingerMs).unref();
+    }
   });
   const errors = textOf(child);
   const end = await waitWithin(child);

@@ -283,6 +283,39 @@ describe("raft host", () => {
     );
   });
 
+  it("keeps the log for who gets a snapshot, but at most four times the bytes that it keeps anyway", async () => {
+    const loop = new HandLoop();
+    const journal = await initialized();
+    const machine = new ListMachine();
+    const core = makeCore({ voters: ["n1"] });
+    // One needs all of it, and gets no further.
+    const options = { retainedBytes: 20_000, retainedEntries: 1, snapshotFloor: () => 1 };
+    const { driver } = drive(core, loop, { journal, machine, ...options });
+    const goOn = async (until: number) => {
+      for (let count = core.lastIndex; count < until; count++) driver.propose(Buffer.alloc(1000));
+      await eventually(`${until} entries to be applied`, () => {
+        loop.run(10);
+        return machine.appliedIndex === until;
+      });
+      machine.flush();
+      loop.run(20);
+      await eventually(
+        "the journal to be compacted",
+        () => journal.state.baseIndex === core.baseIndex,
+      );
+    };
+    await eventually("it to lead", () => {
+      loop.run(10);
+      return core.role === "leader";
+    });
+    await goOn(60);
+    assert.equal(core.baseIndex, 1, "it is held as long as it is not too long");
+    await goOn(200);
+    const kept = core.lastIndex - core.baseIndex;
+    assert.ok(kept >= 65 && kept <= 85, `${kept} entries are kept`);
+    await driver.stop();
+  });
+
   it("proposes before a turn what is to leave with it", async () => {
     const loop = new HandLoop();
     const core = follower();

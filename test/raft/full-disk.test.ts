@@ -18,6 +18,8 @@ const hastyClock: Clock = {
   },
 };
 
+const persisters: Persister[] = [];
+
 async function fullDisk() {
   const journal = new MemoryJournal();
   await journal.initialize({ nodeId: "n1", clusterId: "c" });
@@ -44,6 +46,7 @@ async function fullDisk() {
     send: (messages) => sent.push(...messages),
     onFatal: (error) => assert.fail(String(error)),
   });
+  persisters.push(persister);
   return { journal, persister, done, sent };
 }
 
@@ -52,6 +55,8 @@ const turns = async (count: number) => {
 };
 
 describe("raft: a full disk", () => {
+  afterEach(() => Promise.all(persisters.splice(0).map((each) => each.stop())));
+
   it("gets room by the compaction that is due, though entries wait before it", async () => {
     const { journal, persister, done } = await fullDisk();
     const compact = journal.compact.bind(journal);
@@ -67,7 +72,6 @@ describe("raft: a full disk", () => {
     persister.compact(2 as Index, () => 1 as Term);
     await eventually("the entry to be written", () => done.includes("wrote 1"));
     assert.deepEqual(done, ["compacted to 2", "wrote 1"]);
-    await persister.stop();
   });
 
   it("does not compact before a reset what came behind it", async () => {
@@ -84,7 +88,22 @@ describe("raft: a full disk", () => {
     journal.diskFull = false;
     await eventually("all of it", () => done.includes("compacted to 11"));
     assert.deepEqual(done, ["wrote 1", "reset to 10", "wrote 3", "compacted to 11"]);
-    await persister.stop();
+  });
+
+  it("does not compact before a reset, though the journal holds entries of that index", async () => {
+    const { journal, persister, done } = await fullDisk();
+    const none = { hardState: undefined, reset: undefined };
+    persister.submit({ ...none, sequence: 1, entries: [entry(3, 1)] }, []);
+    await turns(5);
+    // The log behind a snapshot of 2@2: what the journal has at 2 is of term 1, and goes.
+    const reset = { index: 2 as Index, term: 2 as Term };
+    persister.submit({ ...none, sequence: 2, reset, entries: [] }, []);
+    persister.compact(2 as Index, () => 2 as Term);
+    await turns(20);
+    assert.equal(done.length, 0);
+    journal.diskFull = false;
+    await eventually("all of it", () => done.includes("compacted to 2"));
+    assert.deepEqual(done, ["wrote 1", "reset to 2", "wrote 2", "compacted to 2"]);
   });
 
   it("does not compact what waits itself, though a snapshot has brought it to the state machine", async () => {
@@ -99,7 +118,6 @@ describe("raft: a full disk", () => {
     journal.diskFull = false;
     await eventually("all of it", () => done.includes("compacted to 3"));
     assert.deepEqual(done, ["wrote 1", "compacted to 3"]);
-    await persister.stop();
   });
 
   it("compacts what the journal holds, where the compaction is of entries that wait, too", async () => {
@@ -116,7 +134,6 @@ describe("raft: a full disk", () => {
     persister.compact(4 as Index, () => 1 as Term);
     await eventually("the compaction", () => done.includes("compacted to 4"));
     assert.deepEqual(done, ["compacted to 2", "wrote 2", "compacted to 4"]);
-    await persister.stop();
   });
 
   it("makes no pile of answers to heartbeats in a follower", async () => {
@@ -143,6 +160,5 @@ describe("raft: a full disk", () => {
       sent.map((each) => each.kind === "appendReply" && each.ok && each.index),
       [3],
     );
-    await persister.stop();
   });
 });

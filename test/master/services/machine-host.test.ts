@@ -2,11 +2,9 @@
 import assert from "node:assert/strict";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { MachineHost } from "../../../src/master/services/machine-host.ts";
-import type { Entry, EntryKind, Index, Term } from "../../../src/raft/types.ts";
-import { encode } from "../../../src/lib/schema.ts";
-import { type Command, entryPayload } from "../../../src/rpc/commands.ts";
 import { MemoryStateStore } from "../../lib/memory-state-store.ts";
-import { bootstrapCommand, createCommand, requestOf } from "../state/machine-fixture.ts";
+import { bootstrapCommand, createCommand } from "../state/machine-fixture.ts";
+import { commandEntry, entryOf } from "./log-entries.ts";
 
 function hostOf(store = new MemoryStateStore()): { host: MachineHost; store: MemoryStateStore } {
   const ignore = (): void => undefined;
@@ -16,17 +14,6 @@ function hostOf(store = new MemoryStateStore()): { host: MachineHost; store: Mem
 function configurationOf(host: MachineHost): [number, ...number[]] | undefined {
   const found = host.configuration();
   return found === undefined ? undefined : [found.index, ...found.payload];
-}
-
-function entryOf(index: number, kind: EntryKind, payload: Uint8Array): Entry {
-  return { index: index as Index, term: 1 as Term, kind, payload };
-}
-
-function commandEntry(index: number, ...commands: Command[]): Entry {
-  const wallTime = { sec: index, nsec: 0 };
-  const requests = [requestOf(commands)];
-  const payload = encode(entryPayload, { clusterTimeMs: index, wallTime, requests });
-  return entryOf(index, "command", payload);
 }
 
 describe("the state machine's host", () => {

@@ -1,0 +1,15 @@
+/** All planted bugs. */
+import { coreMutants } from "./core-bugs.ts";
+import { hostMutants } from "./host-bugs.ts";
+import { journalMutants } from "./journal-bugs.ts";
+import type { Mutant } from "./mutant.ts";
+import { serviceMutants } from "./service-bugs.ts";
+import { stateMutants } from "./state-bugs.ts";
+
+export const allMutants: readonly Mutant[] = [
+  ...coreMutants,
+  ...hostMutants,
+  ...journalMutants,
+  ...stateMutants,
+  ...serviceMutants,
+];

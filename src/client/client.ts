@@ -100,18 +100,7 @@ export class WeirClient {
     const { operationTimeoutMs } = config.client;
     const session = new Session({ masters, clock, logger, clientName: name, operationTimeoutMs });
     const cache = new MetadataCache(clock);
-    const feed = new ChangeFeed(
-      masters,
-      {
-        onChange: ({ index, inodes, names }) => {
-          for (const inode of inodes) cache.invalidateStatus(inode, index);
-          for (const [parent, each] of names) cache.invalidateName(parent, each, index);
-        },
-        onGap: (index) => cache.dropAll(index),
-        onLive: (live, index) => cache.setLive(live, index),
-      },
-      logger,
-    );
+    const feed = new ChangeFeed({ masters: masters.each, listener: cache, clock, logger });
     const { urls, user, password } = config.nats;
     const connection = await connectBlocks({ urls, user, password, name, logger });
     const blocks = createBlockClient(connection, { clusterName: config.clusterName, logger });

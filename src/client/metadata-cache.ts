@@ -3,25 +3,29 @@
  * them, at most `feedLifetimeMs`; without it for `blindLifetimeMs`, and absences are not kept at all.
  *
  * Invariants
- * 1. An answer that reflects log index i is not kept when a change of the same key at an index above i is known.
- * 2. The number of entries is bounded; the oldest go first.
+ * 1. What is answered was true at some time within the last `blindLifetimeMs`: either it was read then, or the feed was
+ *    confirmed then. It is checked as it is asked for, so no timer that is late makes it older. (What a change needs
+ *    from a master to this client comes on top.)
+ * 2. An answer that reflects log index i is not kept when a change of the same key at an index above i is known.
+ * 3. The number of entries is bounded; the oldest go first.
  */
 import type { Clock } from "../lib/clock.ts";
 import type { InodeId } from "../lib/ids.ts";
 import type { FileStatus } from "../rpc/namespace.ts";
+import { type ChangeListener, feedSilenceMs } from "./change-feed.ts";
 
-/** Bound on staleness when a feed has died without a sign. */
+/** A second bound, should a change ever be missed. */
 const feedLifetimeMs = 10_000;
-const blindLifetimeMs = 1000;
+const blindLifetimeMs = feedSilenceMs;
 
 interface Held<T> {
   readonly value: T;
   /** Changes up to this log index are in it. */
   readonly index: number;
-  readonly untilMs: number;
+  readonly readMs: number;
 }
 
-export class MetadataCache {
+export class MetadataCache implements ChangeListener {
   readonly #clock: Clock;
   readonly #capacity: number;
   readonly #statuses = new Map<InodeId, Held<FileStatus>>();
@@ -33,25 +37,33 @@ export class MetadataCache {
   #floor = { index: 0, heard: 0 };
   #heard = 0;
   #live = false;
+  /** The feed was complete up to this time. */
+  #confirmedMs = Number.NEGATIVE_INFINITY;
 
   constructor(clock: Clock, capacity = 100_000) {
     this.#clock = clock;
     this.#capacity = capacity;
   }
 
-  /** Whether the change feed is connected. */
-  get live(): boolean {
-    return this.#live;
+  onChange({ index, inodes, names }: Parameters<ChangeListener["onChange"]>[0]): void {
+    for (const inode of inodes) this.invalidateStatus(inode, index);
+    for (const [parent, name] of names) this.invalidateName(parent, name, index);
   }
 
   /** The feed came or went: either way what is held may have missed changes. */
-  setLive(live: boolean, index: number): void {
+  onLive(live: boolean, index: number): void {
     this.#live = live;
-    this.dropAll(index);
+    this.#confirmedMs = Number.NEGATIVE_INFINITY;
+    this.onGap(index);
+  }
+
+  /** All that was acknowledged before `atMs` of the monotonic clock has been heard of. */
+  onConfirmed(atMs: number): void {
+    this.#confirmedMs = Math.max(this.#confirmedMs, atMs);
   }
 
   /** Changes up to `index` are not all known: forgets everything. */
-  dropAll(index: number): void {
+  onGap(index: number): void {
     this.#statuses.clear();
     this.#names.clear();
     this.#changed.clear();
@@ -123,15 +135,21 @@ export class MetadataCache {
   #fresh<K, T>(map: Map<K, Held<T>>, key: K): Held<T> | undefined {
     const held = map.get(key);
     if (held === undefined) return undefined;
-    if (held.untilMs > this.#clock.monotonicMs()) return held;
-    map.delete(key);
-    return undefined;
+    const nowMs = this.#clock.monotonicMs();
+    const ageMs = nowMs - held.readMs;
+    const lifetimeMs = this.#live ? feedLifetimeMs : blindLifetimeMs;
+    if (ageMs >= lifetimeMs) {
+      map.delete(key);
+      return undefined;
+    }
+    const isConfirmed = this.#live && nowMs - this.#confirmedMs < blindLifetimeMs;
+    const isAbsence = held.value === undefined;
+    return isConfirmed || (ageMs < blindLifetimeMs && !isAbsence) ? held : undefined;
   }
 
   #put<K, T>(map: Map<K, Held<T>>, key: K, held: { value: T; index: number }): void {
     map.delete(key);
-    const lifetimeMs = this.#live ? feedLifetimeMs : blindLifetimeMs;
-    map.set(key, { ...held, untilMs: this.#clock.monotonicMs() + lifetimeMs });
+    map.set(key, { ...held, readMs: this.#clock.monotonicMs() });
     if (map.size > this.#capacity) map.delete(map.keys().next().value!);
   }
 

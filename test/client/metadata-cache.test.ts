@@ -34,11 +34,12 @@ describe("the metadata cache", () => {
 
   it("forgets what a change invalidates, and knows nothing after a gap or the loss of the feed", () => {
     const { cache, pass } = set();
-    cache.setLive(true, 4);
+    cache.onLive(true, 4);
     cache.putStatus(status(1), 5);
     cache.putName(root, "a", inode, 5);
     cache.putAbsence(root, "b", cache.mark());
     pass(2000);
+    cache.onConfirmed(1500);
     assert.equal(cache.status(inode)?.size, 1);
     assert.equal(cache.name(root, "b"), "absent");
     cache.invalidateName(root, "b", 6);
@@ -46,16 +47,41 @@ describe("the metadata cache", () => {
     assert.equal(cache.status(inode), undefined);
     assert.equal(cache.name(root, "b"), undefined);
     assert.equal(cache.name(root, "a"), inode);
-    cache.dropAll(7);
+    cache.onGap(7);
     assert.equal(cache.name(root, "a"), undefined);
     cache.putName(root, "a", inode, 7);
-    cache.setLive(false, 7);
+    cache.onLive(false, 7);
     assert.equal(cache.name(root, "a"), undefined);
+  });
+
+  it("answers what was read or confirmed within a second, and again once the feed is confirmed", () => {
+    const { cache, pass } = set();
+    cache.onLive(true, 4);
+    cache.onConfirmed(0);
+    cache.putStatus(status(1), 5);
+    cache.putName(root, "a", inode, 5);
+    cache.putAbsence(root, "b", cache.mark());
+    const known = () => [cache.status(inode)?.size, cache.name(root, "a"), cache.name(root, "b")];
+    pass(999);
+    assert.deepEqual(known(), [1, inode, "absent"]);
+    pass(1);
+    assert.deepEqual(known(), [undefined, undefined, undefined]);
+    cache.onConfirmed(300);
+    assert.deepEqual(known(), [1, inode, "absent"]);
+    pass(299);
+    assert.deepEqual(known(), [1, inode, "absent"]);
+    pass(1);
+    assert.deepEqual(known(), [undefined, undefined, undefined]);
+    cache.putStatus(status(2), 6);
+    cache.putAbsence(root, "b", cache.mark());
+    assert.deepEqual(known(), [2, undefined, undefined], "what is read anew is good for a second");
+    pass(1000);
+    assert.deepEqual(known(), [undefined, undefined, undefined]);
   });
 
   it("refuses an answer that is older than a change it has heard of", () => {
     const { cache } = set();
-    cache.setLive(true, 0);
+    cache.onLive(true, 0);
     const mark = cache.mark();
     cache.invalidateStatus(inode, 9);
     cache.invalidateName(root, "a", 9);
@@ -72,7 +98,7 @@ describe("the metadata cache", () => {
 
   it("spares a read that reflects the change, but not a result of the same entry", () => {
     const { cache } = set();
-    cache.setLive(true, 0);
+    cache.onLive(true, 0);
     cache.putStatus(status(1), 9);
     cache.invalidateStatus(inode, 9);
     assert.equal(cache.status(inode)?.size, 1);

@@ -54,7 +54,7 @@ describe("raft transport among strangers", function () {
       roster: () => roster,
       onMessage: (message) => received.push(message),
       onSnapshot: (socket) => socket.close(),
-      onFormation: (socket) => void socket.next(20_000).catch(() => undefined),
+      onFormation: (socket) => void socket.next(60_000).catch(() => undefined),
       onAdmission: (socket) => socket.close(),
       onGone: () => undefined,
       onRefused: () => undefined,

@@ -565,6 +565,47 @@ describe("raft membership", () => {
       agreeOn(cluster, ["n1", "n4"], of(["n1", "n4"]));
     });
 
+    for (const isDead of [true, false]) {
+      const who = isDead ? "a dead" : "a live";
+      it(`of ${who} member is finished by the next leader, or never began, whenever the first one dies`, () => {
+        const outcomes = { finished: 0, unbegun: 0 };
+        for (let heard = 0; heard < 30; heard++) {
+          const cluster = clusterOf(5, 6);
+          const newcomer = { ...member("n6"), name: "name of n5" };
+          const replace = { kind: "replace", nodeId: "n5", member: newcomer } as const;
+          let left = heard;
+          const isCut = (id: NodeId) => (id === "n1" && left < 0) || (isDead && id === "n5");
+          cluster.drop = ({ from, to }) => {
+            if (from === "n1" || to === "n1") left--;
+            return isCut(from) || isCut(to);
+          };
+          change(cluster, replace);
+          // All that there is to say with n1 alive, as far as it gets.
+          cluster.tick(15);
+          left = -1;
+          cluster.tick(200);
+          const running = ["n2", "n3", "n4"];
+          const leader = ["n2", "n3", "n4", "n5", "n6"].find(
+            (id) => cluster.core(id).role === "leader",
+          )!;
+          if (!cluster.core(leader).configuration.voters.includes("n6")) {
+            assert.deepEqual(
+              shape(cluster.core(leader).configuration),
+              shape(of(["n1", "n2", "n3", "n4", "n5"])),
+              `${heard} heard`,
+            );
+            outcomes.unbegun++;
+            change(cluster, replace, leader);
+            cluster.tick(60);
+          } else {
+            outcomes.finished++;
+          }
+          agreeOn(cluster, [...running, "n6"], of(["n1", "n2", "n3", "n4", "n6"]));
+        }
+        assert.ok(outcomes.finished > 5 && outcomes.unbegun > 0, JSON.stringify(outcomes));
+      });
+    }
+
     it("is refused where those who would decide then do not answer: nothing could be decided again", () => {
       const cluster = clusterOf(3);
       cluster.isolate("n3");

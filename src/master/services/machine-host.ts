@@ -6,11 +6,13 @@
  * 1. Entries are applied in order, each once; the store's applied index moves with each, whatever its kind.
  * 2. State changes nowhere else.
  */
+import { randomInt } from "node:crypto";
 import { decode } from "../../lib/schema.ts";
 import type { Entry } from "../../raft/types.ts";
 import type { StateMachineHost } from "../../raft/node.ts";
 import { type EntryPayload, entryPayload } from "../../rpc/commands.ts";
 import { type AppliedEntry, applyEntry, rangesOf } from "../state/machine.ts";
+import { NewNames } from "../state/new-names.ts";
 import { configurationKey } from "../state/keys.ts";
 import { storedConfiguration } from "../state/model.ts";
 import { decodeChunk, encodeChunk } from "../store/chunk-codec.ts";
@@ -29,6 +31,7 @@ export class MachineHost implements StateMachineHost {
   readonly #store: StateStore;
   readonly #onApplied: (event: AppliedEvent) => void;
   readonly #onInstalled: (index: number) => void;
+  #newNames = new NewNames(randomInt(2 ** 32));
   #appliedTerm: number;
   /** Who waits for an index to be applied. */
   #waiting: { readonly index: number; resolve(): void }[] = [];
@@ -118,6 +121,8 @@ export class MachineHost implements StateMachineHost {
     meta: { index: number; term: number; hash?: string | undefined },
     chunks: AsyncIterable<Uint8Array>,
   ): Promise<void> {
+    // What was learned is of the state that goes. Nothing is applied until the other one is there.
+    this.#newNames = new NewNames(randomInt(2 ** 32));
     await this.#store.install(meta.index, meta.term, decodeChunks(chunks), meta.hash);
     this.#appliedTerm = meta.term;
     this.#onInstalled(meta.index);
@@ -125,7 +130,7 @@ export class MachineHost implements StateMachineHost {
   }
 
   #applyCommand({ index, term }: Entry, payload: EntryPayload): AppliedEvent {
-    const applied = applyEntry(this.#store, index, payload);
+    const applied = applyEntry(this.#store, index, payload, this.#newNames);
     this.#store.applied(index, term);
     this.#appliedTerm = term;
     return { index, term, payload, applied };

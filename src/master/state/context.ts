@@ -19,6 +19,7 @@ import type { FileKind, Timestamp } from "../../rpc/namespace.ts";
 import type { StateWriter } from "../store/types.ts";
 import { type CounterName, counterKey, inodeCountKey, inodeKey, mountKey } from "./keys.ts";
 import { count, type Inode, inode, type Mount, mount, storedId } from "./model.ts";
+import type { NewNames } from "./new-names.ts";
 import { inodeCount, inodeOf, mountOf, nextId } from "./queries.ts";
 
 /** What apply works on: a store, or a part of it that can take back writes. */
@@ -171,6 +172,7 @@ export interface Context {
   readonly wallTime: Timestamp;
   readonly blockSizeBytes: number;
   readonly notes: ChangeNotes;
+  readonly newNames: NewNames;
 }
 
 /** The next id of a kind. */
@@ -263,6 +265,7 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
   };
   const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);
+  if (isDirectory) context.newNames.begin(id);
   context.notes.inode(id);
   context.state.write(count, inodeCountKey, inodeCount(context.state) + 1);
   return made;

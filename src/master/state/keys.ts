@@ -78,7 +78,28 @@ const counterKeys: Readonly<Record<CounterName, string>> = {
   UfsOp: "meta/nextUfsOp",
 };
 
-export const inodeKey: (inode: InodeId) => string = idKeys((inode) => `inode/${id(inode)}`);
+export const inodeKey: (inode: InodeId) => string = idKeys(flatInodeKey);
+/** In one piece from the start: a string that was put together is copied once more before it can be looked up. */
+function flatInodeKey(inode: number): string {
+  const high = Math.floor(inode / 2 ** 32);
+  const low = inode >>> 0;
+  return String.fromCharCode(
+    0x69,
+    0x6e,
+    0x6f,
+    0x64,
+    0x65,
+    0x2f,
+    (high >>> 24) & 0xff,
+    (high >>> 16) & 0xff,
+    (high >>> 8) & 0xff,
+    high & 0xff,
+    low >>> 24,
+    (low >>> 16) & 0xff,
+    (low >>> 8) & 0xff,
+    low & 0xff,
+  );
+}
 export function isInodeKey(key: string): boolean {
   return key.startsWith("inode/");
 }

@@ -50,6 +50,11 @@ export function needValidName(name: string): void {
   refuse("InvalidArgument", `"${name}" is no name, wanted 1 to ${maxNameBytes} bytes without "/"`);
 }
 
+/** The edge of a name that a directory may well not have. */
+export function edgeIfAny(context: Context, parent: InodeId, name: string): Edge | undefined {
+  return context.newNames.isNew(parent, name) ? undefined : edgeOf(context.state, parent, name);
+}
+
 /** The edge, or `NotFound`; `Stale` where the store may have the name and was not asked yet. */
 export function needEdge(context: Context, parent: Inode, name: string): Edge {
   const found = edgeOf(context.state, parent.id, name);
@@ -68,7 +73,7 @@ export function needLoaded(directory: Inode): void {
 /** Refuses a name that exists, or may exist in the store. */
 export function needFree(context: Context, parent: Inode, name: string): void {
   needValidName(name);
-  if (edgeOf(context.state, parent.id, name) !== undefined) {
+  if (edgeIfAny(context, parent.id, name) !== undefined) {
     refuse("AlreadyExists", `"${name}" exists already`);
   }
   needLoaded(parent);
@@ -104,12 +109,15 @@ export function addLink(context: Context, child: Inode, link: Link): void {
 
 /** Enters the name that an inode was made with into its directory. */
 export function addEdge(context: Context, child: Inode, link: Link): void {
-  context.state.write(edge, edgeKey(link.parent, link.name), {
-    child: child.id,
-    kind: child.kind,
-  });
+  putEdge(context, child, link);
   countChild(context, link.parent, child, 1);
   context.notes.name(link.parent, link.name);
+}
+
+function putEdge({ state, newNames }: Context, { id, kind }: Inode, { parent, name }: Link): void {
+  const key = edgeKey(parent, name);
+  if (newNames.enter(parent, name)) state.add(edge, key, { child: id, kind });
+  else state.write(edge, key, { child: id, kind });
 }
 
 /** Takes a name from an inode, which has `nlink` names then, where that is given. The store is the caller's. */
@@ -138,9 +146,8 @@ export function moveLink(
     isSameLink(each, from) ? to : each,
   );
   context.state.delete(edgeKey(from.parent, from.name));
-  const { id, kind } = child;
-  context.state.write(edge, edgeKey(to.parent, to.name), { child: id, kind });
-  setLinks(context, id, moved, isShown ? child.nlink : undefined);
+  putEdge(context, child, to);
+  setLinks(context, child.id, moved, isShown ? child.nlink : undefined);
   if (from.parent === to.parent) {
     patchInode(context, to.parent, { mtime: context.wallTime, ctime: context.wallTime });
   } else {

@@ -6,9 +6,9 @@ import type { WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult, UfsEntry } from "../../rpc/commands.ts";
 import { type Context, makeInode, needDirectory, patchInode, refuse } from "./context.ts";
 import { tombKey } from "./keys.ts";
-import { addEdge, isValidName, maxTargetBytes } from "./links.ts";
+import { addEdge, edgeIfAny, isValidName, maxTargetBytes } from "./links.ts";
 import type { Inode, Link } from "./model.ts";
-import { edgeOf, inodeOf, isReachable, mountOf } from "./queries.ts";
+import { inodeOf, isReachable, mountOf } from "./queries.ts";
 
 /** Result: the status of the directory is not shown; `Stale` asks for a new listing. */
 export function loadPage(
@@ -26,7 +26,7 @@ export function loadPage(
   for (const entry of command.entries) {
     if (!isValidName(entry.name)) continue;
     if (context.state.get(tombKey(directory.id, entry.name)) !== undefined) continue;
-    const existing = edgeOf(context.state, directory.id, entry.name);
+    const existing = edgeIfAny(context, directory.id, entry.name);
     if (existing === undefined) addEntry(context, directory, entry);
     else refresh(context, inodeOf(context.state, existing.child)!, entry);
   }

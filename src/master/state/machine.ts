@@ -41,6 +41,7 @@ import {
   setAttributes,
   unlink,
 } from "./namespace-commands.ts";
+import { NewNames } from "./new-names.ts";
 import { clockOf, clusterOf } from "./queries.ts";
 import { reapGarbage, reapTrash } from "./reap-commands.ts";
 import { closeSession, openSession, touchSessions } from "./session-commands.ts";
@@ -64,18 +65,22 @@ export interface AppliedEntry {
   readonly events: readonly StateEvent[];
 }
 
-/** Applies the entry at log index `index`. The ranges of `rangesOf` must be loaded. */
+/**
+ * Applies the entry at log index `index`. The ranges of `rangesOf` must be loaded. `newNames` is what was learned from the
+ * entries before, all of them applied to this state.
+ */
 export function applyEntry(
   state: TransactionalState,
   index: number,
   entry: EntryPayload,
+  newNames = new NewNames(),
 ): AppliedEntry {
   const clock = advanceClock(state, entry);
   const notes = new ChangeNotes();
   const answers: Answer[] = [];
   let place = 0;
   for (const request of entry.requests) {
-    answers.push(serve({ state, index, clock, notes, place }, request));
+    answers.push(serve({ state, index, clock, notes, newNames, place }, request));
     place += request.commands.length;
   }
   return {
@@ -113,6 +118,7 @@ interface Place {
   readonly index: number;
   readonly clock: StateClock;
   readonly notes: ChangeNotes;
+  readonly newNames: NewNames;
   /** Of its first command in the entry. */
   readonly place: number;
 }
@@ -195,6 +201,7 @@ function contextOf(at: Place, request: Request, i: number): Context {
     wallTime: at.clock.wallTime,
     blockSizeBytes: clusterOf(at.state)?.blockSizeBytes ?? 0,
     notes: at.notes,
+    newNames: at.newNames,
   };
 }
 

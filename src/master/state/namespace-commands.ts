@@ -20,6 +20,7 @@ import {
   addEdge,
   addLink,
   dropFileLink,
+  edgeIfAny,
   forgetDirectory,
   forgetFileLink,
   maxLinks,
@@ -31,15 +32,7 @@ import {
   needValidName,
 } from "./links.ts";
 import { type Inode, type Link, presence, trashInodeId } from "./model.ts";
-import {
-  ancestorsOf,
-  edgeOf,
-  inodeOf,
-  isReachable,
-  linksOf,
-  mountsOf,
-  statusOf,
-} from "./queries.ts";
+import { ancestorsOf, inodeOf, isReachable, linksOf, mountsOf, statusOf } from "./queries.ts";
 import {
   persistByWriteType,
   persistLink,
@@ -75,7 +68,7 @@ function needInTree(context: Context, directory: InodeId): void {
 /** Result: the status; `writeId` of the lease, if it was asked for. */
 export function create(context: Context, command: Of<"create">): CommandResult {
   needValidName(command.name);
-  const existing = edgeOf(context.state, command.parent, command.name);
+  const existing = edgeIfAny(context, command.parent, command.name);
   if (existing !== undefined && !command.exclusive && command.fileKind === "file") {
     return openExisting(context, existing.child, existing.kind, command.lease);
   }
@@ -227,7 +220,7 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
   const from: Link = { parent: sourceParent.id, name: command.sourceName };
   const to: Link = { parent: targetParent.id, name: command.targetName };
   const source = inodeOf(context.state, needEdge(context, sourceParent, from.name).child)!;
-  const targetEdge = edgeOf(context.state, to.parent, to.name);
+  const targetEdge = edgeIfAny(context, to.parent, to.name);
   if (targetEdge === undefined) needLoaded(targetParent);
   if (source.mountPoint) refuse("Busy", "the source is a mount point");
   if (sourceParent.mountId !== targetParent.mountId) {

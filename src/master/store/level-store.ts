@@ -10,6 +10,7 @@
  * and all that is not on disk.
  */
 import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { resolve as resolvePath } from "node:path";
 import type { Clock } from "../../lib/clock.ts";
@@ -94,7 +95,8 @@ class LevelStore implements StateStore {
     this.#name = name;
     this.#database = database;
     this.#overlay = new Overlay(database.place);
-    this.#rows = new RowTable(options.cacheBytes, () => this.#overlay.cells());
+    const unflushed = () => this.#overlay.cells();
+    this.#rows = new RowTable(options.cacheBytes, unflushed, randomInt(2 ** 32));
     const onFlushed = (generation: Generation, gone: readonly string[]) => {
       this.#flushed(generation, gone);
     };

@@ -7,6 +7,7 @@
  * Invariant: a cell among the recent ones is the young half's cell of its key.
  */
 import type { Cell } from "./cell.ts";
+import { CellMap, hashOfKey } from "./cell-map.ts";
 
 const recentSlots = 512;
 
@@ -21,16 +22,21 @@ function slotOf(key: string): number {
 export class RowTable {
   readonly #maxBytes: number;
   readonly #unflushed: () => Iterable<Cell>;
-  #young = new Map<string, Cell>();
-  #old = new Map<string, Cell>();
+  readonly #seed: number;
+  #young = new CellMap();
+  #old = new CellMap();
   #youngBytes = 0;
   /** Of the young half; a cell says in which one it was entered last. */
   #epoch = 1;
   readonly #recent = new Array<Cell | undefined>(recentSlots).fill(undefined);
 
-  /** `unflushed` gives the cells that have to stay; they count beyond `maxBytes`, once it is passed. */
-  constructor(maxBytes: number, unflushed: () => Iterable<Cell>) {
+  /**
+   * `unflushed` gives the cells that have to stay; they count beyond `maxBytes`, once it is passed. `seed`: any 32 bits,
+   * random ones where strangers name rows.
+   */
+  constructor(maxBytes: number, unflushed: () => Iterable<Cell>, seed = 0) {
     this.#maxBytes = maxBytes;
+    this.#seed = seed;
     this.#unflushed = unflushed;
   }
 
@@ -39,31 +45,35 @@ export class RowTable {
     const slot = slotOf(key);
     const recent = this.#recent[slot];
     if (recent !== undefined && recent.key === key) return recent;
-    const cell = this.#young.get(key);
+    const hash = hashOfKey(key, this.#seed);
+    const cell = this.#young.get(key, hash);
     if (cell !== undefined) {
       this.#recent[slot] = cell;
       return cell;
     }
-    const aged = this.#old.get(key);
-    if (aged !== undefined) this.set(aged);
+    const aged = this.#old.get(key, hash);
+    if (aged !== undefined) this.#enter(aged, hash);
     return aged;
   }
 
   set(cell: Cell): void {
-    const { key } = cell;
-    this.#young.set(key, cell);
+    this.#enter(cell, hashOfKey(cell.key, this.#seed));
+  }
+
+  #enter(cell: Cell, hash: number): void {
+    this.#young.set(cell, hash);
     cell.epoch = this.#epoch;
-    this.#recent[slotOf(key)] = cell;
+    this.#recent[slotOf(cell.key)] = cell;
     // A row that is set again counts twice until the half is full: the bound holds all the more.
     this.#youngBytes += cell.weight;
     if (this.#youngBytes * 2 < this.#maxBytes) return;
     this.#old = this.#young;
-    this.#young = new Map();
+    this.#young = new CellMap();
     const leaving = this.#epoch++;
     // What was entered since the last time is in the old half now, and stays until the next time.
     for (const each of this.#unflushed()) {
       if (each.epoch >= leaving) continue;
-      this.#young.set(each.key, each);
+      this.#young.set(each, hashOfKey(each.key, this.#seed));
       each.epoch = this.#epoch;
     }
     this.#youngBytes = 0;
@@ -78,13 +88,14 @@ export class RowTable {
   delete(key: string): void {
     const slot = slotOf(key);
     if (this.#recent[slot]?.key === key) this.#recent[slot] = undefined;
-    this.#young.delete(key);
-    this.#old.delete(key);
+    const hash = hashOfKey(key, this.#seed);
+    this.#young.delete(key, hash);
+    this.#old.delete(key, hash);
   }
 
   clear(): void {
-    this.#young.clear();
-    this.#old.clear();
+    this.#young = new CellMap();
+    this.#old = new CellMap();
     this.#youngBytes = 0;
     this.#recent.fill(undefined);
   }

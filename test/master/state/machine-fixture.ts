@@ -11,6 +11,7 @@ import {
 } from "../../../src/lib/ids.ts";
 import { decode, encode } from "../../../src/lib/schema.ts";
 import { type AppliedEntry, applyEntry, rangesOf } from "../../../src/master/state/machine.ts";
+import { NewNames } from "../../../src/master/state/new-names.ts";
 import type { Inode, UfsOp } from "../../../src/master/state/model.ts";
 import { ufsOp } from "../../../src/master/state/model.ts";
 import { edgeOf, inodeOf, resolvePath } from "../../../src/master/state/queries.ts";
@@ -40,6 +41,8 @@ export function requestOf(commands: readonly Command[], of: Partial<Request> = {
 export class Machine {
   readonly state = new InspectableState();
   readonly entries: EntryPayload[] = [];
+  /** What it learned from the entries so far; undefined: it learns nothing. */
+  newNames: NewNames | undefined = new NewNames();
   clusterTimeMs = 1000;
   /** Whether invariants are checked after each entry; they take time that grows with the state. */
   isChecked = true;
@@ -74,7 +77,7 @@ export class Machine {
     const ranges = rangesOf(received, this.state);
     // In the heap all is at hand at once; what was not asked for is refused all the same.
     void this.state.load(ranges);
-    const applied = applyEntry(this.state, this.index, received);
+    const applied = applyEntry(this.state, this.index, received, this.newNames);
     this.state.release(ranges);
     this.state.applied(this.index, 1);
     if (this.isChecked) checkInvariants(this.state);

@@ -96,7 +96,7 @@ export class Clients {
     const sequence = client.nextSequence++;
     client.waiting.add(sequence);
     const floor = this.#answered;
-    const encode = this.#options.workload.draw();
+    const encode = this.#options.workload.draw(session);
     this.#write(client, { sequence, encode }, ({ position, answer }) => {
       const executed = this.#executed.get(session)![sequence];
       require(position === executed, () =>

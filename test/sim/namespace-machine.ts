@@ -2,7 +2,7 @@
  * The product's namespace as the state machine of a simulated node: the machine as the host drives it, over a store in
  * memory that keeps to the contract of the one on disk. Snapshots of it are the real chunks.
  */
-import { indexOfPosition, rootInodeId, type SessionId } from "../../src/lib/ids.ts";
+import { indexOfPosition, rootInodeId, type SessionId, type WorkerId } from "../../src/lib/ids.ts";
 import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
 import type { Entry } from "../../src/raft/types.ts";
 import { decode, encode } from "../../src/lib/schema.ts";
@@ -19,7 +19,17 @@ import { sessionCount } from "./session-rows.ts";
 import type { ClientRequest, Image, Outcome, StateMachine } from "./state-machine.ts";
 import { require } from "./violation.ts";
 
-/** What every cluster begins with, as if index 0 had made it: the root, and the sessions 1 to `sessionCount`. */
+/** The worker that keeps what is written. */
+export const registered: Extract<Command, { kind: "registerWorker" }> = {
+  kind: "registerWorker",
+  uuid: "worker",
+  host: "127.0.0.1",
+  address: "127.0.0.1:1",
+  tiers: [],
+};
+export const workerId = 1 as WorkerId;
+
+/** What every cluster begins with, as if index 0 had made it: the root, a worker, and sessions 1 to `sessionCount`. */
 function begin(): MemoryStateStore {
   const store = new MemoryStateStore();
   const open: Command = { kind: "openSession", clientName: "client", timeoutMs: 10_000 };
@@ -35,6 +45,7 @@ function begin(): MemoryStateStore {
       gid: 0,
     },
     ...Array.from({ length: sessionCount }, () => open),
+    registered,
     { kind: "loadPage", directory: rootInodeId, entries: [], listedAtIndex: 1, last: true },
   ];
   const entry = entryOf({ session: 0, sequence: 0, acknowledgedBelow: 0 }, { commands });

@@ -8,7 +8,13 @@
  * 2. A linearizable read sees the tree as of its index.
  * 3. What is there in the end is what the plain tree has.
  */
-import { rootInodeId, type InodeId, type SessionId } from "../../src/lib/ids.ts";
+import {
+  type InodeId,
+  rootInodeId,
+  type SessionId,
+  type UfsOpId,
+  type WriteId,
+} from "../../src/lib/ids.ts";
 import { decode } from "../../src/lib/schema.ts";
 import { listDirectory } from "../../src/master/services/listings.ts";
 import { edgeOf } from "../../src/master/state/queries.ts";
@@ -19,16 +25,29 @@ import {
   entryPayload,
   type Request,
 } from "../../src/rpc/commands.ts";
-import { entryOf, NamespaceMachine } from "./namespace-machine.ts";
+import { entryOf, NamespaceMachine, registered, workerId } from "./namespace-machine.ts";
 import { type Expected, PlainTree } from "./plain-tree.ts";
 import { sessionCount } from "./session-rows.ts";
 import type { ClientRequest, Outcome, StateMachine, Workload } from "./state-machine.ts";
 import { require } from "./violation.ts";
 import type { World } from "./world.ts";
 
-const names = ["a", "b", "c", "d"];
+const names = ["a", "b", "c"];
 /** Inodes that clients take from are the root and the latest of those that they were told of. */
 const knownInodes = 12;
+const fewInodes = 6;
+
+/** Write leases that clients try to use are the latest that any of them was given. */
+const knownWrites = 8;
+const blockSizeBytes = 100;
+
+/** A write lease that a client was given. */
+interface Write {
+  readonly session: number;
+  readonly inode: InodeId;
+  readonly version: number;
+  readonly writeId: WriteId;
+}
 
 /** What a read saw. */
 interface Look {
@@ -49,7 +68,9 @@ export class NamespaceWorkload implements Workload {
   /** By index; entries without a request are not there. */
   readonly #history = new Map<number, Executed>();
   readonly #looks = new Map<number, Look[]>();
-  readonly #told: number[] = [];
+  readonly #directories: InodeId[] = [];
+  readonly #files: InodeId[] = [];
+  readonly #writes: Write[] = [];
   #lastIndex = 0;
 
   constructor(world: World) {
@@ -60,11 +81,11 @@ export class NamespaceWorkload implements Workload {
     return new NamespaceMachine();
   }
 
-  draw(): (request: ClientRequest) => Uint8Array {
+  draw(session: number): (request: ClientRequest) => Uint8Array {
     const { random } = this.#world;
     const count = random.below(3) === 0 ? 2 + random.below(4) : 1;
-    const commands = Array.from({ length: count }, () => this.#drawCommand());
-    const atomic = random.below(2) === 0;
+    const commands = Array.from({ length: count }, () => this.#drawCommand(session));
+    const atomic = random.below(3) === 0;
     return (request) => this.#entry(request, commands, atomic);
   }
 
@@ -88,17 +109,23 @@ export class NamespaceWorkload implements Workload {
 
   onAnswered(position: number, answer: string): void {
     const executed = this.#history.get(position);
-    require(executed?.answer === answer, () =>
+    require(executed !== undefined && executed.answer === answer, () =>
       `a client is told ${answer} of the request that ran at ${position}: ${executed?.answer ?? "none"}`);
+    const { session } = executed.request;
     for (const result of JSON.parse(answer) as CommandResult[]) {
-      if (result.ok && result.status !== undefined) this.#told.push(result.status.inode);
+      this.#world.count(result.ok ? "commands done" : "commands refused");
+      if (!result.ok || result.status === undefined) continue;
+      const { inode, version, kind } = result.status;
+      const { writeId } = result;
+      keepLast(kind === "directory" ? this.#directories : this.#files, inode, knownInodes);
+      if (writeId === undefined) continue;
+      keepLast(this.#writes, { session, inode, version, writeId }, knownWrites);
     }
-    this.#told.splice(0, this.#told.length - knownInodes);
   }
 
   look(machine: StateMachine): void {
     if (!(machine instanceof NamespaceMachine)) return;
-    const parent = this.#drawInode();
+    const parent = this.#drawDirectory();
     const name = this.#drawName();
     const looks = this.#looks.get(machine.index) ?? [];
     looks.push({ parent, name, child: edgeOf(machine.store, parent, name)?.child });
@@ -182,19 +209,30 @@ export class NamespaceWorkload implements Workload {
     return names[this.#world.random.below(names.length)]!;
   }
 
-  /** Rather one in which the others look too. */
-  #drawInode(): InodeId {
+  /** Rather one in which the others look too; seldom one that is none. */
+  #drawDirectory(): InodeId {
     const { random } = this.#world;
     if (random.below(2) === 0) return rootInodeId;
-    return (this.#told[random.below(Math.max(1, this.#told.length))] ?? rootInodeId) as InodeId;
+    return random.below(12) === 0 ? this.#drawFile() : this.#oneOf(this.#directories);
   }
 
-  #drawCommand(): Command {
+  #drawFile(): InodeId {
     const { random } = this.#world;
-    const parent = this.#drawInode();
+    return random.below(12) === 0 ? this.#drawDirectory() : this.#oneOf(this.#files);
+  }
+
+  #oneOf(inodes: readonly InodeId[]): InodeId {
+    return inodes[this.#world.random.below(Math.max(1, inodes.length))] ?? rootInodeId;
+  }
+
+  #drawCommand(session: number): Command {
+    const { random } = this.#world;
+    const parent = this.#drawDirectory();
     const name = this.#drawName();
     const isHeld = random.below(4) === 0;
-    switch (random.below(12)) {
+    const isNew = this.#files.length + this.#directories.length < fewInodes;
+    // Until there is something, something is made.
+    switch (random.below(isNew ? 5 : 15)) {
       case 0:
       case 1:
       case 2:
@@ -211,13 +249,13 @@ export class NamespaceWorkload implements Workload {
           gid: 1000,
           target: undefined,
           // One that exists may be leased to somebody else.
-          lease: isFile && exclusive && isHeld,
+          lease: isFile && exclusive && random.below(2) === 0,
           exclusive,
           writeType: isHeld ? "MUST_CACHE" : undefined,
         };
       }
       case 4:
-        return { kind: "link", inode: this.#drawInode(), parent, name };
+        return { kind: "link", inode: this.#drawFile(), parent, name };
       case 5:
         return { kind: "unlink", parent, name, held: isHeld };
       case 6:
@@ -230,18 +268,53 @@ export class NamespaceWorkload implements Workload {
           kind: "rename",
           sourceParent: parent,
           sourceName: name,
-          targetParent: this.#drawInode(),
+          targetParent: this.#drawDirectory(),
           targetName: this.#drawName(),
           noReplace: isHeld,
         };
       case 10:
-        return { kind: "lease", inode: parent };
+        return { kind: "lease", inode: this.#drawFile() };
+      case 11:
+      case 12:
+      case 13:
+        return this.#drawContentCommand(session, isHeld);
       default: {
         const mode = isHeld ? undefined : random.below(0o1000);
         const attributes = { uid: undefined, gid: undefined, atime: undefined, mtime: undefined };
-        return { kind: "setAttributes", inode: parent, mode, ...attributes };
+        const inode = random.below(2) === 0 ? parent : this.#drawFile();
+        return { kind: "setAttributes", inode, mode, ...attributes };
       }
     }
+  }
+
+  #drawContentCommand(session: number, isLast: boolean): Command {
+    const { random } = this.#world;
+    const own = this.#writes.filter((each) => each.session === session);
+    const writes = own.length > 0 ? own : this.#writes;
+    const write = writes[random.below(Math.max(1, writes.length))];
+    const inode = this.#drawFile();
+    const size = random.below(3 * blockSizeBytes);
+    if (write === undefined || random.below(4) === 0) {
+      return isLast ? { kind: "release", inode } : { kind: "truncate", inode, size };
+    }
+    const { writeId } = write;
+    if (random.below(6) === 0) return { kind: "releaseLease", inode: write.inode, writeId };
+    const blocks = Math.ceil(size / blockSizeBytes);
+    return {
+      kind: "commit",
+      inode: write.inode,
+      writeId,
+      baseVersion: write.version,
+      size,
+      extents: Array.from({ length: blocks }, (_, blockIndex) => {
+        const fileOffset = blockIndex * blockSizeBytes;
+        const length = Math.min(blockSizeBytes, size - fileOffset);
+        return { fileOffset, length, writeId, blockIndex, offset: 0 };
+      }),
+      keepers: [workerId],
+      mtime: undefined,
+      release: isLast,
+    };
   }
 
   /** Of sessions that are none of the clients'. */
@@ -249,14 +322,26 @@ export class NamespaceWorkload implements Workload {
     const { random } = this.#world;
     // One that was opened by an entry of its own, or none.
     const session = (random.below(this.#lastIndex + 2) * 1024 + 1024) as SessionId;
-    switch (random.below(4)) {
+    switch (random.below(8)) {
       case 0:
+        return random.below(4) === 0 ? { kind: "workerLost", worker: workerId } : registered;
       case 1:
+      case 2: {
+        const op = random.below(this.#lastIndex + 2) as UfsOpId;
+        return { kind: "ufsDone", op, fingerprint: "print", error: undefined };
+      }
+      case 3:
+      case 4:
         return { kind: "openSession", clientName: "passing", timeoutMs: 1000 };
-      case 2:
+      case 5:
         return { kind: "closeSession", session };
       default:
         return { kind: "touchSessions", sessions: [session, sessionCount as SessionId] };
     }
   }
+}
+
+function keepLast<T>(list: T[], value: T, count: number): void {
+  list.push(value);
+  list.splice(0, list.length - count);
 }

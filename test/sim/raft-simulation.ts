@@ -113,7 +113,8 @@ export class RaftSimulation {
     if (isNamespace) {
       this.world.count("namespaces");
       const { faults } = this.world;
-      this.world.faults = { ...faults, ...drawSnapshotFaults(random), ...options.faults };
+      const drawnToo = drawSnapshotFaults(random);
+      this.world.faults = { ...faults, ...drawnToo, ...bug?.faults, ...options.faults };
     }
     const count = options.nodes ?? [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.below(12)]!;
     const ids = Array.from({ length: count }, (_, place) => `n${place + 1}`);

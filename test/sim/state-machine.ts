@@ -55,8 +55,8 @@ export interface StateMachine {
 
 export interface Workload {
   newMachine(): StateMachine;
-  /** Something to ask for: encoded as often as it is sent. */
-  draw(): (request: ClientRequest) => Uint8Array;
+  /** Something that a session asks for: encoded as often as it is sent. */
+  draw(session: number): (request: ClientRequest) => Uint8Array;
   /** What nobody waits for. */
   drawUnanswered(): Uint8Array;
   /** A node has applied this. */

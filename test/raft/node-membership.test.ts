@@ -630,6 +630,36 @@ describe("raft node: members", function () {
       assert.equal(again.nodeId, member.nodeId);
     });
 
+    it("is replaced though the leader dies in the middle: the next one finishes it, and answers the same when asked", async () => {
+      cluster = await LoopbackCluster.make(5);
+      await cluster.startAll();
+      await cluster.write("a");
+      const leader = await cluster.leader();
+      const [wiped, witness] = [(leader + 1) % 5, (leader + 2) % 5] as const;
+      const { name } = cluster.places[wiped]!;
+      const before = cluster.members[wiped]!.node!.status.nodeId;
+      await cluster.crash(wiped);
+      cluster.wipe(wiped);
+      await cluster.start(wiped);
+      const asked = cluster.addressOf(wiped);
+      const answer = cluster.members[leader]!.node!.replaceMember(name, asked).catch(
+        (error: unknown) => error,
+      );
+      const isBegun = () =>
+        cluster.members[witness]!.node!.members().some(
+          (each) => each.name === name && each.nodeId !== before,
+        );
+      await eventually("the change to begin", isBegun);
+      await cluster.crash(leader);
+      await answer;
+      await rolesToBe(...voters(5));
+      const again = await (await cluster.leading()).replaceMember(name, asked);
+      assert.equal(again.nodeId, cluster.members[wiped]!.node!.status.nodeId);
+      assert.notEqual(again.nodeId, before);
+      await cluster.start(leader);
+      assert.deepEqual(await cluster.converged(), ["a"]);
+    });
+
     it("may be replaced by one at another place, even if the old one is still there", async () => {
       cluster = await LoopbackCluster.make(3);
       await cluster.startAll();

@@ -7,7 +7,7 @@ const machine = [
   "test/master/state/tree-model.test.ts",
 ];
 const store = [
-  "test/master/store/cases.test.ts test/master/store/contract.test.ts test/master/store/level-store.test.ts test/master/store/parts.test.ts test/master/store/rot.test.ts",
+  "test/master/store/cases.test.ts test/master/store/contract.test.ts test/master/store/level-store.test.ts test/master/store/parts.test.ts test/master/store/rot.test.ts test/master/store/leveldb-check.test.ts",
 ];
 const backup = ["test/integration/backup.test.ts"];
 const proposer = [
@@ -169,6 +169,34 @@ export const stateMutants: readonly Mutant[] = [
     file: "src/master/store/database.ts",
     find: "if (first !== undefined) throw",
     replace: "if (first === null) throw",
+    suites: store,
+  },
+  {
+    name: "opens LevelDB's files unseen",
+    file: "src/master/store/database.ts",
+    find: "if (found !== undefined) throw damage(path, found);",
+    replace: "void found;",
+    suites: store,
+  },
+  {
+    name: "takes damage in LevelDB's log for its torn end",
+    file: "src/master/store/leveldb-log.ts",
+    find: "if (type === full || type === first) return true;",
+    replace: "if (type === full || type === first) return false;",
+    suites: store,
+  },
+  {
+    name: "takes LevelDB's torn log for a damaged one",
+    file: "src/master/store/leveldb-check.ts",
+    find: "return broken?.isDamage === true ? broken.offset : undefined;",
+    replace: "return broken?.offset;",
+    suites: store,
+  },
+  {
+    name: "looks at tables that a crash left and nobody reads",
+    file: "src/master/store/leveldb-check.ts",
+    find: "!live.tables.has(number)) continue;",
+    replace: "live.tables.has(-1)) continue;",
     suites: store,
   },
   {

@@ -11,6 +11,7 @@
 import assert from "node:assert/strict";
 import { Level } from "level";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
+import { findDamage } from "./leveldb-check.ts";
 import { hashRow, type RowHash, type StateHash } from "./state-hash.ts";
 import { checkedValue, summedRow } from "./summed-row.ts";
 import type { KeyRange, KeyValue } from "./types.ts";
@@ -114,6 +115,7 @@ export class Database {
    * @throws WeirError `Corrupt`: LevelDB cannot read it
    */
   static async open(path: string, options: { cacheBytes: number }): Promise<Database> {
+    await assertSound(path);
     const level: Ldb = new Level(path, {
       keyEncoding: "view",
       valueEncoding: "view",
@@ -294,6 +296,15 @@ export class Database {
     });
     await this.#level.close();
   }
+}
+
+/** LevelDB would not find all damage, and some of it would end the process. */
+async function assertSound(path: string): Promise<void> {
+  const found = await findDamage(path).catch((thrown: unknown) => {
+    if (thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT") return undefined;
+    throw toWeirError(thrown, `Cannot read "${path}"`);
+  });
+  if (found !== undefined) throw damage(path, found);
 }
 
 function openingError(path: string, cause: unknown): WeirError {

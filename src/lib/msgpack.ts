@@ -7,6 +7,11 @@
 /** Says: not this way. Thrown as a constant, it costs no stack trace. */
 export const unfit = new Error("This message needs the general codec");
 
+/** Whether each character is a byte, as in names of the namespace. */
+export function isLatin1(value: string): boolean {
+  return !/[\u0100-\uffff]/.test(value);
+}
+
 const chunkBytes = 64 * 1024;
 /** No number and no header is longer. */
 const slackBytes = 16;
@@ -160,7 +165,7 @@ export class Writer {
     this.#at = at + length;
   }
 
-  /** A latin1 string as bytes, one per character. */
+  /** A latin1 string as bytes, one per character: cut to a byte, any other character would make it another name. */
   name(value: string): void {
     if (typeof value !== "string") throw unfit;
     const { length } = value;
@@ -168,8 +173,15 @@ export class Writer {
     if (length < 32) {
       const chunk = this.#chunk;
       const at = this.#at;
-      for (let i = 0; i < length; i++) chunk[at + i] = value.charCodeAt(i);
+      let all = 0;
+      for (let i = 0; i < length; i++) {
+        const char = value.charCodeAt(i);
+        all |= char;
+        chunk[at + i] = char;
+      }
+      if (all > 0xff) throw unfit;
     } else {
+      if (!isLatin1(value)) throw unfit;
       this.#chunk.write(value, this.#at, length, "latin1");
     }
     this.#at += length;

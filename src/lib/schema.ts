@@ -14,7 +14,7 @@
 import { compileFunction } from "node:vm";
 import { Packr } from "msgpackr";
 import { WeirError } from "./errors.ts";
-import { Reader, type Span, unfit, Words, Writer } from "./msgpack.ts";
+import { isLatin1, Reader, type Span, unfit, Words, Writer } from "./msgpack.ts";
 import { shortened } from "./shortened.ts";
 
 /** Both directions between a value and its msgpack form. `at` names the place in error messages. */
@@ -160,7 +160,10 @@ export const bytes: Schema<Uint8Array> = {
 
 /** A name or path of the namespace: bytes on the wire, a latin1 string (one character per byte) in the heap. */
 export const name: Schema<string> = {
-  toWire: (value) => Buffer.from(value, "latin1"),
+  toWire: (value) =>
+    isLatin1(value)
+      ? Buffer.from(value, "latin1")
+      : unwritable(shortened(value), "a name with one character per byte"),
   fromWire: (wire, at) =>
     wire instanceof Uint8Array
       ? Buffer.from(wire.buffer, wire.byteOffset, wire.byteLength).toString("latin1")

@@ -5,9 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { rootInodeId, type SessionId } from "../../src/lib/ids.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
+import { unfit } from "../../src/lib/msgpack.ts";
+import type { Schema } from "../../src/lib/schema.ts";
 import type { Request } from "../../src/rpc/commands.ts";
 import { masterApi } from "../../src/rpc/master-api.ts";
 import type { MasterConnection } from "../../src/rpc/master-connection.ts";
+import { method } from "../../src/rpc/method.ts";
 import { RpcServer } from "../../src/rpc/server.ts";
 import { createCommand, ListingWorker, MasterCluster } from "./master-cluster.ts";
 import { weir } from "./weir-command.ts";
@@ -64,6 +67,64 @@ describe("A master under late and long calls", function () {
       "directory",
     );
     assert(cluster.masters[0]!.running);
+  });
+
+  it("refuses names that are no bytes, at the end that writes them and at the one that reads", async () => {
+    const names = [
+      "\u0101",
+      "a\u0161",
+      "\ud83d\ude00",
+      "\u0161".repeat(100),
+      `${"a".repeat(254)}\u0100`,
+    ];
+    for (const name of names) {
+      const lookup = { parent: rootInodeId, name, consistency: "linearizable" } as const;
+      const looked = connection.call(masterApi.lookup, lookup, options);
+      await assert.rejects(looked, { code: "InvalidArgument" });
+      const made = mutate(requestOf(await open(), 0, createCommand(rootInodeId, name)));
+      await assert.rejects(
+        made,
+        /^WeirError: Cannot encode ".*": wanted a name with one character/,
+      );
+    }
+    // Another program may send text, with any characters, or other things than bytes.
+    const anything = (wire: unknown): Schema<unknown> => ({
+      toWire: () => wire,
+      fromWire: (value) => value,
+      write: () => {
+        throw unfit;
+      },
+      read: () => {
+        throw unfit;
+      },
+      weigh: () => 0,
+    });
+    const hostile = [...names, "plain", 7, null, ["a"], { a: 1 }, new Date(0)];
+    for (const name of hostile) {
+      const session = await open();
+      const create = ["create", [rootInodeId, name, "file", 0o644, 0, 0, null, false, true, null]];
+      const calls: [string, unknown][] = [
+        ["lookup", [rootInodeId, name, "linearizable"]],
+        ["resolve", [name, "linearizable"]],
+        ["mutate", [session, 0, 0, false, [create]]],
+        ["mutate", [session, 0, 0, false, [["mount", [rootInodeId, name, "file:///", true, []]]]]],
+      ];
+      for (const [called, wire] of calls) {
+        const raw = method(called, anything(wire), anything(undefined));
+        await assert.rejects(connection.call(raw, undefined, options), (thrown: Error) => {
+          assert.equal((thrown as Error & { code?: string }).code, "ProtocolError", called);
+          assert.match(thrown.message, /wanted the bytes of a name/);
+          return true;
+        });
+      }
+    }
+    const list = {
+      directory: rootInodeId,
+      after: undefined,
+      limit: 10,
+      consistency: "linearizable",
+    } as const;
+    assert.deepEqual((await connection.call(masterApi.list, list, options)).entries, []);
   });
 
   it("refuses a sequence so large that its window is not exact", async () => {

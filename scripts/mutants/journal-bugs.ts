@@ -1,4 +1,4 @@
-/** Bugs of the journal: what is durable, what is damage, what a restart finds. */
+/** Bugs of the journal: what is durable, what is damage, what a restart finds, what makes room; and of where members are. */
 import type { Mutant } from "./mutant.ts";
 
 const suites = [
@@ -6,6 +6,8 @@ const suites = [
   "test/journal/contract.test.ts test/journal/journal.test.ts test/journal/format.test.ts",
   "test/journal/recovery.test.ts",
 ];
+const room = ["test/raft/full-disk.test.ts test/raft/driver.test.ts"];
+const members = ["test/raft/membership.test.ts test/raft/node-membership.test.ts"];
 const disk = ["test/journal/files.test.ts", "sim 120 2500"];
 
 export const journalMutants: readonly Mutant[] = [
@@ -157,6 +159,57 @@ export const journalMutants: readonly Mutant[] = [
     find: "this.#hardState = { term: record.term, vote: record.vote };",
     replace: "this.#hardState = { term: this.#hardState.term || record.term, vote: record.vote };",
     suites,
+  },
+  // Room on a full disk
+  {
+    name: "keeps a tail for slow followers on a full disk",
+    file: "src/raft/host/driver.ts",
+    find: "const tail = isFull ? limit : ",
+    replace: "const tail = ",
+    suites: room,
+  },
+  {
+    name: "holds a compaction back that is of entries which wait for room, too",
+    file: "src/raft/host/persister.ts",
+    find: "held < index ? [held as Index, index] : [index]",
+    replace: "held < 0 ? [held as Index, index] : [index]",
+    suites: room,
+  },
+  {
+    name: "stays in a large segment that nothing needs, on a full disk",
+    file: "src/journal/journal.ts",
+    find: "const isAll = index === this.#lastIndex && this.diskFull;",
+    replace: "const isAll = index > this.#lastIndex && this.diskFull;",
+    suites,
+  },
+  {
+    name: "leaves a segment on a full disk that still holds what is needed",
+    file: "src/journal/journal.ts",
+    find: "const isAll = index === this.#lastIndex && this.diskFull;",
+    replace: "const isAll = this.diskFull;",
+    suites,
+  },
+  // Where members are, and whether
+  {
+    name: "takes another name of a member's place for a move",
+    file: "src/raft/host/moves.ts",
+    find: "return !(await this.#isAt(member, member)) && (await this.#isAt(member, claimed));",
+    replace: "return this.#isAt(member, claimed);",
+    suites: members,
+  },
+  {
+    name: "moves a member to where another one is",
+    file: "src/raft/member-change.ts",
+    find: "if (other.nodeId === nodeId || other.host !== host) continue;",
+    replace: "if (other.nodeId !== host) continue;",
+    suites: members,
+  },
+  {
+    name: "forgets what the log tells of its own membership",
+    file: "src/raft/host/members.ts",
+    find: "    this.#memberAt = settled.index;\n    this.#wasMember = true;\n",
+    replace: "",
+    suites: members,
   },
   // The disk
   {

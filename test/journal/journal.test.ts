@@ -369,7 +369,7 @@ describe("journal on a disk that fails or stalls", () => {
     }
   });
 
-  it("leaves its segment on a full disk when nothing in it is needed any more, and needs no room for that", async () => {
+  async function compactOnFullDisk(needed: number): Promise<void> {
     let isFull = false;
     const journal = await directory.open({
       segmentBytes: 4 * 1024 * 1024,
@@ -395,15 +395,23 @@ describe("journal on a disk that fails or stalls", () => {
     await eventually("the next segment", () => journal.sizeBytes() > 8 * 1024 * 1024);
     isFull = true;
     await eventually("the disk to be found full", () => journal.diskFull);
-    await journal.compact(last as Index, 1 as Term);
-    await eventually("the room", () => journal.sizeBytes() <= 4 * 1024 * 1024);
+    await journal.compact((last - needed) as Index, 1 as Term);
+    if (needed === 0) {
+      await eventually("the room", () => journal.sizeBytes() <= 4 * 1024 * 1024);
+    }
     isFull = false;
     await eventually("the disk to have room", () => !journal.diskFull);
     await journal.append({ entries: [entryAt(last + 1)] });
     await journal.close();
     const { state } = await directory.open();
-    assert.deepEqual([state.baseIndex, state.entries.length], [last, 1]);
-  });
+    assert.deepEqual([state.baseIndex, state.entries.length], [last - needed, 1 + needed]);
+  }
+
+  it("leaves its segment on a full disk when nothing in it is needed any more, and needs no room for that", () =>
+    compactOnFullDisk(0));
+
+  it("keeps its segment on a full disk while one entry in it is needed", () =>
+    compactOnFullDisk(1));
 
   it("lets votes through for as long as the disk has no room for another segment", async () => {
     let isFull = false;

@@ -231,6 +231,31 @@ describe("raft host", () => {
     });
   });
 
+  it("forgets all that is flushed while its disk is full, and not before", async () => {
+    const loop = new HandLoop();
+    const journal = await initialized();
+    const entries = Array.from({ length: 20 }, (_, i) => entry(i + 1, 1));
+    await journal.append({ entries });
+    const machine = new ListMachine();
+    await machine.apply(entries);
+    machine.flush();
+    const hardState = { term: 1 as Term, vote: undefined };
+    const core = makeCore({
+      voters: ["n1", "n2", "n3"],
+      hardState,
+      entries,
+      appliedIndex: 20 as Index,
+    });
+    const { driver } = drive(core, loop, { journal, machine });
+    loop.run(50);
+    assert.equal(core.baseIndex, 0);
+    journal.diskFull = true;
+    loop.run(50);
+    assert.equal(core.baseIndex, 20);
+    await eventually("the journal to follow", () => journal.state.baseIndex === 20);
+    await driver.stop();
+  });
+
   it("steps and answers while the state machine is busy", async () => {
     const loop = new HandLoop();
     const journal = await initialized();

@@ -61,6 +61,8 @@ export function onRequestVote(state: State, message: RequestVote): void {
   const granted =
     isFree && term >= state.term && state.log.isUpToDate(message.lastIndex, message.lastTerm);
   if (!granted) {
+    // Who asks cannot win against this log, and says that the leader is missed there, too: no need to wait for a turn.
+    if (preVote && state.goneTicks > 0) hurry(state, 1);
     // A refusal carries the own term, so that a candidate that is behind learns of it.
     state.sendWhenTermDurable(from, { kind: "voteReply", preVote, granted });
   } else if (preVote) {
@@ -97,17 +99,25 @@ function concludeElection(state: State): void {
 
 /**
  * The leader's process has ended, so that there is no use in waiting for the rest of the timeout. The members campaign one
- * after the other, a heartbeat interval apart, so that they do not split the vote, and soon again if that failed: another
- * one may not have noticed yet, or have the longer log. Only for a while, since chance alone ends every split. If the host
- * is wrong, those who hear the leader refuse the pre-vote, and nothing has changed.
+ * after the other, a heartbeat interval apart, so that they do not split the vote, and soon again if that failed. Who
+ * has asked this node before it noticed is answered now, and need not ask again. Only for a while, since chance alone ends
+ * every split. If the host is wrong, those who hear the leader refuse the pre-vote, and nothing has changed.
  */
 export function onGone(state: State, node: NodeId): void {
   if (state.role !== "follower" || state.leader !== node) return;
   state.leader = undefined;
   state.gone = node;
   state.goneTicks = 2 * state.electionTicks;
-  const wanted = state.electionElapsed + 1 + state.turn * state.heartbeatTicks;
-  state.electionTimeout = Math.min(state.electionTimeout, wanted);
+  hurry(state, 1 + state.turn * state.heartbeatTicks);
+  const asked = state.unansweredPreVote;
+  state.unansweredPreVote = undefined;
+  // However old it is: a pre-vote promises nothing, and who asks no more does not count it.
+  if (asked !== undefined && asked.term > state.term) onRequestVote(state, asked);
+}
+
+/** Campaigns after so many ticks, if not before. */
+function hurry(state: State, ticks: number): void {
+  state.electionTimeout = Math.min(state.electionTimeout, state.electionElapsed + ticks);
 }
 
 /** The leader hands over: campaign without asking first. */

@@ -67,7 +67,10 @@ export function receive(state: State, message: Message): void {
 function adoptTerm(state: State, message: Message): boolean {
   if (message.kind === "requestVote") {
     // Stickiness: who hears a leader neither votes nor raises its term, so that a node that was cut off disturbs nobody.
-    if (state.hearsLeader && !message.transfer) return false;
+    if (state.hearsLeader && !message.transfer) {
+      if (message.preVote) state.unansweredPreVote = message;
+      return false;
+    }
     if (message.preVote) return true;
   }
   // A granted pre-vote echoes the term that was asked for, which nobody has entered yet.

@@ -115,6 +115,8 @@ export class State {
   /** Ticks for which elections follow each other quickly, because the last leader's process has ended; 0 otherwise. */
   goneTicks = 0;
   gone: NodeId | undefined;
+  /** The last request for a pre-vote that was passed over because the leader was heard. */
+  unansweredPreVote: Extract<Message, { kind: "requestVote" }> | undefined;
 
   // Candidate.
   votes = new Map<NodeId, boolean>();

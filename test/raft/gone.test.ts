@@ -46,10 +46,33 @@ describe("raft core: a leader whose process has ended", () => {
     cluster.settle();
     assert.equal(cluster.core("n1").commitIndex, 2);
     end(cluster, "n2", "n3");
-    tick(cluster, 10);
-    assert.equal(cluster.core("n3").role, "leader");
+    tick(cluster, 1);
+    assert.deepEqual(roles(cluster).slice(1), ["preCandidate", "follower"], "n2 asks in vain");
+    tick(cluster, 1);
+    assert.equal(cluster.core("n3").role, "leader", "it did not wait for a turn of its own");
     assert.equal(cluster.core("n2").leader, "n3");
     assert.equal(cluster.core("n2").lastIndex, 3);
+  });
+
+  it("is followed as soon as the last one knows that the vote depends on", () => {
+    const cluster = led(3);
+    end(cluster, "n2");
+    tick(cluster, 1);
+    assert.equal(cluster.core("n2").role, "preCandidate");
+    cluster.core("n3").step({ kind: "gone", node: "n1" });
+    cluster.settle();
+    assert.equal(cluster.core("n2").role, "leader", "it did not need to ask again");
+  });
+
+  it("is not followed for an answer that comes after its term has passed", () => {
+    const core = makeCore({ voters: ["n1", "n2", "n3"], id: "n2" });
+    receive(core, { kind: "heartbeat", from: "n1", term: 1, commit: 0, readToken: 0 });
+    const request = { kind: "requestVote", from: "n3", preVote: true, transfer: false } as const;
+    receive(core, { ...request, term: 2, lastIndex: 0, lastTerm: 0 });
+    receive(core, { kind: "heartbeat", from: "n1", term: 2, commit: 0, readToken: 0 });
+    core.take();
+    core.step({ kind: "gone", node: "n1" });
+    assert.deepEqual(core.take().send, []);
   });
 
   it("is followed soon after the others know too, who refuse their votes before", () => {

@@ -39,6 +39,20 @@ export function withCommonOptions(command: Command): Command {
     );
 }
 
+/** Makes the commands below `parent`, with the common options; `path` and an example make a command line. */
+export function commandsBelow(
+  parent: Command,
+  path: string,
+): (name: string, description: string, examples: readonly string[]) => Command {
+  return (name, description, examples) =>
+    withCommonOptions(parent.command(name))
+      .description(description)
+      .addHelpText(
+        "after",
+        `\nExamples:\n${examples.map((each) => `  $ ${path} ${each}`).join("\n")}`,
+      );
+}
+
 export function outputOf(context: CliContext, options: CommonOptions): Output {
   return outputTo(context.stdout, {
     json: options.json === true,

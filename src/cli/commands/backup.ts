@@ -17,7 +17,7 @@ import {
   type CommonOptions,
   configOf,
   outputOf,
-  withCommonOptions,
+  commandsBelow,
 } from "../context.ts";
 import { answer, bytesText, countText, sheet, table } from "../output.ts";
 
@@ -43,13 +43,7 @@ export function registerBackup(program: Command, context: CliContext): void {
     "after",
     "\nExamples:\n  $ weir backup create /backups/\n  $ weir backup ls /backups",
   );
-  const command = (name: string, description: string, examples: readonly string[]) =>
-    withCommonOptions(backup.command(name))
-      .description(description)
-      .addHelpText(
-        "after",
-        `\nExamples:\n${examples.map((each) => `  $ weir backup ${each}`).join("\n")}`,
-      );
+  const command = commandsBelow(backup, "weir backup");
 
   command(
     "create <target>",

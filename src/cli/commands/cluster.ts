@@ -12,7 +12,7 @@ import {
   type CommonOptions,
   configOf,
   outputOf,
-  withCommonOptions,
+  commandsBelow,
 } from "../context.ts";
 import { answer, durationText, type Output, table } from "../output.ts";
 
@@ -49,13 +49,7 @@ export function registerCluster(program: Command, context: CliContext): void {
     "after",
     "\nExamples:\n  $ weir cluster members\n  $ weir cluster add master-4 --host 10.0.0.4 --wait",
   );
-  const command = (name: string, description: string, examples: readonly string[]) =>
-    withCommonOptions(cluster.command(name))
-      .description(description)
-      .addHelpText(
-        "after",
-        `\nExamples:\n${examples.map((each) => `  $ weir cluster ${each}`).join("\n")}`,
-      );
+  const command = commandsBelow(cluster, "weir cluster");
   const withAddress = (of: Command) =>
     of
       .option("--host <host>", "where it listens (default: as the configuration says)")

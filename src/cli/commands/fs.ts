@@ -5,7 +5,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { WeirError } from "../../lib/errors.ts";
 import type { WeirClient } from "../../client/client.ts";
 import type { FileStatus } from "../../rpc/namespace.ts";
-import { type CliContext, type CommonOptions, withClient, withCommonOptions } from "../context.ts";
+import { type CliContext, type CommonOptions, withClient, commandsBelow } from "../context.ts";
 import { type Doing, attempt } from "../attempt.ts";
 import { answer, bytesText, countOf, type Output, table } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
@@ -31,13 +31,7 @@ export function registerFs(program: Command, context: CliContext): void {
     "after",
     "\nExamples:\n  $ weir fs ls /\n  $ weir fs put report.csv /reports/today.csv",
   );
-  const command: FsCommand = (name, description, examples) =>
-    withCommonOptions(fs.command(name))
-      .description(description)
-      .addHelpText(
-        "after",
-        `\nExamples:\n${examples.map((each) => `  $ weir fs ${each}`).join("\n")}`,
-      );
+  const command = commandsBelow(fs, "weir fs");
   registerReading(command, context);
   registerWriting(command, context);
   registerMounts(command, context);

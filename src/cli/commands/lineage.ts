@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { WeirError } from "../../lib/errors.ts";
 import type { LineageId } from "../../lib/ids.ts";
 import type { LineageInfo } from "../../rpc/namespace.ts";
-import { type CliContext, type CommonOptions, withClient, withCommonOptions } from "../context.ts";
+import { type CliContext, type CommonOptions, withClient, commandsBelow } from "../context.ts";
 import { attempt } from "../attempt.ts";
 import { answer, countOf, countText, durationText, sheet, table } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
@@ -28,13 +28,7 @@ export function registerLineage(program: Command, context: CliContext): void {
     "after",
     "\nExamples:\n  $ weir lineage record --in /a --out /b -- sort -o {out} {in}\n  $ weir lineage ls",
   );
-  const command = (name: string, description: string, examples: readonly string[]) =>
-    withCommonOptions(lineage.command(name))
-      .description(description)
-      .addHelpText(
-        "after",
-        `\nExamples:\n${examples.map((each) => `  $ weir lineage ${each}`).join("\n")}`,
-      );
+  const command = commandsBelow(lineage, "weir lineage");
 
   command(
     "record <argv...>",

@@ -34,6 +34,7 @@ import type { MetadataCache } from "./metadata-cache.ts";
 import { type FileHost, OpenFile, SharedFile } from "./open-file.ts";
 import { ReadBudget } from "./read-ahead.ts";
 import type { Session } from "./session.ts";
+import { untilFree } from "./until-free.ts";
 import { Workers } from "./workers.ts";
 
 const listPageSize = 1000;
@@ -183,7 +184,7 @@ export class InodeClient implements FileSystem {
 
   async create(parent: InodeId, name: string, options: CreateOptions): Promise<FileHandle> {
     const { mode, uid, gid, exclusive, keepers, append } = options;
-    const { status, writeId, index } = await this.#untilFree(() =>
+    const { status, writeId, index } = await untilFree(this.#host.writes, () =>
       this.#session.execute(
         {
           kind: "create",
@@ -439,19 +440,6 @@ export class InodeClient implements FileSystem {
       })),
     );
     return chooseChain(candidates, keepers, attempt);
-  }
-
-  async #untilFree<T>(attempt: () => Promise<T>): Promise<T> {
-    const endMs = this.#clock.monotonicMs() + this.#config.client.operationTimeoutMs;
-    for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 200)) {
-      try {
-        return await attempt();
-      } catch (error) {
-        const late = this.#clock.monotonicMs() + pauseMs >= endMs;
-        if (!hasCode(error, "LeaseConflict") || late) throw error;
-      }
-      await sleep(pauseMs);
-    }
   }
 
   #file(inode: InodeId): SharedFile {

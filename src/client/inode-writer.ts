@@ -11,16 +11,17 @@
  * 4. What workers hold for a commit is taken back only when that commit is certain never to be applied, and a write id
  *    that a commit in doubt may have used is never written under again.
  */
-import type { BlockClient, ContainerWriter } from "../blocks/types.ts";
-import { type Clock, sleep } from "../lib/clock.ts";
+import type { ContainerWriter } from "../blocks/types.ts";
+import { sleep } from "../lib/clock.ts";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
 import type { InodeId, SessionId, WorkerId, WriteId } from "../lib/ids.ts";
-import type { Logger } from "../lib/logger.ts";
-import type { FileStatus, Timestamp, WriteType } from "../rpc/namespace.ts";
+import type { FileStatus, Timestamp } from "../rpc/namespace.ts";
 import { type ClientCommand, unwrap } from "../rpc/commands.ts";
 import { extentsOf, PendingExtents, type Piece } from "./pending-extents.ts";
-import type { Session } from "./session.ts";
+import { overlaid } from "./overlaid.ts";
+import { untilFree } from "./until-free.ts";
 import { WriteLog } from "./write-log.ts";
+import type { WriteTargets } from "./write-targets.ts";
 
 const chunkBytes = 1024 * 1024;
 /** Bytes taken and not sent yet before a write waits. */
@@ -33,30 +34,6 @@ const pendingPiecesLimit = 20_000;
 const idleMs = 5000;
 /** Chains that may be full before the write is given up. */
 const noSpaceAttempts = 3;
-
-export interface WriteTargets {
-  readonly session: Pick<Session, "current" | "ensure" | "mutate" | "execute">;
-  readonly blocks: BlockClient;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly operationTimeoutMs: number;
-  readonly defaultWriteType: WriteType;
-  readonly defaultKeepers: number;
-  /** Workers for a new container; `attempt` counts from 0 the chains that failed before. */
-  chain(keepers: number, attempt: number): Promise<WorkerId[]>;
-  /** Finds out which workers of a chain that failed are to be avoided. */
-  examine(chain: readonly WorkerId[]): Promise<void>;
-  blockSizeBytes(inode: InodeId): Promise<number>;
-  getStatus(inode: InodeId): Promise<FileStatus>;
-  /** Write ids of failed writers whose lease may still be ours: nothing more is written under them. */
-  readonly spent: Set<WriteId>;
-  /** A commit or truncation of this client made a new version. */
-  onCommitted(status: FileStatus, index: number): void;
-  /** Work that nobody waits for now, but the end of the client does. */
-  inBackground(work: Promise<void>): void;
-  /** The writer is dead: `error` is to stick to all handles that write. */
-  onFailure(inode: InodeId, error: WeirError): void;
-}
 
 type Commit = Extract<ClientCommand, { kind: "commit" }>;
 
@@ -165,26 +142,7 @@ export class InodeWriter {
    * on, and answers what it did not cover.
    */
   overlay(target: Uint8Array, offset: number): { offset: number; length: number }[] {
-    let gaps = [{ offset, length: target.length }];
-    for (const layer of [this.#pending, this.#committing]) {
-      if (layer === undefined || layer.count === 0) continue;
-      const left: { offset: number; length: number }[] = [];
-      for (const gap of gaps) {
-        let position = gap.offset;
-        for (const piece of layer.within(gap.offset, gap.length)) {
-          const from = piece.fileOffset - offset;
-          this.#log.copy(piece.logOffset, target.subarray(from, from + piece.length));
-          if (piece.fileOffset > position) {
-            left.push({ offset: position, length: piece.fileOffset - position });
-          }
-          position = piece.fileOffset + piece.length;
-        }
-        const end = gap.offset + gap.length;
-        if (position < end) left.push({ offset: position, length: end - position });
-      }
-      gaps = left;
-    }
-    return gaps;
+    return overlaid(target, offset, { layers: [this.#pending, this.#committing], log: this.#log });
   }
 
   /** The next commit sets this modification time, unless there is a later write. */
@@ -211,7 +169,7 @@ export class InodeWriter {
     if (this.dirty) await this.flush({ release: false, sync: false });
     await this.#inTurn(async () => {
       const leasing = options.lease === true && this.#lease === undefined;
-      const { status, index } = await this.#untilFree(() =>
+      const { status, index } = await untilFree(this.#targets, () =>
         leasing ? this.#leaseAndTruncate(size) : this.#truncateAlone(size),
       );
       const fresh = status ?? (await this.#targets.getStatus(this.#inode));
@@ -337,24 +295,10 @@ export class InodeWriter {
     });
   }
 
-  /** Waits for a lease that another session holds, until the deadline. */
-  async #untilFree<T>(attempt: () => Promise<T>): Promise<T> {
-    const endMs = this.#targets.clock.monotonicMs() + this.#targets.operationTimeoutMs;
-    for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 2, 200)) {
-      try {
-        return await attempt();
-      } catch (error) {
-        const late = this.#targets.clock.monotonicMs() + pauseMs >= endMs;
-        if (!hasCode(error, "LeaseConflict") || late) throw error;
-      }
-      await sleep(pauseMs);
-    }
-  }
-
   async #takeLease(): Promise<void> {
     if (this.#lease !== undefined) return;
     const { session, spent } = this.#targets;
-    await this.#untilFree(async () => {
+    await untilFree(this.#targets, async () => {
       const id = await session.ensure();
       const doing = `Cannot write inode ${String(this.#inode)}`;
       let { writeId, status } = await session.execute(

@@ -10,7 +10,8 @@ import type { InodeId } from "../lib/ids.ts";
 import type { FileStatus, WriteType } from "../rpc/namespace.ts";
 import { FileReader, type ReadSources } from "./file-reader.ts";
 import type { FileHandle, OpenOptions } from "./file-system.ts";
-import { InodeWriter, type WriteTargets } from "./inode-writer.ts";
+import { InodeWriter } from "./inode-writer.ts";
+import type { WriteTargets } from "./write-targets.ts";
 
 /** What handles need of the client that opened them. */
 export interface FileHost {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { InodeWriter, type WriteTargets } from "../../src/client/inode-writer.ts";
+import { InodeWriter } from "../../src/client/inode-writer.ts";
+import type { WriteTargets } from "../../src/client/write-targets.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { WeirError } from "../../src/lib/errors.ts";
 import type { InodeId, Position, SessionId, WorkerId, WriteId } from "../../src/lib/ids.ts";

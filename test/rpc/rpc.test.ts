@@ -151,7 +151,8 @@ describe("RPC", () => {
     await assert.rejects(client.call(double, { value: 1 }, { deadlineMs: 30 }));
     await eventually("the server to see it", () => late[0]?.aborted === true);
     assert.ok(late[0]!.signal.aborted);
-    assert(hasCode(late[0]!.signal.reason, "DeadlineExceeded"));
+    // Either end may see first that time is over.
+    assert(hasCode(late[0]!.signal.reason, "DeadlineExceeded", "Cancelled"));
   });
 
   it("answers at once from handlers that need not wait, and with what they throw", async () => {

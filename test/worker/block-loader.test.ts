@@ -73,6 +73,12 @@ describe("blocks from under storage", () => {
     await ufs.close();
     await root.remove();
   });
+  /** It is here whole, and nobody is at it any more: who reads while the load ends still reads what the load holds. */
+  const loaded = (inode: number) => {
+    const id = containerOf(inode);
+    const isOver = () => store.report(id) !== undefined && store.peek(id)?.writers === 0;
+    return until(isOver, `container ${inode} to be loaded`);
+  };
   const read = (inode: number, blockIndex: number, offset: number, length: number) => {
     const blockLength = Math.min(blockSizeBytes, bytes.length - blockIndex * blockSizeBytes);
     const range = { blockIndex, offset, length, blockLength };
@@ -191,24 +197,24 @@ describe("blocks from under storage", () => {
   it("falls back to under storage in the middle of a damaged copy: no flipped byte reaches a reader", async () => {
     await start([16 * MiB, MiB]);
     await read(1, 0, 0, MiB);
-    await until(() => store.report(containerOf(1)) !== undefined, "it is published");
+    await loaded(1);
     const { path } = store.peek(containerOf(1))!;
     const file = await open(path, "r+");
     const at = 700_000;
     await file.write(Buffer.from([(await readFile(path))[at]! ^ 0x10]), 0, 1, at);
     await file.close();
     assert.ok((await read(1, 0, 0, MiB)).equals(expected(0, 0, MiB)));
-    await until(() => store.report(containerOf(1)) !== undefined, "it is loaded anew");
+    await loaded(1);
     assert.ok((await read(1, 0, at - 5, 10)).equals(expected(0, at - 5, 10)));
   });
 
   it("A15: goes back to under storage when a copy is gone from the disk", async () => {
     await start([16 * MiB, MiB]);
     await read(1, 0, 0, MiB);
-    await until(() => store.report(containerOf(1)) !== undefined, "it is published");
+    await loaded(1);
     await rm(store.peek(containerOf(1))!.path);
     assert.ok((await read(1, 0, 5, 50)).equals(expected(0, 5, 50)));
-    await until(() => store.report(containerOf(1)) !== undefined, "it is loaded anew");
+    await loaded(1);
     assert.ok((await read(1, 0, 5, 50)).equals(expected(0, 5, 50)));
   });
 

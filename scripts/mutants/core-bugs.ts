@@ -99,8 +99,8 @@ export const coreMutants: readonly Mutant[] = [
   {
     name: "votes though it hears its leader",
     file: "src/raft/receive.ts",
-    find: "if (state.hearsLeader && !message.transfer) return false;",
-    replace: "",
+    find: "if (state.hearsLeader && !message.transfer) {",
+    replace: "if (state.term < 0) {",
     suites,
   },
   {
@@ -130,8 +130,8 @@ export const coreMutants: readonly Mutant[] = [
   {
     name: "believes that its leader's process has ended, and does not ask the others first",
     file: "src/raft/election.ts",
-    find: "state.electionTimeout = Math.min(state.electionTimeout, wanted);",
-    replace: "state.electionTimeout = wanted;\n  campaignForReal(state, true);",
+    find: "hurry(state, 1 + state.turn * state.heartbeatTicks);",
+    replace: "campaignForReal(state, true);",
     suites,
   },
   {

@@ -196,8 +196,8 @@ export const hostMutants: readonly Mutant[] = [
   {
     name: "hears a copy of its own data",
     file: "src/raft/host/handshake.ts",
-    find: "if (caller.nodeId !== undefined && caller.nodeId === self.nodeId) {",
-    replace: 'if (caller.nodeId === "") {',
+    find: "    caller.nodeId === self.nodeId &&\n",
+    replace: '    caller.nodeId === "" &&\n',
     suites: handshake,
   },
   {

@@ -144,6 +144,20 @@ export const stateMutants: readonly Mutant[] = [
     suites: store,
   },
   {
+    name: "does not have LevelDB sync its batches",
+    file: "src/master/store/database.ts",
+    find: "await batch.write({ sync: true });",
+    replace: "await batch.write({ sync: false });",
+    suites: store,
+  },
+  {
+    name: "installs a snapshot whose rows are not those that it sums up to",
+    file: "src/master/store/replacement.ts",
+    find: "if (wanted.hash !== undefined && hash !== wanted.hash) {",
+    replace: 'if (hash === "") {',
+    suites: store,
+  },
+  {
     name: "takes a damaged chunk of a snapshot",
     file: "src/master/store/chunk-codec.ts",
     find: "chunk.readUInt32BE(0) !== crc32(chunk.subarray(4))",

@@ -62,7 +62,7 @@ export function onRequestVote(state: State, message: RequestVote): void {
     isFree && term >= state.term && state.log.isUpToDate(message.lastIndex, message.lastTerm);
   if (!granted) {
     // Who asks cannot win against this log, and says that the leader is missed there, too: no need to wait for a turn.
-    if (preVote && state.goneTicks > 0) hurry(state, 1);
+    if (preVote && term > state.term && state.goneTicks > 0) hurry(state, 1);
     // A refusal carries the own term, so that a candidate that is behind learns of it.
     state.sendWhenTermDurable(from, { kind: "voteReply", preVote, granted });
   } else if (preVote) {
@@ -70,7 +70,7 @@ export function onRequestVote(state: State, message: RequestVote): void {
     state.sendWhenTermDurable(from, { kind: "voteReply", preVote, granted }, term);
   } else {
     state.setHardState(state.term, from);
-    state.electionElapsed = 0;
+    state.awaitElection();
     state.sendWhenDurable(from, { kind: "voteReply", preVote, granted });
   }
 }
@@ -108,11 +108,16 @@ export function onGone(state: State, node: NodeId): void {
   state.leader = undefined;
   state.gone = node;
   state.goneTicks = 2 * state.electionTicks;
-  hurry(state, 1 + state.turn * state.heartbeatTicks);
   const asked = state.unansweredPreVote;
   state.unansweredPreVote = undefined;
-  // However old it is: a pre-vote promises nothing, and who asks no more does not count it.
-  if (asked !== undefined && asked.term > state.term) onRequestVote(state, asked);
+  if (asked === undefined || asked.term <= state.term) {
+    hurry(state, 1 + state.turn * state.heartbeatTicks);
+    return;
+  }
+  // Another one had its turn already. However old the request is: a pre-vote promises nothing, and who asks no more does
+  // not count it.
+  state.drawElectionTimeout();
+  onRequestVote(state, asked);
 }
 
 /** Campaigns after so many ticks, if not before. */

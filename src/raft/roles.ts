@@ -28,6 +28,7 @@ export function becomePreCandidate(state: State): void {
 /** Raises the term and votes for itself; the own vote counts when it is durable. */
 export function becomeCandidate(state: State): void {
   leaveRole(state);
+  state.awaitElection();
   state.role = "candidate";
   state.leader = undefined;
   state.setHardState((state.term + 1) as Term, state.id);

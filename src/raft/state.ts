@@ -235,6 +235,16 @@ export class State {
         : this.electionTicks + this.random.below(this.electionTicks);
   }
 
+  /**
+   * A vote was given, the own or that for another: it is waited for what comes of it. Also in the hurry after a leader is
+   * gone, when who waited less would take the votes of an election that is all but over, on a machine that is busy.
+   */
+  awaitElection(): void {
+    this.electionElapsed = 0;
+    if (this.goneTicks === 0) return;
+    this.electionTimeout = this.electionTicks + 2 * this.heartbeatTicks * this.turn;
+  }
+
   /** Place among those who may follow a leader that is gone: one after the other, so that they do not split the vote. */
   get turn(): number {
     const { voters, outgoing } = this.configuration;

@@ -25,6 +25,17 @@ function tick(cluster: CoreCluster, count = 1): void {
   }
 }
 
+/** n1 is gone; n2 is a candidate and has the vote of n3, which does not arrive. */
+function campaigning() {
+  const cluster = led(3);
+  end(cluster, "n2", "n3");
+  cluster.core("n2").step({ kind: "tick" });
+  const { drop } = cluster;
+  cluster.drop = (message) => drop(message) || (message.kind === "voteReply" && !message.preVote);
+  cluster.settle();
+  return { candidate: cluster.core("n2"), voter: cluster.core("n3") };
+}
+
 const roles = (cluster: CoreCluster) => cluster.ids.map((id) => cluster.core(id).role);
 
 describe("raft core: a leader whose process has ended", () => {
@@ -62,6 +73,31 @@ describe("raft core: a leader whose process has ended", () => {
     cluster.core("n3").step({ kind: "gone", node: "n1" });
     cluster.settle();
     assert.equal(cluster.core("n2").role, "leader", "it did not need to ask again");
+  });
+
+  it("leaves an election that has begun the time that it takes on a slow machine", () => {
+    const { candidate, voter } = campaigning();
+    const request = { kind: "requestVote", from: "n3", preVote: true, transfer: false } as const;
+    // Asked before its sender heard of the candidate.
+    receive(candidate, { ...request, term: 2, lastIndex: 1, lastTerm: 1 });
+    for (let i = 0; i < 9; i++) {
+      for (const core of [candidate, voter]) core.step({ kind: "tick" });
+    }
+    assert.equal(candidate.role, "candidate", "it still counts the votes");
+    assert.equal(voter.role, "follower", "it does not campaign against whom it has voted for");
+  });
+
+  it("is followed by one of two that noticed at different moments, without a split vote", () => {
+    const cluster = led(3);
+    end(cluster, "n3");
+    tick(cluster, 3);
+    assert.equal(cluster.core("n3").role, "preCandidate");
+    cluster.core("n2").step({ kind: "gone", node: "n1" });
+    cluster.core("n2").step({ kind: "tick" });
+    assert.equal(cluster.core("n2").role, "follower", "it has just supported another one");
+    cluster.settle();
+    assert.equal(cluster.core("n3").role, "leader");
+    assert.equal(cluster.core("n3").term, 2);
   });
 
   it("is not followed for an answer that comes after its term has passed", () => {

@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { WeirClient } from "../client/client.ts";
 import { exitCodeOf } from "../lib/errors.ts";
 import { createLogger } from "../lib/logger.ts";
-import { configOfProcess, die, sayReady, stopOnSignals } from "../lib/process.ts";
+import { complain, configOfProcess, die, sayReady, stopOnSignals } from "../lib/process.ts";
 import { startFuse } from "./server.ts";
 
 const doing = "Cannot run the mount";
@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   const endBadly = (thrown: unknown) => {
     const detail = thrown instanceof Error ? thrown.message : String(thrown);
     logger.error({ error: thrown instanceof Error ? thrown.stack : detail }, "uncaught");
-    process.stderr.write(`${doing}: ${detail}\n`);
+    complain(`${doing}: ${detail}`);
     end(exitCodeOf.Internal);
   };
   process.on("uncaughtException", endBadly);

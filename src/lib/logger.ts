@@ -1,5 +1,6 @@
 /** Logging as a seam: pino behind a small interface, so that pure parts need not know of it. */
 import { pino } from "pino";
+import { LineOutput } from "./output.ts";
 
 export interface Logger {
   debug(fields: object, message: string): void;
@@ -8,13 +9,22 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
-/** A logger that writes JSON lines to standard output; `component` is in every line. */
+/**
+ * A logger that writes JSON lines to standard output; `component` is in every line. Lines that nobody takes are lost, and
+ * counted in a line when one is taken again. (pino's own output ends the process on a full disk, or rather not even that:
+ * at its exit it tries again without end.)
+ */
 export function createLogger(component: string, level = "info"): Logger {
-  return pino({
+  const output = new LineOutput(process.stdout, (lines) =>
+    logger.warn({ lines }, "log lost lines"),
+  );
+  const options = {
     level,
     base: { component, pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
-  });
+  };
+  const logger = pino(options, output);
+  return logger;
 }
 
 /** A logger that keeps quiet. */

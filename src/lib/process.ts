@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { type Config, loadConfig } from "./config.ts";
 import { exitCodeOf, toWeirError, WeirError } from "./errors.ts";
 import type { Logger } from "./logger.ts";
+import { writeOrLose } from "./output.ts";
 
 /** A clean stop that takes longer is cut short: what was acknowledged is safe without it. */
 const stopLimitMs = 4500;
@@ -31,8 +32,13 @@ async function readText(path: string): Promise<string> {
 /** Ends the process with one line on standard error and the exit status of the error's code. */
 export function die(thrown: unknown, doing: string): never {
   const error = toWeirError(thrown, doing);
-  process.stderr.write(`${error.message}\n`);
+  complain(error.message);
   process.exit(exitCodeOf[error.code]);
+}
+
+/** One line on standard error, if it takes it. */
+export function complain(message: string): void {
+  writeOrLose(process.stderr, `${message}\n`);
 }
 
 /**
@@ -62,5 +68,5 @@ export function stopOnSignals(options: {
 
 /** Tells whoever started the process that it serves. */
 export function sayReady(details: Readonly<Record<string, unknown>>): void {
-  process.stdout.write(`READY ${JSON.stringify(details)}\n`);
+  writeOrLose(process.stdout, `READY ${JSON.stringify(details)}\n`);
 }

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { exitCodeOf } from "../lib/errors.ts";
 import { createLogger } from "../lib/logger.ts";
-import { configOfProcess, die, sayReady, stopOnSignals } from "../lib/process.ts";
+import { complain, configOfProcess, die, sayReady, stopOnSignals } from "../lib/process.ts";
 import { startWorker } from "./server.ts";
 
 const doing = "Cannot go on as a worker";
@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   const worker = await startWorker(config, logger);
   const end = stopOnSignals({ stop: () => worker.stop(), logger, doing });
   void worker.failure.then((error) => {
-    process.stderr.write(`${error.message}\n`);
+    complain(error.message);
     end(exitCodeOf[error.code]);
   });
   const { port, uuid } = worker;

@@ -28,14 +28,17 @@ describe("A master whose journal fails under it", function () {
     await rm(directory, { recursive: true, force: true });
   });
 
-  /** From now on the process cannot write to a file behind its first 128 KiB (EFBIG): its log is shorter, the journal not. */
-  async function failJournal(session: TestSession): Promise<void> {
+  /**
+   * From now on the process cannot write to a file behind its first `fileBytes` (EFBIG). With 128 KiB that is its journal,
+   * not its log.
+   */
+  async function failJournal(session: TestSession, fileBytes = 131_072): Promise<void> {
     for (let round = 0; round < 10; round++) {
       const names = Array.from({ length: 100 }, (_, i) => `${round}-${i}`.padEnd(250, "-"));
       await session.send(names.map((name) => createCommand(rootInodeId, name)));
     }
     const { pid } = cluster.masters[0]!;
-    await promisify(execFile)("prlimit", ["--pid", String(pid), "--fsize=131072"]);
+    await promisify(execFile)("prlimit", ["--pid", String(pid), `--fsize=${fileBytes}`]);
   }
 
   it("exits with a status at once, and leaves no call without an answer", async () => {
@@ -77,6 +80,23 @@ describe("A master whose journal fails under it", function () {
       assert.match(await cluster.log(0), /Cannot write to the journal in .*; it takes no more\n/);
     } finally {
       client.close();
+      connection.close();
+      await worker.stop();
+    }
+  });
+
+  it("exits with a status even if it cannot say why, as its log has no room either", async () => {
+    cluster = await MasterCluster.start(directory, { count: 1 });
+    const connection = cluster.connect();
+    const worker = await ListingWorker.start(cluster);
+    try {
+      const session = await TestSession.open(connection);
+      const gone = cluster.masters[0]!.gone();
+      await failJournal(session, 16);
+      await assert.rejects(session.send([createCommand(rootInodeId, "more")], 5000));
+      const status = await gone;
+      assert(status !== null && status !== 0, `status ${String(status)}`);
+    } finally {
       connection.close();
       await worker.stop();
     }

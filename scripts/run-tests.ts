@@ -5,6 +5,7 @@
  * Usage: node --import tsx scripts/run-tests.ts [PHASE …]
  */
 import { existsSync } from "node:fs";
+import { constants } from "node:os";
 import { readCommandLine, refuse } from "./command-line.ts";
 import { runCommand, runMocha } from "./tests/execute.ts";
 import { type Need, needs, needsOf, probeNeeds, switchedOff } from "./tests/needs.ts";
@@ -36,8 +37,16 @@ if (unmet.length > 0) {
   process.exit(1);
 }
 
+let interruptedBy: NodeJS.Signals | undefined;
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    interruptedBy ??= signal;
+  });
+}
+
 let total: Tally = emptyTally;
 for (const phase of chosen) {
+  if (interruptedBy !== undefined) break;
   const specs = testFilesOf(phase);
   if (phase.command === undefined && specs.length === 0) continue;
   if (phase.requires !== undefined && !existsSync(phase.requires)) continue;
@@ -57,7 +66,12 @@ if (off.length > 0 && total.skipped > 0) {
   );
 }
 process.stdout.write(`\n${totalsLine(total)}\n`);
-process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+if (interruptedBy !== undefined) {
+  process.stdout.write(`Interrupted by ${interruptedBy}\n`);
+  process.exitCode = 128 + constants.signals[interruptedBy];
+} else {
+  process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+}
 
 function needsSwitchedOff(): Need[] {
   try {

@@ -21,6 +21,8 @@ const toStdout: Print = (text) => void process.stdout.write(text);
 
 const mocha = "node_modules/mocha/bin/mocha.js";
 const slowMs = 10_000;
+/** For a phase that was told to end, to end what it has started. */
+const endingMs = 5000;
 
 /** Runs mocha over `specs`; suites tagged with one of `without` are left out and counted as skipped. */
 export async function runMocha(options: {
@@ -131,26 +133,30 @@ async function waitWithin(child: ChildProcess, budgetMs: number): Promise<number
       // The group is gone already.
     }
   };
-  const interrupt = () => {
+  const timers: NodeJS.Timeout[] = [];
+  let isEnded = false;
+  const end = () => {
+    isEnded = true;
     signalGroup("SIGTERM");
-    process.exitCode = 130;
+    timers.push(setTimeout(() => signalGroup("SIGKILL"), endingMs));
   };
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  process.on("SIGINT", end).on("SIGTERM", end);
   let overdue = false;
-  const timers = [
+  timers.push(
     setTimeout(() => {
       overdue = true;
-      signalGroup("SIGTERM");
+      end();
     }, budgetMs),
-    setTimeout(() => signalGroup("SIGKILL"), budgetMs + 5000),
-  ];
-  const end = await new Promise<number | string>((resolve) => {
+  );
+  const status = await new Promise<number | string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
-    child.once("close", (status, signal) => resolve(status ?? signal ?? "unknown"));
+    child.once("close", (code, signal) => resolve(code ?? signal ?? "unknown"));
   });
   for (const timer of timers) clearTimeout(timer);
-  process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
-  return overdue ? "budget" : end;
+  process.off("SIGINT", end).off("SIGTERM", end);
+  // What it had started. After an end of its own nothing should be left, and what is shows.
+  if (isEnded) signalGroup("SIGKILL");
+  return overdue ? "budget" : status;
 }
 
 function indent(text: string): string {

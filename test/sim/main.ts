@@ -1,11 +1,12 @@
 /**
- * Runs seeds of the simulation and prints what was simulated. A seed that breaks an invariant ends it with status 1 and
- * the command that replays it.
+ * Runs seeds of the simulation and prints what was simulated. A seed that breaks an invariant, or does not come to an end,
+ * ends it with status 1 and the command that replays it. A run of many that is interrupted prints what it has found so far.
  */
+import { constants } from "node:os";
 import { readCommandLine, refuse } from "../../scripts/command-line.ts";
 import { simulateRaft } from "./raft-simulation.ts";
 import { runSwarm } from "./swarm.ts";
-import { addReport, describeTotals, emptyTotals } from "./totals.ts";
+import { addReport, describeTotals, emptyTotals, type Totals } from "./totals.ts";
 
 const usage = `Usage: npm run sim -- [--seed N] [--seeds K] [--steps M] [--jobs J]
   --seed N    the first seed (default: one by chance)
@@ -56,14 +57,23 @@ async function runOne(): Promise<void> {
 }
 
 async function runMany(): Promise<void> {
-  const options = { first, seeds, steps, ...(jobs === undefined ? {} : { jobs }) };
+  const interruption = new AbortController();
+  // Once: the second ends it at once.
+  process.once("SIGINT", () => interruption.abort("SIGINT"));
+  process.once("SIGTERM", () => interruption.abort("SIGTERM"));
+  const { signal } = interruption;
+  const onSeed = ({ failed }: Totals) => {
+    for (const { seed, claim } of failed) {
+      console.error(`\nSeed ${seed}: ${claim}`);
+      showReplay(seed);
+    }
+  };
+  const options = { first, seeds, steps, signal, onSeed, ...(jobs === undefined ? {} : { jobs }) };
   const { totals, situations, seconds } = await runSwarm(options);
-  console.log(`Seeds from ${first}: ${totals.failed.length} of ${seeds} fail`);
+  const of = signal.aborted ? `${totals.seeds}, interrupted before ${seeds},` : `${seeds}`;
+  console.log(`Seeds from ${first}: ${totals.failed.length} of ${of} fail`);
   console.log(describeTotals(totals, situations, seconds));
-  for (const { seed, claim } of totals.failed) {
-    console.error(`\nSeed ${seed}: ${claim}`);
-    showReplay(seed);
-  }
+  if (signal.aborted) process.exitCode = 128 + constants.signals[signal.reason as NodeJS.Signals];
 }
 
 function showReplay(seed: number): void {

@@ -715,7 +715,8 @@ describe("raft node: members", function () {
       });
       await cluster.crash(1);
       const node = await cluster.start(place);
-      await eventually("it to take part", () => node.status.stage === "member");
+      // Until it has read its log it cannot tell whether it was a member.
+      await eventually("it to take part", () => node.members().length > 0);
       const leader = await eventually(
         "a leader",
         () => cluster.members.find((each) => each.node?.status.role === "leader")?.node,

@@ -98,6 +98,12 @@ describe("raft: sender of snapshots", () => {
     while ((await socket.next(5000)).length > 0);
   }
 
+  async function installAll(socket: FramedSocket) {
+    await takeAll(socket);
+    socket.write([done]);
+    await socket.next(5000);
+  }
+
   it("does not hold the log for ever for a follower that breaks every transfer", async () => {
     follow = async (socket) => {
       await takeAll(socket);
@@ -119,11 +125,7 @@ describe("raft: sender of snapshots", () => {
   });
 
   it("holds the log for a follower that has installed one until that one has caught up", async () => {
-    follow = async (socket) => {
-      await takeAll(socket);
-      socket.write([done]);
-      await socket.next(5000);
-    };
+    follow = installAll;
     await attempt();
     // What it says of itself is on its way.
     assert.equal(sender.floor(500), 100);
@@ -142,11 +144,7 @@ describe("raft: sender of snapshots", () => {
   });
 
   it("does not hold it for one that gets no further, nor when this node leads no more", async () => {
-    follow = async (socket) => {
-      await takeAll(socket);
-      socket.write([done]);
-      await socket.next(5000);
-    };
+    follow = installAll;
     await attempt();
     assert.equal(sender.floor(500), 100);
     clock.advance(keepMs - 1);

@@ -141,6 +141,34 @@ export const coreMutants: readonly Mutant[] = [
     replace: 'if (state.role !== "follower") return;',
     suites,
   },
+  {
+    name: "gives up an election that has begun, in the hurry after its leader's process has ended",
+    file: "src/raft/state.ts",
+    find: "this.electionTimeout = this.electionTicks + 2 * this.heartbeatTicks * this.turn;",
+    replace: "this.electionTimeout = 2 * this.heartbeatTicks * (1 + this.turn);",
+    suites,
+  },
+  {
+    name: "gives up its own election for one that cannot win",
+    file: "src/raft/election.ts",
+    find: 'state.goneTicks > 0 && state.role === "follower") {',
+    replace: "state.goneTicks > 0) {",
+    suites,
+  },
+  {
+    name: "campaigns at the same time as all others whom one asked that cannot win",
+    file: "src/raft/election.ts",
+    find: "hurry(state, 1 + state.turnWithout(from) * state.heartbeatTicks);",
+    replace: "hurry(state, 1);",
+    suites,
+  },
+  {
+    name: "answers a pre-vote of long ago when its leader's process has ended",
+    file: "src/raft/replication.ts",
+    find: "  state.unansweredPreVote = undefined;\n",
+    replace: "",
+    suites,
+  },
   // Replication
   {
     name: "acknowledges entries before they are on the disk",

@@ -61,8 +61,11 @@ export function onRequestVote(state: State, message: RequestVote): void {
   const granted =
     isFree && term >= state.term && state.log.isUpToDate(message.lastIndex, message.lastTerm);
   if (!granted) {
-    // Who asks cannot win against this log, and says that the leader is missed there, too: no need to wait for a turn.
-    if (preVote && term > state.term && state.goneTicks > 0) hurry(state, 1);
+    // Who asks cannot win against this log, and says that the leader is missed there, too: it has had its turn in vain.
+    // An election of this node's own goes on.
+    if (preVote && term > state.term && state.goneTicks > 0 && state.role === "follower") {
+      hurry(state, 1 + state.turnWithout(from) * state.heartbeatTicks);
+    }
     // A refusal carries the own term, so that a candidate that is behind learns of it.
     state.sendWhenTermDurable(from, { kind: "voteReply", preVote, granted });
   } else if (preVote) {
@@ -110,12 +113,11 @@ export function onGone(state: State, node: NodeId): void {
   state.goneTicks = 2 * state.electionTicks;
   const asked = state.unansweredPreVote;
   state.unansweredPreVote = undefined;
-  if (asked === undefined || asked.term <= state.term) {
+  if (asked === undefined) {
     hurry(state, 1 + state.turn * state.heartbeatTicks);
     return;
   }
-  // Another one had its turn already. However old the request is: a pre-vote promises nothing, and who asks no more does
-  // not count it.
+  // Another one had its turn already. It may ask no more: a pre-vote promises nothing, and is not counted then.
   state.drawElectionTimeout();
   onRequestVote(state, asked);
 }

@@ -95,6 +95,7 @@ function takeCommit(state: State, { from, commit }: Heartbeat | CommitNotice): v
 /** A message of the current term that only its leader sends. */
 function followLeader(state: State, leader: NodeId): void {
   assert.notEqual(state.role, "leader", "two leaders in one term");
+  state.unansweredPreVote = undefined;
   if (state.role === "follower" && state.leader === leader) state.electionElapsed = 0;
   else becomeFollower(state, state.term, leader);
 }

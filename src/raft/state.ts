@@ -115,7 +115,7 @@ export class State {
   /** Ticks for which elections follow each other quickly, because the last leader's process has ended; 0 otherwise. */
   goneTicks = 0;
   gone: NodeId | undefined;
-  /** The last request for a pre-vote that was passed over because the leader was heard. */
+  /** The last request for a pre-vote that was passed over because the leader was heard, which has not been heard since. */
   unansweredPreVote: Extract<Message, { kind: "requestVote" }> | undefined;
 
   // Candidate.
@@ -247,8 +247,14 @@ export class State {
 
   /** Place among those who may follow a leader that is gone: one after the other, so that they do not split the vote. */
   get turn(): number {
+    return this.turnWithout(undefined);
+  }
+
+  /** The same without another one, which has tried. */
+  turnWithout(tried: NodeId | undefined): number {
     const { voters, outgoing } = this.configuration;
-    const heirs = [...new Set([...voters, ...outgoing])].filter((id) => id !== this.gone);
+    const all = [...new Set([...voters, ...outgoing])];
+    const heirs = all.filter((id) => id !== this.gone && id !== tried);
     return Math.max(0, heirs.sort().indexOf(this.id));
   }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { NodeId } from "../../src/raft/types.ts";
-import { CoreCluster, makeCore, receive } from "./lib/core-cluster.ts";
+import type { Message, NodeId } from "../../src/raft/types.ts";
+import { CoreCluster, makeCore, persistAll, receive } from "./lib/core-cluster.ts";
 
 /** A cluster that n1 leads. */
 function led(count: number): CoreCluster {
@@ -22,6 +22,24 @@ function tick(cluster: CoreCluster, count = 1): void {
   for (let i = 0; i < count; i++) {
     for (const id of cluster.ids.slice(1)) cluster.core(id).step({ kind: "tick" });
     cluster.settle();
+  }
+}
+
+/** The same where messages arrive within the tick, but with those of the others that were sent at the same time. */
+function tickTogether(cluster: CoreCluster, count: number): void {
+  const rest = cluster.ids.slice(1);
+  for (let i = 0; i < count; i++) {
+    for (const id of rest) cluster.core(id).step({ kind: "tick" });
+    for (let flying: Message[] | undefined; flying === undefined || flying.length > 0; ) {
+      flying = rest.flatMap((id) => {
+        const output = cluster.core(id).take();
+        persistAll(cluster.core(id), output);
+        return [...output.send, ...output.sendAfterPersist];
+      });
+      for (const message of flying.filter((each) => !cluster.drop(each))) {
+        cluster.core(message.to).step({ kind: "receive", message });
+      }
+    }
   }
 }
 
@@ -109,6 +127,45 @@ describe("raft core: a leader whose process has ended", () => {
     core.take();
     core.step({ kind: "gone", node: "n1" });
     assert.deepEqual(core.take().send, []);
+  });
+
+  it("is followed without a split vote by those whom one asked that cannot win", () => {
+    for (const count of [5, 7]) {
+      const cluster = led(count);
+      cluster.drop = ({ to }) => to === "n2";
+      cluster.core("n1").propose(Buffer.from("acknowledged"));
+      cluster.settle();
+      end(cluster, ...cluster.ids.slice(1));
+      tickTogether(cluster, 2);
+      assert.equal(cluster.core("n3").role, "leader", "the first of the others");
+      assert.equal(cluster.core("n3").term, 2);
+    }
+  });
+
+  it("is followed without a split vote though one of them asked in vain long before", () => {
+    for (const count of [5, 7]) {
+      const cluster = led(count);
+      cluster.drop = ({ from, to }) => from === "n1" && to === "n2";
+      for (let i = 0; i < 60 && cluster.core("n2").role === "follower"; i++) cluster.tick();
+      assert.equal(cluster.core("n2").role, "preCandidate");
+      cluster.drop = () => false;
+      cluster.tick(10);
+      assert.equal(cluster.core("n2").leader, "n1");
+      cluster.core("n1").propose(Buffer.from("more"));
+      cluster.tick(3);
+      end(cluster, ...cluster.ids.slice(1));
+      tickTogether(cluster, 1);
+      assert.equal(cluster.core("n2").role, "leader");
+      assert.equal(cluster.core("n2").term, 2);
+    }
+  });
+
+  it("is followed by a candidate that is asked meanwhile by one that cannot win", () => {
+    const { candidate } = campaigning();
+    const request = { kind: "requestVote", from: "n3", preVote: true, transfer: false } as const;
+    receive(candidate, { ...request, term: 3, lastIndex: 1, lastTerm: 0 });
+    for (let i = 0; i < 9; i++) candidate.step({ kind: "tick" });
+    assert.equal(candidate.role, "candidate", "it still counts the votes");
   });
 
   it("is followed soon after the others know too, who refuse their votes before", () => {

@@ -5,7 +5,7 @@
  * 1. Never empty; indexes rise; the first one holds from the beginning of what is known.
  * 2. The last one is active, from the moment its entry is in the log.
  */
-import { isVoter } from "./configuration.ts";
+import { isVoter, membersOf } from "./configuration.ts";
 import { decodeConfiguration } from "./configuration-codec.ts";
 import { type Configuration, type Entry, type Index, type NodeId, zeroIndex } from "./types.ts";
 
@@ -32,11 +32,12 @@ export class ConfigurationHistory {
   }
 
   /**
-   * The last one that is committed for certain, whatever this node knows of the commit index: another one is behind it, and
-   * no leader begins a change before the last one is committed. Undefined where there is only one.
+   * The last one with that node that is committed for certain, whatever this node knows of the commit index: another one is
+   * behind it, and no leader begins a change before the last one is committed. Undefined where there is none.
    */
-  get settled(): Placed | undefined {
-    return this.#placed[this.#placed.length - 2];
+  settledWith(id: NodeId): Placed | undefined {
+    const settled = this.#placed.slice(0, -1);
+    return settled.findLast(({ configuration }) => membersOf(configuration).includes(id));
   }
 
   /** True when the node votes in the active configuration, or in one that holds again should later ones be lost. */

@@ -145,11 +145,12 @@ export class RaftCore {
   get configurationIndex(): Index {
     return this.#state.configurations.activeIndex;
   }
-  /** The last configuration that is committed for certain because another one follows it in the log; undefined without one. */
-  get settledConfiguration():
-    | { readonly index: Index; readonly configuration: Configuration }
-    | undefined {
-    return this.#state.configurations.settled;
+  /**
+   * Index of the last configuration with that member that is committed for certain because another one follows it in the log;
+   * undefined without one.
+   */
+  settledWith(id: NodeId): Index | undefined {
+    return this.#state.configurations.settledWith(id)?.index;
   }
   /** True while the active configuration is not committed as far as known here, or is joint. */
   get isChangingMembers(): boolean {

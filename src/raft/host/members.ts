@@ -128,11 +128,11 @@ export class Members implements Roster {
     if (wasIn && !isIn) this.#options.onRemoved();
   }
 
-  #noteSettled({ settledConfiguration: settled }: RaftCore): void {
-    if (settled === undefined || settled.index <= (this.#memberAt ?? -1)) return;
-    if (settled.index < this.#committed.index || !has(settled.configuration, this.#options.self))
-      return;
-    this.#memberAt = settled.index;
+  #noteSettled(core: RaftCore): void {
+    const settledAt = core.settledWith(this.#options.self);
+    if (settledAt === undefined || settledAt <= (this.#memberAt ?? -1)) return;
+    if (settledAt < this.#committed.index) return;
+    this.#memberAt = settledAt;
     this.#wasMember = true;
   }
 

@@ -10,7 +10,7 @@
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../../lib/clock.ts";
-import { toWeirError, type WeirError } from "../../lib/errors.ts";
+import { toWeirError, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { bytesOf, type Cell } from "./cell.ts";
 import type { Batch, Database } from "./database.ts";
@@ -214,10 +214,12 @@ export class Flusher {
     for (const waiter of this.#waiters.splice(0)) waiter.resolve();
   }
 
-  /** Nothing begins any more; resolves when nothing is in flight. */
+  /** Nothing begins any more; resolves when nothing is in flight. Who waits for more is told that it does not come. */
   async close(): Promise<void> {
     this.#isHeld = true;
     this.#cancelTimer?.();
     await this.#inFlight;
+    const closed = new WeirError("Unavailable", "Cannot flush the metadata store: it is closed");
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(closed);
   }
 }

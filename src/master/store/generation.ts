@@ -14,7 +14,7 @@ export class Generation {
   readonly number: number;
   /** Bytes that it holds in the heap, roughly. */
   weight = 0;
-  /** Changed cells; some more than once, or not at all since a savepoint was rolled back. */
+  /** Changed cells, each once. */
   readonly cells: Cell[] = [];
   readonly #kept = new Map<Cell, Contents>();
   readonly #keys = new SortedKeys();
@@ -24,6 +24,13 @@ export class Generation {
 
   constructor(number: number) {
     this.number = number;
+  }
+
+  /** Gives up all cells but the first ones: their changes were taken back. */
+  truncate(count: number): void {
+    this.cells.length = count;
+    // Keys that were sorted in stay: a range may give keys that were not changed.
+    this.#sortedUpTo = Math.min(this.#sortedUpTo, count);
   }
 
   /** Called before a later generation changes a cell that is of this one. */

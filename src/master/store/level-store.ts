@@ -77,7 +77,8 @@ class LevelStore implements StateStore {
   readonly #pins = new PinnedRanges();
   /** While a snapshot is being installed nothing is applied or flushed. */
   #installing: Promise<void> | undefined;
-  #isClosed = false;
+  /** From its beginning on nothing new is begun. */
+  #closing: Promise<void> | undefined;
   /** Replaced databases that wait for their readers. */
   readonly #retiring = new Set<Promise<void>>();
 
@@ -259,6 +260,8 @@ class LevelStore implements StateStore {
 
   async snapshot(): Promise<StoreSnapshot> {
     await this.flush();
+    // It may be closing by now.
+    this.#assertOpen();
     // A batch that is in flight by now is in it or is not: the snapshot itself says where it stands.
     const snapshot = this.#database.snapshot();
     return {
@@ -313,20 +316,28 @@ class LevelStore implements StateStore {
 
   #assertOpen(): void {
     if (this.#flusher.failure !== undefined) throw this.#flusher.failure;
-    if (this.#isClosed) {
+    if (this.#closing !== undefined) {
       throw new WeirError("Unavailable", "Cannot read the metadata store: it is closed");
     }
   }
 
   async close(): Promise<void> {
-    if (this.#isClosed) return;
+    this.#closing ??= this.#close();
+    await this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.#installing?.catch(() => undefined);
-    // An entry that was begun and not ended cannot be flushed; the log has it.
-    if (this.#flusher.failure === undefined && !this.#overlay.isWithinEntry) await this.flush();
-    this.#isClosed = true;
-    await this.#flusher.close();
-    await Promise.all(this.#retiring);
-    await this.#database.close();
+    try {
+      // An entry that was begun and not ended cannot be flushed; the log has it.
+      if (this.#flusher.failure === undefined && !this.#overlay.isWithinEntry) {
+        await this.#flusher.flush();
+      }
+    } finally {
+      await this.#flusher.close();
+      await Promise.all(this.#retiring);
+      await this.#database.close();
+    }
   }
 }
 

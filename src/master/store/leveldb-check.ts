@@ -3,8 +3,8 @@
  * write-ahead log without a word, reads tables without verifying them, and where a table's structure is broken an
  * assertion may end the process.
  *
- * What no reading can tell: a damaged last append looks like one that a crash cut short. Then the state is an earlier one,
- * that of the append before, and the log of the entries leads on from there.
+ * What no reading can tell: a damaged last append (of the last log that has any) looks like one that a crash cut short.
+ * Then the state is an earlier one, that of the append before, and the log of the entries leads on from there.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -30,12 +30,19 @@ interface Live {
   readonly firstLog: number;
 }
 
+interface Log extends LogContent {
+  readonly name: string;
+  readonly number: number;
+}
+
+const batchHeaderBytes = 12;
+
 /** What is wrong, in words; undefined for sound files, and for a directory in which no database was made yet. */
 export async function findDamage(directory: string): Promise<string | undefined> {
   const names = await readdir(directory);
   if (!names.includes("CURRENT")) {
-    const table = names.find((name) => /\.(ldb|sst)$/.test(name));
-    return table === undefined ? undefined : `"${table}" is there and "CURRENT" is not`;
+    const other = names.find((name) => /\.(ldb|sst|log)$/.test(name));
+    return other === undefined ? undefined : `"${other}" is there and "CURRENT" is not`;
   }
   const manifest = (await readFile(join(directory, "CURRENT"), "latin1")).trimEnd();
   if (!names.includes(manifest)) return `"CURRENT" names "${manifest}", which is not there`;
@@ -43,15 +50,48 @@ export async function findDamage(directory: string): Promise<string | undefined>
   const live = liveIn(log.appends);
   const offset = damageIn(log);
   if (live === undefined || offset !== undefined) return at(manifest, offset ?? 0);
+  const logs: Log[] = [];
   for (const name of names) {
     const match = /^(\d+)\.(ldb|sst|log)$/.exec(name);
     if (match === null) continue;
     const number = Number(match[1]);
-    const isLog = match[2] === "log";
-    if (isLog ? number < live.firstLog : !live.tables.has(number)) continue;
-    const bytes = await readFile(join(directory, name));
-    const damaged = isLog ? damageIn(readLog(bytes)) : damageOf(bytes);
+    if (match[2] === "log") {
+      if (number < live.firstLog) continue;
+      logs.push({ name, number, ...readLog(await readFile(join(directory, name))) });
+    } else if (live.tables.has(number)) {
+      const damaged = damageOf(await readFile(join(directory, name)));
+      if (damaged !== undefined) return at(name, damaged);
+    }
+  }
+  // A manifest that names none is that of a database that was never opened.
+  if (live.firstLog > 0 && !logs.some(({ number }) => number === live.firstLog)) {
+    return `"${String(live.firstLog).padStart(6, "0")}.log" is missing`;
+  }
+  return damageInLogs(logs.sort((a, b) => a.number - b.number));
+}
+
+/**
+ * For the logs that count, in order. A later one is begun when the memtable of the one before is full, after its last
+ * append was synced; or when the database is opened, and then it gets appends only when the logs before it no longer
+ * count. So a log that was cut short is damage as soon as a later one has an append, and so is an empty one. Each append
+ * is a batch, of sequence (8) | count (4) | changes, and the next one has the sequence behind its changes, in whichever log.
+ */
+function damageInLogs(logs: readonly Log[]): string | undefined {
+  const lastUsed = logs.findLastIndex(({ appends }) => appends.length > 0);
+  let next: bigint | undefined;
+  for (const [i, log] of logs.entries()) {
+    const { name, appends, broken } = log;
+    const damaged = i < lastUsed ? broken?.offset : damageIn(log);
     if (damaged !== undefined) return at(name, damaged);
+    if (i < lastUsed && appends.length === 0) return at(name, 0);
+    for (const append of appends) {
+      if (append.length < batchHeaderBytes) return `"${name}" has an append that is no batch`;
+      const sequence = append.readBigUInt64LE(0);
+      if (next !== undefined && sequence !== next) {
+        return `"${name}" has changes from ${String(sequence)} on, wanted from ${String(next)}`;
+      }
+      next = sequence + BigInt(append.readUInt32LE(8));
+    }
   }
   return undefined;
 }

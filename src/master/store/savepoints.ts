@@ -31,6 +31,7 @@ export class Savepoints {
     this.#openCount++;
     const mark = this.#undo.length;
     const { weight } = active;
+    const cellCount = active.cells.length;
     return {
       commit: () => {
         this.#end();
@@ -38,6 +39,7 @@ export class Savepoints {
       rollback: () => {
         this.#restoreTo(mark);
         active.weight = weight;
+        active.truncate(cellCount);
         this.#end();
       },
     };

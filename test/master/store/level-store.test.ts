@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { type Clock, seededRandom } from "../../../src/lib/clock.ts";
+import { hasCode } from "../../../src/lib/errors.ts";
 import { silentLogger } from "../../../src/lib/logger.ts";
 import { name, struct, unsigned } from "../../../src/lib/schema.ts";
 import { openStateStore, type StateStoreOptions } from "../../../src/master/store/level-store.ts";
@@ -201,6 +202,63 @@ describe("state store on LevelDB", () => {
     await snapshot.close();
     await closing;
     await assert.rejects(store.iterate(everything, 1), { code: "Unavailable" });
+  });
+
+  it("settles every flush and snapshot that waits while it is closed", async () => {
+    const ended = (each: Promise<unknown>) =>
+      each.then(
+        () => "done",
+        (thrown: unknown) => (hasCode(thrown, "Unavailable") ? "closed" : String(thrown)),
+      );
+    const store = await open();
+    store.put("inode/1", bytes("a"));
+    store.applied(1, 1);
+    const waiting = [ended(store.flush()), ended(store.snapshot().then((each) => each.close()))];
+    const closing = store.close();
+    // Comes to be while that is under way.
+    store.put("inode/1", bytes("b"));
+    store.applied(2, 1);
+    waiting.push(ended(store.flush()), ended(store.snapshot()), ended(store.close()));
+    await closing;
+    const ends = await Promise.all(waiting);
+    assert.deepEqual(ends, ["done", "closed", "closed", "closed", "done"]);
+    await (await open()).close();
+  });
+
+  it("settles a flush of entries behind which another one was begun when it is closed", async () => {
+    const store = await open();
+    store.put("inode/1", bytes("a"));
+    store.applied(1, 1);
+    const first = store.flush();
+    store.applied(2, 1);
+    const second = assert.rejects(store.flush(), { code: "Unavailable" });
+    store.put("inode/1", bytes("half"));
+    await store.close();
+    await first;
+    await second;
+  });
+
+  it("finds what is written where something was scanned and taken back", async () => {
+    const store = await open();
+    const range = prefixRange("inode/");
+    await store.load([range]);
+    store.put("inode/1", bytes("a"));
+    const savepoint = store.savepoint();
+    for (let i = 2; i < 6; i++) store.put(`inode/${i}`, bytes("taken back"));
+    assert.equal(store.scan(range).length, 5);
+    savepoint.rollback();
+    store.put("inode/9", bytes("b"));
+    store.put("inode/4", bytes("c"));
+    const rows = [
+      ["inode/1", "a"],
+      ["inode/4", "c"],
+      ["inode/9", "b"],
+    ];
+    assert.deepEqual(texts(store.scan(range)), rows);
+    store.applied(1, 1);
+    await store.flush();
+    assert.deepEqual(texts(await store.iterate(range, 9)), rows);
+    await store.close();
   });
 
   it("lets readers of a replaced state read on, and removes it behind them", async () => {

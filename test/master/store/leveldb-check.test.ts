@@ -8,12 +8,15 @@ import { silentLogger } from "../../../src/lib/logger.ts";
 import { crc32c } from "../../../src/master/store/crc32c.ts";
 import { openStateStore } from "../../../src/master/store/level-store.ts";
 import { findDamage } from "../../../src/master/store/leveldb-check.ts";
+import { readLog } from "../../../src/master/store/leveldb-log.ts";
 import { damageOf } from "../../../src/master/store/leveldb-table.ts";
 import type { StateStore } from "../../../src/master/store/types.ts";
 import { withTempDir } from "../../lib/temp-dir.ts";
 
 const rows = 300;
 const entries = 3;
+const blockBytes = 32_768;
+const headerBytes = 7;
 
 const open = (directory: string): Promise<StateStore> =>
   openStateStore({ clock: systemClock, logger: silentLogger, directory });
@@ -104,6 +107,53 @@ function every(step: number): (size: number) => Iterable<number> {
   };
 }
 
+/** A log of LevelDB's with these appends. */
+function logOf(appends: readonly Buffer[]): Buffer {
+  const pieces: Buffer[] = [];
+  let at = 0;
+  for (const append of appends) {
+    let from = 0;
+    do {
+      const left = blockBytes - (at % blockBytes);
+      if (left < headerBytes) {
+        pieces.push(Buffer.alloc(left));
+        at += left;
+        continue;
+      }
+      const data = append.subarray(from, from + left - headerBytes);
+      const isLast = from + data.length === append.length;
+      const type = from === 0 ? (isLast ? 1 : 2) : isLast ? 4 : 3;
+      const record = Buffer.concat([Buffer.alloc(headerBytes), data]);
+      record.writeUInt16LE(data.length, 4);
+      record[6] = type;
+      const sum = crc32c(record, 6);
+      record.writeUInt32LE((((sum >>> 15) | (sum << 17)) + 0xa282ead8) >>> 0);
+      pieces.push(record);
+      at += record.length;
+      from += data.length;
+    } while (from < append.length);
+  }
+  return Buffer.concat(pieces);
+}
+
+/** A copy of a state whose log is replaced by these. The first has its name, the others later ones. */
+async function withLogs(
+  root: string,
+  logs: (appends: readonly Buffer[]) => readonly Buffer[],
+): Promise<string> {
+  const directory = join(root, "changed");
+  await rm(directory, { recursive: true, force: true });
+  await cp(join(root, "sound"), directory, { recursive: true });
+  const files = join(directory, "state-1");
+  const name = (await readdir(files)).find((each) => each.endsWith(".log"))!;
+  const { appends } = readLog(await readFile(join(files, name)));
+  assert.equal(appends.length, entries);
+  for (const [i, log] of logs(appends).entries()) {
+    await writeFile(join(files, i === 0 ? name : `00090${String(i)}.log`), log);
+  }
+  return directory;
+}
+
 describe("LevelDB's files before they are opened", () => {
   it("has the sum of the specification", () => {
     assert.equal(crc32c(Buffer.from("123456789")), 0xe3069283);
@@ -172,6 +222,60 @@ describe("LevelDB's files before they are opened", () => {
           index = now;
         });
         assert.equal(index, entries - 1);
+      }
+    }));
+
+  it("are opened with a log and the one that went on from it, and with empty ones behind a torn one", () =>
+    withTempDir(async (root) => {
+      await write(join(root, "sound"), "log");
+      const none = Buffer.alloc(0);
+      for (const [index, logs] of [
+        [3, (all) => [logOf(all.slice(0, 2)), logOf(all.slice(2))]],
+        [3, (all) => [logOf(all.slice(0, 1)), logOf(all.slice(1)), none, none]],
+        [2, (all) => [logOf(all.slice(0, 2)), logOf(all.slice(2)).subarray(0, -9)]],
+        [1, (all) => [logOf(all.slice(0, 2)).subarray(0, -9), none, none]],
+        [0, () => [none, none]],
+      ] as [number, (appends: readonly Buffer[]) => Buffer[]][]) {
+        assert.equal(await verdict(await withLogs(root, logs)), index);
+      }
+    }));
+
+  it("are refused for any damage in a log that another one goes on from, also when its end or all of it is lost", () =>
+    withTempDir(async (root) => {
+      await write(join(root, "sound"), "log");
+      const older = async (change: (log: Buffer) => Buffer): Promise<string> =>
+        withLogs(root, (all) => [change(logOf(all.slice(0, 2))), logOf(all.slice(2))]);
+      let size = 0;
+      const between = new Set([0]);
+      await withLogs(root, (all) => {
+        size = logOf(all.slice(0, 2)).length;
+        between.add(logOf(all.slice(0, 1)).length);
+        return [];
+      });
+      for (let place = 0; place < size; place += 499) between.add(place);
+      for (const place of between) {
+        const text = `byte ${String(place)}`;
+        const flipped = await older((log) => flip(log, place));
+        assert.equal(await verdict(flipped), "refused", `flipped ${text}`);
+        const cut = await older((log) => log.subarray(0, place));
+        assert.equal(await verdict(cut), "refused", `cut at ${text}`);
+      }
+      const lost = await older((log) => log);
+      const files = join(lost, "state-1");
+      const names = (await readdir(files)).filter((name) => name.endsWith(".log"));
+      await rm(join(files, names.sort()[0]!));
+      assert.match((await findDamage(files))!, /^"\d+\.log" is missing$/);
+      assert.equal(await verdict(lost), "refused");
+    }));
+
+  it("are refused when all is in the log and its name, or that of the manifest, is lost", () =>
+    withTempDir(async (root) => {
+      await write(join(root, "sound"), "log");
+      for (const name of ["CURRENT", "log"]) {
+        const directory = await withLogs(root, () => []);
+        const files = join(directory, "state-1");
+        await rm(join(files, (await readdir(files)).find((each) => each.endsWith(name))!));
+        assert.equal(await verdict(directory), "refused", name);
       }
     }));
 

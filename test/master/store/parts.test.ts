@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Cell } from "../../../src/master/store/cell.ts";
 import { decodeChunk, encodeChunk } from "../../../src/master/store/chunk-codec.ts";
+import { Overlay } from "../../../src/master/store/overlay.ts";
 import { RowTable } from "../../../src/master/store/row-table.ts";
 import { SortedKeys } from "../../../src/master/store/sorted-keys.ts";
 import { StateHash } from "../../../src/master/store/state-hash.ts";
@@ -105,6 +106,29 @@ describe("state hash", () => {
     );
     // 2^32 places for n hashes leave n²/2^33 repetitions: 1 for 26,000 and so far from 20.
     for (const lane of lanes) assert.ok(seen.size - lane.size < 20, `${seen.size - lane.size}`);
+  });
+});
+
+describe("overlay", () => {
+  it("holds nothing of what was taken back, however often that is", () => {
+    const overlay = new Overlay({ index: 0, term: 0 });
+    const write = (key: string) => {
+      overlay.begin(new Cell(key));
+    };
+    write("kept");
+    const { weight } = overlay;
+    for (let round = 0; round < 3; round++) {
+      const outer = overlay.savepoint();
+      write("outer");
+      const inner = overlay.savepoint();
+      write("inner");
+      inner.rollback();
+      write("outer again");
+      outer.rollback();
+    }
+    const keys = overlay.generations().map(({ cells }) => cells.map(({ key }) => key));
+    assert.deepEqual(keys, [["kept"]]);
+    assert.equal(overlay.weight, weight);
   });
 });
 

@@ -445,4 +445,11 @@ export const coreMutants: readonly Mutant[] = [
     replace: "    for (const entry of options.entries.slice(0, 0)) {",
     suites,
   },
+  {
+    name: "moves two members to one address",
+    file: "src/raft/member-change.ts",
+    find: "const at = next ?? other;",
+    replace: "if (next !== undefined) continue;\n    const at = other;",
+    suites,
+  },
 ];

@@ -228,4 +228,11 @@ export const hostMutants: readonly Mutant[] = [
     replace: "const settled = this.#placed.slice(-2, -1);",
     suites: ["test/raft/members.test.ts"],
   },
+  {
+    name: "writes down one move at a time, also of members that have exchanged their addresses",
+    file: "src/raft/host/moves.ts",
+    find: "const possible = this.#possible(moves);",
+    replace: "const possible = this.#possible(moves.slice(0, 1));",
+    suites: members,
+  },
 ];

@@ -8,6 +8,12 @@ import type { Configuration, Member, NodeId } from "./types.ts";
 /** Where a member listens, for masters and for clients. */
 export type Place = Pick<Member, "host" | "raftPort" | "rpcPort">;
 
+/** A member with the same data listens elsewhere. */
+export interface Move {
+  readonly nodeId: NodeId;
+  readonly place: Place;
+}
+
 export type MemberChange =
   /** A new node that gets the log; with `promote` it becomes a voter once it has caught up. */
   | { readonly kind: "addLearner"; readonly member: Member }
@@ -16,8 +22,8 @@ export type MemberChange =
   | { readonly kind: "remove"; readonly nodeId: NodeId }
   /** In one step: the old node leaves, the new one joins as a learner that is promoted by itself. */
   | { readonly kind: "replace"; readonly nodeId: NodeId; readonly member: Member }
-  /** The same node, with the same data, listens elsewhere. */
-  | { readonly kind: "move"; readonly nodeId: NodeId; readonly place: Place };
+  /** All at once, so that members may exchange their places. */
+  | { readonly kind: "move"; readonly moves: readonly Move[] };
 
 /** The next configuration, or a sentence that says why there is none. */
 export type Plan =
@@ -57,7 +63,7 @@ export function planChange(current: Configuration, change: MemberChange): Plan {
       });
     }
     case "move":
-      return planMove(current, change.nodeId, change.place);
+      return planMoves(current, change.moves);
   }
 }
 
@@ -92,23 +98,46 @@ function planPromotion(current: Configuration, nodeId: NodeId): Plan {
   });
 }
 
-function planMove(current: Configuration, nodeId: NodeId, place: Place): Plan {
-  const { members = [] } = current;
+function planMoves(current: Configuration, moves: readonly Move[]): Plan {
+  for (const move of moves) {
+    const reason = whyNotMoved(current, move, moves);
+    if (reason !== undefined) return { ok: false, reason };
+  }
+  return plan(current, {
+    members: current.members?.map((member) => ({ ...member, ...placeIn(moves, member.nodeId) })),
+  });
+}
+
+/** A sentence that says why a member cannot move while so do `all`, itself among them: no two may be found at one address. */
+export function whyNotMoved(
+  { members = [] }: Configuration,
+  { nodeId, place }: Move,
+  all: readonly Move[],
+): string | undefined {
   const { host, raftPort, rpcPort } = place;
-  const verb = `Cannot move "${nameOf(current, nodeId)}" to "${host}:${raftPort}"`;
   const member = members.find((each) => each.nodeId === nodeId);
-  if (member === undefined) return refuse(verb, "it is no member of which it is known where it is");
+  const verb = `Cannot move "${member?.name ?? nodeId}" to "${host}:${raftPort}"`;
+  if (member === undefined) return `${verb}: it is no member of which it is known where it is`;
   if (member.host === host && member.raftPort === raftPort && member.rpcPort === rpcPort) {
-    return refuse(verb, "it is there already");
+    return `${verb}: it is there already`;
   }
   for (const other of members) {
-    if (other.nodeId === nodeId || other.host !== host) continue;
-    if (other.raftPort === raftPort) return refuse(verb, `"${other.name}" is there`);
-    if (other.rpcPort !== rpcPort || rpcPort === 0) continue;
-    return refuse(verb, `clients find "${other.name}" at "${host}:${rpcPort}"`);
+    if (other.nodeId === nodeId) continue;
+    const next = placeIn(all, other.nodeId);
+    const at = next ?? other;
+    if (at.host !== host) continue;
+    if (at.raftPort === raftPort) {
+      const why = next === undefined ? `the log has "${other.name}"` : `"${other.name}" moves`;
+      return `${verb}: ${why} there`;
+    }
+    if (at.rpcPort !== rpcPort || rpcPort === 0) continue;
+    return `${verb}: clients find "${other.name}" at "${host}:${rpcPort}"`;
   }
-  const moved = { ...member, host, raftPort, rpcPort };
-  return plan(current, { members: members.map((each) => (each === member ? moved : each)) });
+  return undefined;
+}
+
+function placeIn(moves: readonly Move[], id: NodeId): Place | undefined {
+  return moves.find(({ nodeId }) => nodeId === id)?.place;
 }
 
 function without(

@@ -170,7 +170,7 @@ describe("raft membership", () => {
     it("is written down in one step, and is everything else as it was", () => {
       const cluster = cluster3();
       const { lastIndex } = cluster.core("n1");
-      change(cluster, { kind: "move", nodeId: "n2", place: place(9) });
+      change(cluster, { kind: "move", moves: [{ nodeId: "n2", place: place(9) }] });
       assert.equal(cluster.core("n1").lastIndex, lastIndex + 1);
       agreeOn(cluster, cluster.ids, of(["n1", "n2", "n3"]));
       for (const id of cluster.ids) {
@@ -182,13 +182,14 @@ describe("raft membership", () => {
     it("is not written down twice, nor where another one is, nor while another change is under way", () => {
       const cluster = cluster3();
       const refused = (nodeId: NodeId, to: ReturnType<typeof place>) => {
-        const changed = cluster.core("n1").changeMembers({ kind: "move", nodeId, place: to });
+        const moves = [{ nodeId, place: to }];
+        const changed = cluster.core("n1").changeMembers({ kind: "move", moves });
         assert.ok(!changed.ok);
         return `${changed.code}: ${changed.reason}`;
       };
       const verb = 'InvalidArgument: Cannot move "name of n2" to "127.0.0.1';
       assert.equal(refused("n2", place(2)), `${verb}:2": it is there already`);
-      assert.equal(refused("n2", place(1)), `${verb}:1": "name of n1" is there`);
+      assert.equal(refused("n2", place(1)), `${verb}:1": the log has "name of n1" there`);
       assert.equal(
         refused("n2", place(9, 101)),
         `${verb}:9": clients find "name of n1" at "127.0.0.1:101"`,
@@ -200,17 +201,47 @@ describe("raft membership", () => {
       cluster.isolate("n1");
       const first = cluster.core("n1").changeMembers({
         kind: "move",
-        nodeId: "n2",
-        place: place(9),
+        moves: [{ nodeId: "n2", place: place(9) }],
       });
       assert.ok(first.ok);
       assert.match(refused("n1", place(8)), /^Busy: .*another change is under way/);
     });
 
+    it("may take the place of another one that moves with it, and of none that comes or stays there", () => {
+      const cluster = cluster3();
+      const move = (first: ReturnType<typeof place>, second: ReturnType<typeof place>) =>
+        cluster.core("n1").changeMembers({
+          kind: "move",
+          moves: [
+            { nodeId: "n1", place: first },
+            { nodeId: "n2", place: second },
+          ],
+        });
+      const refused = (...places: Parameters<typeof move>) => {
+        const changed = move(...places);
+        assert.ok(!changed.ok);
+        return changed.reason;
+      };
+      const verb = 'Cannot move "name of n1" to "127.0.0.1';
+      assert.equal(refused(place(9), place(9, 3)), `${verb}:9": "name of n2" moves there`);
+      assert.equal(
+        refused(place(9), place(8, 109)),
+        `${verb}:9": clients find "name of n2" at "127.0.0.1:109"`,
+      );
+      assert.ok(move(place(2), place(1)).ok);
+      cluster.settle();
+      for (const id of cluster.ids) {
+        const { members } = cluster.core(id).configuration;
+        assert.deepEqual(members, [at("n1", 2), at("n2", 1)]);
+      }
+    });
+
     it("is forgotten with the entry that says so, when another leader never had it", () => {
       const cluster = cluster3();
       cluster.isolate("n1");
-      cluster.core("n1").changeMembers({ kind: "move", nodeId: "n2", place: place(9) });
+      cluster
+        .core("n1")
+        .changeMembers({ kind: "move", moves: [{ nodeId: "n2", place: place(9) }] });
       cluster.settle();
       assert.equal(cluster.core("n1").configuration.members?.[1]?.raftPort, 9);
       cluster.tick(50);

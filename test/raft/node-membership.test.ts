@@ -515,6 +515,34 @@ describe("raft node: members", function () {
       assert.equal(changes.length, 4);
     });
 
+    it("may have exchanged addresses with others, and all know who is where", async () => {
+      const { logger, said } = listening();
+      cluster = await LoopbackCluster.make(3, { logger });
+      await cluster.startAll();
+      await add();
+      await rolesToBe(...voters(4));
+      await cluster.write("a");
+      await cluster.converged();
+      for (let place = 0; place < 4; place++) await cluster.crash(place);
+      // Each but the last is where the next one was, as containers that are started again may be.
+      const peers = cluster.places.map(({ name }, place) => {
+        return { ...cluster.places[place < 3 ? (place + 1) % 3 : place]!, name };
+      });
+      for (let place = 0; place < 4; place++) {
+        await cluster.start(place, { peers, listen: peers[place]!, logger });
+      }
+      await cluster.write("b");
+      const wanted = peers.map(({ port, rpcPort }) => `${port} ${rpcPort!}`);
+      await eventually("the new addresses", () =>
+        peers.every(({ name }, i) => known(name).every((where) => where === wanted[i])),
+      );
+      assert.deepEqual(await cluster.converged(), ["a", "b"]);
+      assert.deepEqual(
+        said.filter((each) => each.includes("Cannot move")),
+        [],
+      );
+    });
+
     it("is known by the port for clients that it says, when only that one is another", async () => {
       cluster = await LoopbackCluster.make(3);
       await cluster.startAll();

@@ -7,7 +7,7 @@
 import type { Clock } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
 import { membersOf } from "../configuration.ts";
-import type { MemberChange, Place } from "../member-change.ts";
+import type { MemberChange, Move, Place } from "../member-change.ts";
 import type { Transport } from "../transport.ts";
 import type { Configuration, Member, NodeId } from "../types.ts";
 import { admit } from "./admission.ts";
@@ -138,12 +138,12 @@ export class MemberChanges {
   }
 
   /**
-   * Writes down that a member listens elsewhere; resolves when that is committed.
+   * Writes down that members listen elsewhere; resolves when that is committed.
    * @throws WeirError as the other changes; `InvalidArgument` when another member has that address
    */
-  async move(nodeId: NodeId, place: Place): Promise<void> {
+  async move(moves: readonly Move[]): Promise<void> {
     this.#requireLead();
-    await this.#change({ kind: "move", nodeId, place }, () => true);
+    await this.#change({ kind: "move", moves }, () => true);
   }
 
   /** Once per turn: answers what is decided. */

@@ -8,9 +8,8 @@
  * 2. One look at a time, and a pause after each.
  */
 import type { Clock } from "../../lib/clock.ts";
-import { hasCode } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
-import type { Place } from "../member-change.ts";
+import { type Move, type Place, whyNotMoved } from "../member-change.ts";
 import type { Transport } from "../transport.ts";
 import type { Member, NodeId } from "../types.ts";
 import type { Driver } from "./driver.ts";
@@ -34,6 +33,8 @@ export interface MovesOptions {
 export class Moves {
   readonly #options: MovesOptions;
   #isLooking = false;
+  /** What the last look could not write down, in sentences. */
+  #refused: ReadonlySet<string> = new Set();
   #nextLookMs = 0;
 
   constructor(options: MovesOptions) {
@@ -56,22 +57,48 @@ export class Moves {
     const { members, transport, self } = this.#options;
     const claims = new Map(transport.claims);
     if (transport.place !== undefined) claims.set(self, transport.place);
-    for (const [nodeId, claimed] of claims) {
+    const moves: Move[] = [];
+    for (const [nodeId, place] of claims) {
       const member = members.byId(nodeId);
-      if (member === undefined || isSame(member, claimed)) continue;
-      if (await this.#hasMoved(member, claimed)) await this.#move(member, claimed);
+      if (member === undefined || isSame(member, place)) continue;
+      if (await this.#hasMoved(member, place)) moves.push({ nodeId, place });
+    }
+    const possible = this.#possible(moves);
+    if (possible.length > 0) await this.#move(possible);
+  }
+
+  /** Those of the moves that can be made together; who does not move for that may be in the way of another one. */
+  #possible(moves: readonly Move[]): readonly Move[] {
+    const { members, transport } = this.#options;
+    const refused = new Set<string>();
+    const before = this.#refused;
+    this.#refused = refused;
+    for (let all = moves; ; ) {
+      const possible = all.filter((move) => {
+        const reason = whyNotMoved(members.active, move, all);
+        if (reason === undefined) return true;
+        refused.add(reason);
+        // Not at once: whoever is in the way may have moved, too, and be about to connect.
+        const { nodeId } = move;
+        if (before.has(reason)) transport.complain(members.nameOf(nodeId) ?? nodeId, reason);
+        return false;
+      });
+      if (possible.length === all.length) return possible;
+      all = possible;
     }
   }
 
-  async #move({ nodeId, name }: Member, place: Place): Promise<void> {
-    const { changes, transport, logger } = this.#options;
+  async #move(moves: readonly Move[]): Promise<void> {
+    const { members, changes, logger } = this.#options;
+    const names = moves.map(({ nodeId }) => members.nameOf(nodeId) ?? nodeId);
     try {
-      await changes.move(nodeId, place);
-      logger.info({ member: name, ...place }, "a member has moved");
+      await changes.move(moves);
+      for (const [i, { place }] of moves.entries()) {
+        logger.info({ member: names[i], ...place }, "a member has moved");
+      }
     } catch (error) {
-      // Whatever else hinders it passes, or is said where an operator asks for a change.
-      if (hasCode(error, "InvalidArgument")) transport.complain(name, error.message);
-      else logger.debug({ member: name, error: String(error) }, "a move waits");
+      // Whatever hinders it passes, or is said where an operator asks for a change.
+      logger.debug({ members: names, error: String(error) }, "moves wait");
     }
   }
 

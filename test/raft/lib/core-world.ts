@@ -128,7 +128,12 @@ export class CoreWorld {
   }
 
   /** Asks `at` for a change; nothing comes of it where that does not lead. */
-  change(at: NodeId, kind: MemberChange["kind"], nodeId: NodeId, other: NodeId): void {
+  change(
+    at: NodeId,
+    kind: Exclude<MemberChange["kind"], "move">,
+    nodeId: NodeId,
+    other: NodeId,
+  ): void {
     const core = this.core(at);
     switch (kind) {
       case "addLearner":

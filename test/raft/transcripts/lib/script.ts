@@ -13,7 +13,7 @@
  *     > transfer 1 [2] · step-down 1 · crash 3 · restart 3
  *     > gone 1 2 3            2 and 3 are told that the process of 1 has ended, truly or not
  *     > change 1 add-learner 4 [promote] · change 1 promote 4 · change 1 remove 2 · change 1 replace 2 4
- *     > change 1 move 2 2002    2 listens at another port from now on
+ *     > change 1 move 2 2002    2 listens at another port from now on; more pairs move more nodes at once
  *     > deliver [1->2] [N]    what lies on the link, or the first N of it; `*` stands for any node
  *     > drop 1->2 [N] · duplicate 1->2
  *     > settle                delivers until all links are empty
@@ -26,7 +26,7 @@
  *     > quietly COMMAND       tells only what changed, not the messages and writes
  */
 import assert from "node:assert/strict";
-import type { MemberChange } from "../../../../src/raft/member-change.ts";
+import type { MemberChange, Move } from "../../../../src/raft/member-change.ts";
 import type { Member, NodeId } from "../../../../src/raft/types.ts";
 import { Stage } from "./stage.ts";
 
@@ -204,7 +204,8 @@ function snapshot(stage: Stage, link: string, step = ""): void {
   }
 }
 
-function changeOf([kind = "", nodeId = "", more = ""]: readonly string[]): MemberChange {
+function changeOf([kind = "", ...words]: readonly string[]): MemberChange {
+  const [nodeId = "", more = ""] = words;
   switch (kind) {
     case "add-learner":
       return { kind: "addLearner", member: memberOf(nodeId, more === "promote") };
@@ -213,13 +214,19 @@ function changeOf([kind = "", nodeId = "", more = ""]: readonly string[]): Membe
       return { kind, nodeId };
     case "replace":
       return { kind, nodeId, member: memberOf(more, true) };
-    case "move": {
-      const port = wholeNumber(more);
-      return { kind, nodeId, place: { host: "127.0.0.1", raftPort: port, rpcPort: port } };
-    }
+    case "move":
+      return { kind, moves: movesOf(words) };
     default:
       throw new Error("a change is to add-learner, promote, remove, replace or move");
   }
+}
+
+/** Of a list of nodes and ports. */
+function movesOf([nodeId, port = "", ...more]: readonly string[]): Move[] {
+  if (nodeId === undefined) return [];
+  const raftPort = wholeNumber(port);
+  const place = { host: "127.0.0.1", raftPort, rpcPort: raftPort };
+  return [{ nodeId, place }, ...movesOf(more)];
 }
 
 function memberOf(nodeId: NodeId, promote: boolean): Member {

@@ -1,5 +1,7 @@
 /** All planted bugs. */
+import { clientMutants } from "./client-bugs.ts";
 import { coreMutants } from "./core-bugs.ts";
+import { edgeMutants } from "./edge-bugs.ts";
 import { hostMutants } from "./host-bugs.ts";
 import { journalMutants } from "./journal-bugs.ts";
 import type { Mutant } from "./mutant.ts";
@@ -12,4 +14,6 @@ export const allMutants: readonly Mutant[] = [
   ...journalMutants,
   ...stateMutants,
   ...serviceMutants,
+  ...clientMutants,
+  ...edgeMutants,
 ];

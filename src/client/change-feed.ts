@@ -1,11 +1,13 @@
 /**
  * Follows the masters' change feed and tells a listener what changed, and how late it knows that. Any master will do;
- * after a loss it goes on with the next one from where it stood.
+ * after a loss it goes on with the next one, from what that one has applied: all before is taken as missed.
  *
  * Invariants
  * 1. `onConfirmed(t)` is said only when the master that feeds has answered a linearizable read that was asked at t: then
  *    it has applied all that was acknowledged before t. A master that is stopped, or cut off from the others, does not.
- * 2. A feed that was not confirmed for `feedSilenceMs` is gone, whatever its connection looks like.
+ * 2. It is not said before the feed has told all that this read reflects: an answer overtakes changes that wait in the
+ *    master until this client has taken the ones before them.
+ * 3. A feed that was not confirmed for `feedSilenceMs` is gone, whatever its connection looks like.
  */
 import type { Clock } from "../lib/clock.ts";
 import { type InodeId, rootInodeId } from "../lib/ids.ts";
@@ -24,7 +26,7 @@ export interface ChangeListener {
   onGap(index: number): void;
   /** The feed is connected, or lost. */
   onLive(live: boolean, index: number): void;
-  /** What was acknowledged before `atMs` of the monotonic clock is known, or was on its way with the answer that says so. */
+  /** What was acknowledged before `atMs` of the monotonic clock was told, or is before the index of `onLive`. */
   onConfirmed(atMs: number): void;
 }
 
@@ -64,27 +66,30 @@ export class ChangeFeed {
 
   async #follow(): Promise<void> {
     const { signal } = this.#stop;
-    let index = 0;
     for (let turn = 0; !signal.aborted; turn++) {
       const master = this.#masters[turn % this.#masters.length]!;
       const over = new AbortController();
       const end = () => over.abort();
       signal.addEventListener("abort", end, { once: true });
-      let live = false;
+      let told: Told | undefined;
       try {
         const askedMs = this.#clock.monotonicMs();
-        const appliedIndex = await ask(master, firstAnswerMs, over.signal);
-        index ||= appliedIndex;
-        const items = master.stream(masterApi.subscribe, { after: index }, over);
-        // From here on every change behind `index` arrives, or the loss of the stream shows.
-        live = true;
-        this.#listener.onLive(true, Math.max(index, appliedIndex));
-        this.#listener.onConfirmed(askedMs);
-        void this.#confirm(master, askedMs, over);
+        const { appliedIndex } = await ask(master, firstAnswerMs, over.signal);
+        const items = master.stream(masterApi.subscribe, { after: appliedIndex }, over);
+        // From here on every change behind that index arrives, or the loss of the stream shows.
+        this.#listener.onLive(true, appliedIndex);
+        told = new Told({
+          index: appliedIndex,
+          confirmedMs: askedMs,
+          clock: this.#clock,
+          onConfirmed: (atMs) => this.#listener.onConfirmed(atMs),
+          onSilence: end,
+        });
+        void this.#ask(master, told, over.signal);
         for await (const item of items) {
-          index = Math.max(index, item.index);
           if (item.kind === "gap") this.#listener.onGap(item.index);
           else this.#listener.onChange(item);
+          told.reaches(item.index);
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -92,40 +97,27 @@ export class ChangeFeed {
       } finally {
         over.abort();
         signal.removeEventListener("abort", end);
+        told?.end();
       }
-      if (live) this.#listener.onLive(false, index);
+      if (told !== undefined) this.#listener.onLive(false, told.index);
       await this.#pause(retryPauseMs, signal);
     }
   }
 
-  /** Asks whether the feed is complete, and ends it when that was not known for too long. */
-  async #confirm(
-    master: Pick<RpcClient, "call">,
-    sinceMs: number,
-    over: AbortController,
-  ): Promise<void> {
-    const { signal } = over;
-    let confirmedMs = sinceMs;
-    let cancel: () => void = () => undefined;
-    const watch = () => {
-      cancel();
-      const leftMs = Math.max(0, confirmedMs + feedSilenceMs - this.#clock.monotonicMs());
-      cancel = this.#clock.after(leftMs, () => over.abort());
-    };
-    watch();
+  /** Asks time and again how far the feed has to have come. */
+  async #ask(master: Pick<RpcClient, "call">, told: Told, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const askedMs = this.#clock.monotonicMs();
       try {
-        await ask(master, feedSilenceMs, signal);
-        confirmedMs = askedMs;
-        if (!signal.aborted) this.#listener.onConfirmed(askedMs);
-        watch();
+        const { appliedIndex, feedIndex } = await ask(master, feedSilenceMs, signal);
+        // A master of an earlier version may not have told of the last entries, having nothing to tell: then the feed
+        // is not confirmed until it has.
+        told.confirm(feedIndex ?? appliedIndex, askedMs);
       } catch {
         // Nobody leads just now, or the master is away: another question, or the silence, will tell.
       }
       await this.#pause(askEveryMs, signal);
     }
-    cancel();
   }
 
   /** Resolves after `delayMs`, or when it is over. */
@@ -146,12 +138,66 @@ export class ChangeFeed {
   }
 }
 
-/** The log index that a master has applied when it answers a linearizable read. */
+/** How far one feed has come, and up to when that was all. */
+class Told {
+  /** All changes up to it were told. */
+  index: number;
+  /** Answers, in their order, that reflect more than what was told. */
+  readonly #ahead: { readonly index: number; readonly askedMs: number }[] = [];
+  readonly #clock: Clock;
+  readonly #onConfirmed: (atMs: number) => void;
+  readonly #onSilence: () => void;
+  #cancel: () => void = () => undefined;
+  #isOver = false;
+
+  constructor(options: {
+    index: number;
+    confirmedMs: number;
+    clock: Clock;
+    onConfirmed: (atMs: number) => void;
+    /** It was not confirmed for `feedSilenceMs`. */
+    onSilence: () => void;
+  }) {
+    this.index = options.index;
+    this.#clock = options.clock;
+    this.#onConfirmed = options.onConfirmed;
+    this.#onSilence = options.onSilence;
+    this.#confirmed(options.confirmedMs);
+  }
+
+  reaches(index: number): void {
+    this.index = Math.max(this.index, index);
+    while (this.#ahead.length > 0 && this.#ahead[0]!.index <= this.index) {
+      this.#confirmed(this.#ahead.shift()!.askedMs);
+    }
+  }
+
+  /** All that was acknowledged before `askedMs` is told once the feed reaches `index`. */
+  confirm(index: number, askedMs: number): void {
+    this.#ahead.push({ index, askedMs });
+    this.reaches(this.index);
+  }
+
+  end(): void {
+    this.#isOver = true;
+    this.#cancel();
+  }
+
+  #confirmed(atMs: number): void {
+    if (this.#isOver) return;
+    this.#onConfirmed(atMs);
+    this.#cancel();
+    const leftMs = Math.max(0, atMs + feedSilenceMs - this.#clock.monotonicMs());
+    this.#cancel = this.#clock.after(leftMs, this.#onSilence);
+  }
+}
+
+/** What a master has applied, and told of, when it answers a linearizable read. */
 async function ask(
   master: Pick<RpcClient, "call">,
   deadlineMs: number,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<{ appliedIndex: number; feedIndex?: number | undefined }> {
   const request = { inode: rootInodeId, consistency: "linearizable" } as const;
-  return (await master.call(masterApi.getStatus, request, { deadlineMs, signal })).appliedIndex;
+  return master.call(masterApi.getStatus, request, { deadlineMs, signal });
 }

@@ -30,7 +30,7 @@ import type {
 import { InodeWriter } from "./inode-writer.ts";
 import { Layouts } from "./layouts.ts";
 import { LocalStorage } from "./local-storage.ts";
-import type { MetadataCache } from "./metadata-cache.ts";
+import type { AnswerTime, MetadataCache } from "./metadata-cache.ts";
 import { type FileHost, OpenFile, SharedFile } from "./open-file.ts";
 import { ReadBudget } from "./read-ahead.ts";
 import type { Session } from "./session.ts";
@@ -108,8 +108,8 @@ export class InodeClient implements FileSystem {
         blockSizeBytes: (inode) => this.layouts.blockSizeBytes(inode),
         getStatus: (inode) => this.#freshStatus(inode),
         spent: this.#spent,
-        onCommitted: (status, index) => {
-          cache.putResult(status, index);
+        onCommitted: (status, at) => {
+          cache.putResult(status, at);
           this.layouts.forget(status.inode, status.version);
           this.#files.get(status.inode)?.committed(status);
         },
@@ -150,8 +150,9 @@ export class InodeClient implements FileSystem {
         name,
         consistency: "linearizable",
       });
-      this.#cache.putName(parent, name, status.inode, appliedIndex);
-      this.#cache.putStatus(status, appliedIndex);
+      const at = { index: appliedIndex, askedMs: mark.askedMs };
+      this.#cache.putName(parent, name, status.inode, at);
+      this.#cache.putStatus(status, at);
       return this.overlaid(status);
     } catch (error) {
       if (hasCode(error, "NotFound")) this.#cache.putAbsence(parent, name, mark);
@@ -166,15 +167,20 @@ export class InodeClient implements FileSystem {
   async *list(directory: InodeId): AsyncGenerator<DirectoryEntry> {
     let after: string | undefined;
     for (;;) {
+      const { askedMs } = this.#cache.mark();
       const page = await this.#read(masterApi.list, {
         directory,
         after,
         limit: listPageSize,
         consistency: "linearizable",
       });
+      const at = { index: page.appliedIndex, askedMs };
+      // All before the first is given: who asks may take his time.
       for (const { name, status } of page.entries) {
-        this.#cache.putName(directory, name, status.inode, page.appliedIndex);
-        this.#cache.putStatus(status, page.appliedIndex);
+        this.#cache.putName(directory, name, status.inode, at);
+        this.#cache.putStatus(status, at);
+      }
+      for (const { name, status } of page.entries) {
         yield { name, status: this.overlaid(status) };
         after = name;
       }
@@ -184,7 +190,7 @@ export class InodeClient implements FileSystem {
 
   async create(parent: InodeId, name: string, options: CreateOptions): Promise<FileHandle> {
     const { mode, uid, gid, exclusive, keepers, append } = options;
-    const { status, writeId, index } = await untilFree(this.#host.writes, () =>
+    const { status, writeId, ...at } = await untilFree(this.#host.writes, () =>
       this.#session.execute(
         {
           kind: "create",
@@ -202,7 +208,7 @@ export class InodeClient implements FileSystem {
         `Cannot create "${name}" in directory ${String(parent)}`,
       ),
     );
-    const fresh = this.#entered(parent, name, status, index);
+    const fresh = this.#entered(parent, name, status, at);
     const file = this.#file(fresh.inode);
     const session = this.#session.current;
     const usable = writeId !== undefined && !this.#spent.has(writeId);
@@ -221,7 +227,7 @@ export class InodeClient implements FileSystem {
     options: Ownership & { kind: FileKind; target?: string },
   ): Promise<FileStatus> {
     const { mode, uid, gid, kind, target } = options;
-    const { status, index } = await this.#session.execute(
+    const { status, ...at } = await this.#session.execute(
       {
         kind: "create",
         parent,
@@ -237,7 +243,7 @@ export class InodeClient implements FileSystem {
       },
       `Cannot create "${name}" in directory ${String(parent)}`,
     );
-    return this.#entered(parent, name, status, index);
+    return this.#entered(parent, name, status, at);
   }
 
   mkdir(parent: InodeId, name: string, options: Ownership): Promise<FileStatus> {
@@ -253,12 +259,12 @@ export class InodeClient implements FileSystem {
   }
 
   async link(inode: InodeId, parent: InodeId, name: string): Promise<FileStatus> {
-    const { status, index } = await this.#session.execute(
+    const { status, ...at } = await this.#session.execute(
       { kind: "link", inode, parent, name },
       `Cannot link inode ${String(inode)} as "${name}"`,
     );
-    this.#cache.invalidateStatus(inode, index);
-    return this.#entered(parent, name, status ?? (await this.#freshStatus(inode)), index);
+    if (status === undefined) this.#cache.invalidateStatus(inode, at.index);
+    return this.#entered(parent, name, status ?? (await this.#freshStatus(inode)), at);
   }
 
   async unlink(parent: InodeId, name: string): Promise<void> {
@@ -312,13 +318,13 @@ export class InodeClient implements FileSystem {
 
   async setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus> {
     const { mode, uid, gid, atime, mtime } = changes;
-    const { status, index } = await this.#session.execute(
+    const { status, ...at } = await this.#session.execute(
       { kind: "setAttributes", inode, mode, uid, gid, atime, mtime },
       `Cannot change the attributes of inode ${String(inode)}`,
     );
     const writer = this.#files.get(inode)?.writer;
     if (mtime !== undefined) writer?.setModified(mtime);
-    const fresh = await this.#changed(inode, status, index);
+    const fresh = await this.#changed(inode, status, at);
     writer?.refresh(fresh);
     return this.overlaid(fresh);
   }
@@ -412,11 +418,12 @@ export class InodeClient implements FileSystem {
   }
 
   async #freshStatus(inode: InodeId): Promise<FileStatus> {
+    const { askedMs } = this.#cache.mark();
     const { status, appliedIndex } = await this.#read(masterApi.getStatus, {
       inode,
       consistency: "linearizable",
     });
-    this.#cache.putStatus(status, appliedIndex);
+    this.#cache.putStatus(status, { index: appliedIndex, askedMs });
     return status;
   }
 
@@ -479,14 +486,14 @@ export class InodeClient implements FileSystem {
     parent: InodeId,
     name: string,
     status: FileStatus | undefined,
-    index: number,
+    at: AnswerTime,
   ): FileStatus {
     if (status === undefined) {
       throw new WeirError("ProtocolError", `Cannot use the answer for "${name}": it has no status`);
     }
-    this.#cache.invalidateStatus(parent, index);
-    this.#cache.putResult(status, index);
-    this.#cache.putNameResult(parent, name, status.inode, index);
+    this.#cache.invalidateStatus(parent, at.index);
+    this.#cache.putResult(status, at);
+    this.#cache.putNameResult(parent, name, status.inode, at);
     return status;
   }
 
@@ -501,13 +508,13 @@ export class InodeClient implements FileSystem {
   async #changed(
     inode: InodeId,
     status: FileStatus | undefined,
-    index: number,
+    at: AnswerTime,
   ): Promise<FileStatus> {
     if (status !== undefined) {
-      this.#cache.putResult(status, index);
+      this.#cache.putResult(status, at);
       return status;
     }
-    this.#cache.invalidateStatus(inode, index);
+    this.#cache.invalidateStatus(inode, at.index);
     return this.#freshStatus(inode);
   }
 }

@@ -18,6 +18,7 @@ import type { InodeId, SessionId, WorkerId, WriteId } from "../lib/ids.ts";
 import type { FileStatus, Timestamp } from "../rpc/namespace.ts";
 import { type ClientCommand, unwrap } from "../rpc/commands.ts";
 import { extentsOf, PendingExtents, type Piece } from "./pending-extents.ts";
+import type { AnswerTime } from "./metadata-cache.ts";
 import { overlaid } from "./overlaid.ts";
 import { untilFree } from "./until-free.ts";
 import { WriteLog } from "./write-log.ts";
@@ -36,6 +37,9 @@ const idleMs = 5000;
 const noSpaceAttempts = 3;
 
 type Commit = Extract<ClientCommand, { kind: "commit" }>;
+
+/** A new version by a command of this client. */
+type Changed = AnswerTime & { readonly status?: FileStatus | undefined };
 
 interface Lease {
   readonly session: SessionId;
@@ -169,14 +173,14 @@ export class InodeWriter {
     if (this.dirty) await this.flush({ release: false, sync: false });
     await this.#inTurn(async () => {
       const leasing = options.lease === true && this.#lease === undefined;
-      const { status, index } = await untilFree(this.#targets, () =>
+      const { status, ...at } = await untilFree(this.#targets, () =>
         leasing ? this.#leaseAndTruncate(size) : this.#truncateAlone(size),
       );
       const fresh = status ?? (await this.#targets.getStatus(this.#inode));
       this.#status = fresh;
       // What was written meanwhile comes after the cut.
       this.#size = Math.max(fresh.size, this.#pending.end);
-      this.#targets.onCommitted(fresh, index);
+      this.#targets.onCommitted(fresh, at);
     });
   }
 
@@ -255,19 +259,17 @@ export class InodeWriter {
     );
   }
 
-  #truncateAlone(size: number): Promise<{ status?: FileStatus | undefined; index: number }> {
+  #truncateAlone(size: number): Promise<Changed> {
     return this.#targets.session.execute(
       { kind: "truncate", inode: this.#inode, size },
       this.#truncating(size),
     );
   }
 
-  async #leaseAndTruncate(
-    size: number,
-  ): Promise<{ status?: FileStatus | undefined; index: number }> {
+  async #leaseAndTruncate(size: number): Promise<Changed> {
     const { session, spent } = this.#targets;
     const id = await session.ensure();
-    const { results, index } = await session.mutate(
+    const { results, index, askedMs } = await session.mutate(
       [
         { kind: "lease", inode: this.#inode },
         { kind: "truncate", inode: this.#inode, size },
@@ -281,7 +283,7 @@ export class InodeWriter {
       this.#lastWriteMs = this.#targets.clock.monotonicMs();
       this.#watchIdleness();
     }
-    return { status, index };
+    return { status, index, askedMs };
   }
 
   #truncating(size: number): string {
@@ -446,7 +448,7 @@ export class InodeWriter {
         await this.#send(target, true, { sync: options.sync });
         extents = await this.#extents(batch.pieces);
       }
-      const { status, index } = await this.#sendCommit({
+      const { status, ...at } = await this.#sendCommit({
         size,
         extents,
         mtime,
@@ -458,7 +460,7 @@ export class InodeWriter {
       const fresh = status ?? (await this.#targets.getStatus(this.#inode));
       this.#status = fresh;
       if (this.#pending.count === 0) this.#size = fresh.size;
-      this.#targets.onCommitted(fresh, index);
+      this.#targets.onCommitted(fresh, at);
       if (options.release) this.#endLease();
     } finally {
       this.#ending = false;
@@ -503,7 +505,7 @@ export class InodeWriter {
 
   async #sendCommit(
     changes: Pick<Commit, "size" | "extents" | "mtime" | "release">,
-  ): Promise<{ status?: FileStatus | undefined; index: number }> {
+  ): Promise<Changed> {
     const { session, writeId } = this.#lease!;
     const container = changes.extents.length > 0 ? this.#container : undefined;
     const namedBefore = container?.named;

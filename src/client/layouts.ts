@@ -90,13 +90,14 @@ export class Layouts {
     length: number,
     deadlineMs: number,
   ): Promise<FileLayout> {
+    const { askedMs } = this.#cache.mark();
     const { layout, appliedIndex } = await this.#masters.call(
       masterApi.layout,
       { inode, offset, length, consistency: "linearizable" },
       { deadlineMs, idempotent: true },
     );
     this.#blockSizeBytes = layout.blockSizeBytes;
-    this.#cache.putStatus(layout.status, appliedIndex);
+    this.#cache.putStatus(layout.status, { index: appliedIndex, askedMs });
     return layout;
   }
 

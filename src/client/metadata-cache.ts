@@ -3,10 +3,11 @@
  * them, at most `feedLifetimeMs`; without it for `blindLifetimeMs`, and absences are not kept at all.
  *
  * Invariants
- * 1. What is answered was true at some time within the last `blindLifetimeMs`: either it was read then, or the feed was
- *    confirmed then. It is checked as it is asked for, so no timer that is late makes it older. (What a change needs
- *    from a master to this client comes on top.)
- * 2. An answer that reflects log index i is not kept when a change of the same key at an index above i is known.
+ * 1. What is answered was true at some time within the last `blindLifetimeMs`: either it was asked for then, or the feed
+ *    was confirmed then. It is checked as it is asked for, so no timer that is late makes it older. An answer may be as
+ *    old as its question, however long it was under way.
+ * 2. An answer that reflects log index i is not kept when a change of the same key at an index above i is known. What a
+ *    command at i answered does not reflect the rest of its entry: it is not kept when a change at i is known either.
  * 3. The number of entries is bounded; the oldest go first.
  */
 import type { Clock } from "../lib/clock.ts";
@@ -18,11 +19,26 @@ import { type ChangeListener, feedSilenceMs } from "./change-feed.ts";
 const feedLifetimeMs = 10_000;
 const blindLifetimeMs = feedSilenceMs;
 
+/** What an answer reflects. */
+export interface AnswerTime {
+  /** Of a read: all changes up to this log index. Of a command: those before its entry, and what it did itself. */
+  readonly index: number;
+  /** Everything acknowledged before this time of the monotonic clock: that of the question, or earlier. */
+  readonly askedMs: number;
+}
+
 interface Held<T> {
   readonly value: T;
   /** Changes up to this log index are in it. */
   readonly index: number;
-  readonly readMs: number;
+  readonly askedMs: number;
+}
+
+/** The moment before a question. */
+export interface Mark {
+  /** How many changes were heard of. */
+  readonly heard: number;
+  readonly askedMs: number;
 }
 
 export class MetadataCache implements ChangeListener {
@@ -70,9 +86,9 @@ export class MetadataCache implements ChangeListener {
     this.#floor = { index: Math.max(this.#floor.index, index), heard: ++this.#heard };
   }
 
-  /** How many changes were heard of: for `putAbsence`, to be taken before the question. */
-  mark(): number {
-    return this.#heard;
+  /** To be taken before the question whose answer is put. */
+  mark(): Mark {
+    return { heard: this.#heard, askedMs: this.#clock.monotonicMs() };
   }
 
   status(inode: InodeId): FileStatus | undefined {
@@ -85,37 +101,44 @@ export class MetadataCache implements ChangeListener {
     return held === undefined ? undefined : (held.value ?? "absent");
   }
 
-  /** Keeps what a read answered that reflects all of the log up to `index`. */
-  putStatus(status: FileStatus, index: number): void {
-    if (this.#current(status.inode, index)) {
-      this.#put(this.#statuses, status.inode, { value: status, index });
-    }
+  /** Keeps what a read answered. */
+  putStatus(status: FileStatus, { index, askedMs }: AnswerTime): void {
+    if (index < this.#lastChange(status.inode).index) return;
+    this.#put(this.#statuses, status.inode, { value: status, index, askedMs });
   }
 
-  putName(parent: InodeId, name: string, inode: InodeId, index: number): void {
+  putName(parent: InodeId, name: string, inode: InodeId, { index, askedMs }: AnswerTime): void {
     const key = nameKey(parent, name);
-    if (this.#current(key, index)) this.#put(this.#names, key, { value: inode, index });
+    if (index < this.#lastChange(key).index) return;
+    this.#put(this.#names, key, { value: inode, index, askedMs });
   }
 
   /** Keeps that a name is absent, which answers tell without an index: unless it changed since `mark`. */
-  putAbsence(parent: InodeId, name: string, mark: number): void {
+  putAbsence(parent: InodeId, name: string, { heard, askedMs }: Mark): void {
     const key = nameKey(parent, name);
-    const { heard } = this.#changed.get(key) ?? this.#floor;
-    if (this.#live && heard <= mark) this.#put(this.#names, key, { value: undefined, index: 0 });
+    if (this.#live && this.#lastChange(key).heard <= heard) {
+      this.#put(this.#names, key, { value: undefined, index: 0, askedMs });
+    }
   }
 
   /**
-   * Keeps what a command of this client answered from the entry at `index`. Commands of others in the same entry may
-   * have come after it, so the feed's word on that entry still counts.
+   * Keeps what a command of this client answered. Commands of others in the same entry may have come after it, so the
+   * feed's word on that entry counts, whether it comes later or has come before.
    */
-  putResult(status: FileStatus, index: number): void {
+  putResult(status: FileStatus, { index, askedMs }: AnswerTime): void {
+    const isNews = index > this.#lastChange(status.inode).index;
     this.invalidateStatus(status.inode, index);
-    this.#put(this.#statuses, status.inode, { value: status, index: index - 1 });
+    if (!isNews) return;
+    this.#put(this.#statuses, status.inode, { value: status, index: index - 1, askedMs });
   }
 
-  putNameResult(parent: InodeId, name: string, inode: InodeId, index: number): void {
+  putNameResult(parent: InodeId, name: string, inode: InodeId, at: AnswerTime): void {
+    const { index, askedMs } = at;
+    const key = nameKey(parent, name);
+    const isNews = index > this.#lastChange(key).index;
     this.invalidateName(parent, name, index);
-    this.#put(this.#names, nameKey(parent, name), { value: inode, index: index - 1 });
+    if (!isNews) return;
+    this.#put(this.#names, key, { value: inode, index: index - 1, askedMs });
   }
 
   /** A change committed at `index`, by this client or another. */
@@ -136,7 +159,7 @@ export class MetadataCache implements ChangeListener {
     const held = map.get(key);
     if (held === undefined) return undefined;
     const nowMs = this.#clock.monotonicMs();
-    const ageMs = nowMs - held.readMs;
+    const ageMs = nowMs - held.askedMs;
     const lifetimeMs = this.#live ? feedLifetimeMs : blindLifetimeMs;
     if (ageMs >= lifetimeMs) {
       map.delete(key);
@@ -147,14 +170,15 @@ export class MetadataCache implements ChangeListener {
     return isConfirmed || (ageMs < blindLifetimeMs && !isAbsence) ? held : undefined;
   }
 
-  #put<K, T>(map: Map<K, Held<T>>, key: K, held: { value: T; index: number }): void {
+  #put<K, T>(map: Map<K, Held<T>>, key: K, held: Held<T>): void {
     map.delete(key);
-    map.set(key, { ...held, readMs: this.#clock.monotonicMs() });
+    map.set(key, held);
     if (map.size > this.#capacity) map.delete(map.keys().next().value!);
   }
 
-  #current(key: InodeId | string, index: number): boolean {
-    return index >= (this.#changed.get(key) ?? this.#floor).index;
+  /** The last change of a key that is known, or that may have been forgotten. */
+  #lastChange(key: InodeId | string): { index: number; heard: number } {
+    return this.#changed.get(key) ?? this.#floor;
   }
 
   #note(key: InodeId | string, index: number): void {

@@ -15,6 +15,7 @@ import type { Logger } from "../lib/logger.ts";
 import { type ClientCommand, type CommandResult, unwrap } from "../rpc/commands.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
+import type { AnswerTime } from "./metadata-cache.ts";
 
 /** Sequences that may be open at once; masters keep results of a window of 4,096. */
 const widestWindow = 2048;
@@ -29,9 +30,11 @@ interface OpenSession {
   stopKeeping: () => void;
 }
 
-/** Results of a request, the log index of its entry, and the position that its first command took. */
-export interface Mutated {
-  readonly index: number;
+/**
+ * Results of a request, the position that its first command took, and what they reflect: `askedMs` is when it was first
+ * sent, for a request that is repeated is answered with what it did then.
+ */
+export interface Mutated extends AnswerTime {
   readonly position: Position;
   readonly results: readonly CommandResult[];
 }
@@ -104,9 +107,9 @@ export class Session {
     command: ClientCommand,
     doing: string,
     options: { session?: SessionId | undefined } = {},
-  ): Promise<Extract<CommandResult, { ok: true }> & { index: number }> {
-    const { results, index } = await this.mutate([command], options);
-    return { ...unwrap(results[0]!, doing), index };
+  ): Promise<Extract<CommandResult, { ok: true }> & AnswerTime> {
+    const { results, index, askedMs } = await this.mutate([command], options);
+    return { ...unwrap(results[0]!, doing), index, askedMs };
   }
 
   /** Opens the session if there is none, for what must know its id before. */
@@ -143,6 +146,7 @@ export class Session {
     atomic: boolean,
     endMs: number,
   ): Promise<Mutated> {
+    const askedMs = this.#clock.monotonicMs();
     let mayBeApplied = false;
     for (;;) {
       const [lowest] = open.outstanding;
@@ -160,7 +164,7 @@ export class Session {
           idempotent: mayBeApplied,
         });
         open.lastHeardMs = this.#clock.monotonicMs();
-        return { index: indexOfPosition(position), position, results };
+        return { index: indexOfPosition(position), askedMs, position, results };
       } catch (error) {
         if (!(error instanceof WeirError)) throw error;
         const retry =

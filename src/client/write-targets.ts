@@ -5,6 +5,7 @@ import type { WeirError } from "../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { FileStatus, WriteType } from "../rpc/namespace.ts";
+import type { AnswerTime } from "./metadata-cache.ts";
 import type { Session } from "./session.ts";
 
 export interface WriteTargets {
@@ -24,7 +25,7 @@ export interface WriteTargets {
   /** Write ids of failed writers whose lease may still be ours: nothing more is written under them. */
   readonly spent: Set<WriteId>;
   /** A commit or truncation of this client made a new version. */
-  onCommitted(status: FileStatus, index: number): void;
+  onCommitted(status: FileStatus, at: AnswerTime): void;
   /** Work that nobody waits for now, but the end of the client does. */
   inBackground(work: Promise<void>): void;
   /** The writer is dead: `error` is to stick to all handles that write. */

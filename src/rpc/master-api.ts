@@ -85,7 +85,15 @@ export const masterApi = {
   getStatus: method(
     "getStatus",
     struct({ inode, consistency }),
-    struct({ appliedIndex, status: fileStatus }),
+    struct({
+      appliedIndex,
+      status: fileStatus,
+      /**
+       * The last index, up to `appliedIndex`, that this master's change feed tells of: who has heard of it misses no
+       * change up to `appliedIndex`. A master of an earlier version does not say it.
+       */
+      feedIndex: optional(unsigned()),
+    }),
   ),
   /** Names in byte order, `after` exclusive; `more` when the page was full. */
   list: method(
@@ -229,7 +237,7 @@ export const masterApi = {
     /** `after`: the last log index seen; 0 starts with what comes next. */
     struct({ after: unsigned() }),
     union({
-      /** Committed changes up to `index`: inodes whose attributes or content changed, names that came or went. */
+      /** Committed changes up to `index`, of one entry or several: inodes whose attributes or content changed, names that came or went. */
       change: {
         index: unsigned(),
         inodes: list(inode),

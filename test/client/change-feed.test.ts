@@ -17,12 +17,17 @@ class Master implements Feeding {
   readonly address: string;
   /** Nothing comes over the link. */
   isCut = false;
+  /** What changes stays in the master: the client has not taken what went before. */
+  isFull = false;
+  /** Of an earlier version: does not say what its feed tells of. */
+  isOld = false;
   /** It answers, but no majority confirms its reads. */
   isAlone = false;
   /** Where the feeds that it was asked for go on from. */
   readonly subscribed: number[] = [];
   asked = 0;
   appliedIndex = 10;
+  feedIndex = 10;
   #items: object[] = [];
   #wake: () => void = () => undefined;
 
@@ -32,20 +37,23 @@ class Master implements Feeding {
 
   /** A change that is committed now. */
   change(): void {
-    this.appliedIndex++;
+    this.feedIndex = ++this.appliedIndex;
     this.#items.push({ kind: "change", index: this.appliedIndex, inodes: [inode], names: [] });
     if (!this.isCut) this.#wake();
   }
 
   mend(): void {
     this.isCut = false;
+    this.isFull = false;
     this.#wake();
   }
 
   call = ((_method: unknown, _request: unknown, { signal }: { signal: AbortSignal }) => {
     this.asked++;
     if (this.isAlone) return Promise.reject(new Error("no majority"));
-    if (!this.isCut) return Promise.resolve({ appliedIndex: this.appliedIndex });
+    const { appliedIndex, feedIndex, isOld } = this;
+    if (!this.isCut)
+      return Promise.resolve({ appliedIndex, feedIndex: isOld ? undefined : feedIndex });
     return new Promise((_resolve, reject) => {
       signal.addEventListener("abort", () => reject(new Error("cancelled")));
     });
@@ -60,7 +68,7 @@ class Master implements Feeding {
     this.subscribed.push(after);
     signal.addEventListener("abort", () => this.#wake());
     while (!signal.aborted) {
-      while (!this.isCut && this.#items.length > 0) yield this.#items.shift();
+      while (!this.isCut && !this.isFull && this.#items.length > 0) yield this.#items.shift();
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
@@ -95,7 +103,8 @@ describe("the change feed of a client", () => {
     }
   }
 
-  const put = () => cache.putStatus(status(1), masters[0]!.appliedIndex);
+  const at = (index: number) => ({ index, askedMs: clock.monotonicMs() });
+  const put = () => cache.putStatus(status(1), at(masters[0]!.appliedIndex));
 
   it("vouches for what is cached as long as it is confirmed", async () => {
     put();
@@ -140,15 +149,15 @@ describe("the change feed of a client", () => {
     assert.equal(cache.status(inode), undefined);
   });
 
-  it("goes on with another master when one was silent for a second, from where it stood", async () => {
+  it("goes on with another master when one was silent for a second, from what that one has applied", async () => {
     await pass(500);
     masters[0]!.change();
     await turn();
     masters[0]!.isCut = true;
     masters[1]!.appliedIndex = 12;
     await pass(1300);
-    assert.deepEqual(masters[1]!.subscribed, [11]);
-    cache.putStatus(status(2), 12);
+    assert.deepEqual(masters[1]!.subscribed, [12]);
+    cache.putStatus(status(2), at(12));
     await pass(2000);
     assert.equal(cache.status(inode)?.version, 2);
     masters[1]!.change();
@@ -167,6 +176,44 @@ describe("the change feed of a client", () => {
     await pass(1000);
     assert.deepEqual(masters[0]!.subscribed, [10], "the feed was not left");
     assert.deepEqual(masters[1]!.subscribed, []);
+  });
+
+  it("takes no answer for a confirmation that overtook a change", async () => {
+    put();
+    await pass(2000);
+    const [master] = masters;
+    master!.isFull = true;
+    master!.change();
+    const changedMs = clock.monotonicMs();
+    while (cache.status(inode) !== undefined) await pass(50);
+    assert(clock.monotonicMs() - changedMs <= 1000, `${clock.monotonicMs() - changedMs} ms`);
+  });
+
+  it("is confirmed from the time of an answer once it has told what that answer reflects", async () => {
+    await pass(1000);
+    const [master] = masters;
+    master!.isFull = true;
+    master!.change();
+    await pass(600);
+    cache.putStatus(status(2), at(11));
+    master!.mend();
+    await turn();
+    await pass(2500);
+    assert.equal(cache.status(inode)?.version, 2);
+    assert.deepEqual(master!.subscribed, [10], "the feed was not left");
+  });
+
+  it("waits for no entry that the feed says nothing of, nor loses it to one of a master that tells less", async () => {
+    const [master] = masters;
+    put();
+    master!.appliedIndex++;
+    await pass(3000);
+    assert.equal(cache.status(inode)?.version, 1);
+    assert.deepEqual(master!.subscribed, [10]);
+
+    master!.isOld = true;
+    await pass(1500);
+    assert.deepEqual(masters[1]!.subscribed, [10], "nothing shows that the feed is complete");
   });
 
   it("asks some three times a second", async () => {

@@ -40,8 +40,8 @@ class FakeFile {
         current: this.session,
         ensure: async () => this.session,
         execute: async (command, doing, options) => {
-          const { results, index } = await this.#mutate([command], options?.session);
-          return { ...unwrap(results[0]!, doing), index };
+          const { results, ...at } = await this.#mutate([command], options?.session);
+          return { ...unwrap(results[0]!, doing), ...at };
         },
         mutate: (commands, options) => this.#mutate(commands, options?.session),
       },
@@ -89,6 +89,7 @@ class FakeFile {
     const index = ++this.#index;
     return {
       index,
+      askedMs: systemClock.monotonicMs(),
       position: (index * 1024) as Position,
       results: commands.map((command, place) => this.#apply(command, index * 1024 + place)),
     };

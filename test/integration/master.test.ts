@@ -238,6 +238,28 @@ describe("Masters", function () {
     }
   });
 
+  it("each say how far their feed has told what a read reflects", async () => {
+    worker = await ListingWorker.start(cluster);
+    const session = await TestSession.open(connection);
+    await session.list();
+    const request = { inode: rootInodeId, consistency: "linearizable" } as const;
+    for (const master of connection.each) {
+      const before = await master.call(masterApi.getStatus, request, { deadlineMs: 10_000 });
+      await session.create(rootInodeId, `told-by-${master.address}`);
+      const after = await master.call(masterApi.getStatus, request, { deadlineMs: 10_000 });
+      assert(after.feedIndex! > before.appliedIndex, "the feed tells of the new name");
+      assert(after.feedIndex! <= after.appliedIndex);
+      const over = new AbortController();
+      for await (const { index } of master.stream(
+        masterApi.subscribe,
+        { after: before.appliedIndex },
+        over,
+      )) {
+        if (index >= after.feedIndex!) break;
+      }
+    }
+  });
+
   it("serve writes and reads on while a follower is stopped, and take it back", async () => {
     worker = await ListingWorker.start(cluster);
     const session = await TestSession.open(connection);

@@ -4,6 +4,7 @@
  * Invariants
  * 1. A subscriber gets every change after the index that it named, in order, or a gap in place of what is forgotten.
  * 2. A slow subscriber costs no memory of its own: it reads from the one ring, and falls into a gap.
+ * 3. Items are as large as a subscriber is behind: one that takes few of them a second is not behind for ever.
  */
 import type { InodeId } from "../../lib/ids.ts";
 import type { Changes } from "../state/context.ts";
@@ -19,6 +20,8 @@ export type FeedItem = ({ readonly kind: "change" } & Change) | { kind: "gap"; i
 /** Entries that are kept, unless their notes are too many: those take up to about 50 bytes each. */
 const maxEntries = 8192;
 const maxNotes = 256 * 1024;
+/** Entries whose notes are more than that have an item of their own. */
+const maxItemNotes = 4096;
 
 interface Kept {
   readonly index: number;
@@ -34,18 +37,26 @@ export class ChangeFeed {
   /** All changes after this index are in the ring. */
   #knownAfter: number;
   #lastIndex: number;
+  #lastTold: number;
   readonly #waiting = new Set<() => void>();
 
   /** Follows on state that stands at `appliedIndex`. */
   constructor(appliedIndex: number) {
     this.#knownAfter = appliedIndex;
     this.#lastIndex = appliedIndex;
+    this.#lastTold = appliedIndex;
+  }
+
+  /** What subscribers are told reaches up to this index; what was applied after it they do not see. */
+  get lastTold(): number {
+    return this.#lastTold;
   }
 
   /** Takes the changes of the entry just applied. Entries that change nothing that clients see may be left out. */
   publish(index: number, changes: Changes): void {
     this.#lastIndex = index;
     if (changes.size === 0) return;
+    this.#lastTold = index;
     this.#notes += changes.size;
     while (this.#length > 0 && (this.#length === maxEntries || this.#notes > maxNotes)) {
       this.#forgetOldest();
@@ -70,6 +81,7 @@ export class ChangeFeed {
     this.#head = this.#length = this.#notes = 0;
     this.#knownAfter = index;
     this.#lastIndex = index;
+    this.#lastTold = index;
     this.#wake();
   }
 
@@ -82,18 +94,36 @@ export class ChangeFeed {
         yield { kind: "gap", index: seen };
         continue;
       }
-      const next = this.#firstAfter(seen);
-      if (next === undefined) {
+      const change = this.#changeFrom(this.#firstAfter(seen));
+      if (change === undefined) {
         await this.#nextChange(signal);
         continue;
       }
-      seen = next.index;
-      const { inodes, names } = next.changes;
-      yield { kind: "change", index: next.index, inodes, names };
+      seen = change.index;
+      yield { kind: "change", ...change };
     }
   }
 
-  #firstAfter(index: number): Kept | undefined {
+  /** The changes of the entry at a place of the ring, and of as many behind it as there is room for. */
+  #changeFrom(place: number): Change | undefined {
+    if (place === this.#length) return undefined;
+    let { index, changes } = this.#at(place);
+    const inodes = [...changes.inodes];
+    const names = [...changes.names];
+    let notes = changes.size;
+    while (++place < this.#length) {
+      const next = this.#at(place);
+      notes += next.changes.size;
+      if (notes > maxItemNotes) break;
+      ({ index, changes } = next);
+      inodes.push(...changes.inodes);
+      names.push(...changes.names);
+    }
+    return { index, inodes, names };
+  }
+
+  /** The place in the ring of the first entry behind `index`, or that behind the last one. */
+  #firstAfter(index: number): number {
     let low = 0;
     let high = this.#length;
     while (low < high) {
@@ -101,7 +131,7 @@ export class ChangeFeed {
       if (this.#at(middle).index > index) high = middle;
       else low = middle + 1;
     }
-    return low < this.#length ? this.#at(low) : undefined;
+    return low;
   }
 
   #at(place: number): Kept {

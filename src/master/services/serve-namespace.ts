@@ -58,7 +58,7 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     answerFrom(parts, consistency, call, () => {
       const status = inodeStatus(store, inode);
       if (status === undefined) throw noInode(inode);
-      return { appliedIndex: appliedIndex(), status };
+      return { appliedIndex: appliedIndex(), status, feedIndex: parts.feed.lastTold };
     }),
   );
 

@@ -237,7 +237,10 @@ export const masterApi = {
     /** `after`: the last log index seen; 0 starts with what comes next. */
     struct({ after: unsigned() }),
     union({
-      /** Committed changes up to `index`, of one entry or several: inodes whose attributes or content changed, names that came or went. */
+      /**
+       * Committed changes up to `index`, of one entry or several: inodes whose attributes or content changed, names that
+       * came or went.
+       */
       change: {
         index: unsigned(),
         inodes: list(inode),

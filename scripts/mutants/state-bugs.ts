@@ -214,7 +214,7 @@ export const stateMutants: readonly Mutant[] = [
     suites: store,
   },
   {
-    name: "opens a state whose older log was cut short while a later one goes on",
+    name: "does not name the older log that was cut short while a later one goes on",
     file: "src/master/store/leveldb-check.ts",
     find: "i < lastUsed ? broken?.offset : damageIn(log);",
     replace: "damageIn(log);",
@@ -281,6 +281,13 @@ export const stateMutants: readonly Mutant[] = [
     file: "src/master/store/level-store.ts",
     find: "    // It may be closing by now.\n    this.#assertOpen();\n",
     replace: "",
+    suites: store,
+  },
+  {
+    name: "sums up LevelDB's blocks from their first whole word on",
+    file: "src/master/store/crc32c.ts",
+    find: "byByte(-1, bytes, start, wordsAt)",
+    replace: "byByte(-1, bytes, start, start)",
     suites: store,
   },
   {

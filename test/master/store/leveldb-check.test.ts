@@ -161,6 +161,29 @@ describe("LevelDB's files before they are opened", () => {
     assert.equal(crc32c(Buffer.from("??123456789?"), 2, 11), 0xe3069283);
   });
 
+  it("have one sum wherever they lie in memory, of any length", () => {
+    const random = seededRandom(3);
+    const bytes = Uint8Array.from({ length: 100 }, () => random.below(256));
+    /** As the polynomial says it, bit by bit. */
+    const byBit = (part: Uint8Array) => {
+      let crc = -1;
+      for (const byte of part) {
+        crc ^= byte;
+        for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+      }
+      return ~crc >>> 0;
+    };
+    for (let start = 0; start < 9; start++) {
+      for (let end = start; end <= bytes.length; end++) {
+        const wanted = byBit(bytes.subarray(start, end));
+        assert.equal(crc32c(bytes, start, end), wanted);
+        const lying = new Uint8Array(bytes.length + 3).subarray(start % 4, end);
+        lying.set(bytes.subarray(start + (start % 4), end));
+        assert.equal(crc32c(lying), byBit(lying));
+      }
+    }
+  });
+
   it("are refused for a flipped bit anywhere in a table or in the manifest", () =>
     withTempDir(async (root) => {
       await write(join(root, "sound"), "table");
@@ -256,6 +279,8 @@ describe("LevelDB's files before they are opened", () => {
       for (const place of between) {
         const text = `byte ${String(place)}`;
         const flipped = await older((log) => flip(log, place));
+        const found = await findDamage(join(flipped, "state-1"));
+        assert.match(found!, /^"(?!00090).* is damaged at byte/, `flipped ${text}`);
         assert.equal(await verdict(flipped), "refused", `flipped ${text}`);
         const cut = await older((log) => log.subarray(0, place));
         assert.equal(await verdict(cut), "refused", `cut at ${text}`);

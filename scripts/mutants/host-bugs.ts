@@ -235,4 +235,18 @@ export const hostMutants: readonly Mutant[] = [
     replace: "const possible = this.#possible(moves.slice(0, 1));",
     suites: members,
   },
+  {
+    name: "tells a voter to remove its data where a member that lags does not know it yet",
+    file: "src/raft/host/part.ts",
+    find: "this.driver.core.leader === undefined && !this.members.isMember;",
+    replace: "this.driver.core.leader === undefined;",
+    suites: members,
+  },
+  {
+    name: "believes members that are away that they do not know this node",
+    file: "src/raft/transport.ts",
+    find: "isOpen && this.#disowning.has(id)",
+    replace: "isOpen !== undefined && this.#disowning.has(id)",
+    suites: ["test/raft/disowning.test.ts"],
+  },
 ];

@@ -107,7 +107,8 @@ export class Transport {
   readonly #inbound = new Map<NodeId, Inbound>();
   /** Members that were last reached where the file has them, and not where the log has. */
   readonly #moved = new Map<NodeId, Peer>();
-  readonly #disowning = new Set<string>();
+  /** Members that said, when their links opened, that this node's name is not bound to its data. */
+  readonly #disowning = new Set<NodeId>();
   readonly #complaints = new Set<string>();
   /** Callers that are not accepted yet, the oldest first. */
   readonly #strangers = new Set<FramedSocket>();
@@ -213,12 +214,18 @@ export class Transport {
     }
   }
 
-  /** Names of members that answered last that this node's name is not bound to its data: it is no member as they know. */
+  /** Names of connected members that answered that this node's name is not bound to its data: it is no member as they know. */
   get disowning(): readonly string[] {
-    return [...this.#disowning].sort();
+    const links = [...this.#links].filter(([id, { isOpen }]) => isOpen && this.#disowning.has(id));
+    return links.map(([, { peer }]) => peer.name).sort();
   }
 
-  #noteBinding(peer: string, { boundTo }: Accepted): void {
+  /** This node has become a member since: what others knew before says nothing any more. */
+  forgetDisowning(): void {
+    this.#disowning.clear();
+  }
+
+  #noteBinding(peer: NodeId, { boundTo }: Accepted): void {
     if (boundTo === this.#options.identity().nodeId) this.#disowning.delete(peer);
     else this.#disowning.add(peer);
   }
@@ -421,7 +428,7 @@ export class Transport {
       logger,
       connect: async () => {
         const reached = await this.#reach(nodeId, peer);
-        if (reached.accepted.nodeId === nodeId) this.#noteBinding(peer.name, reached.accepted);
+        if (reached.accepted.nodeId === nodeId) this.#noteBinding(nodeId, reached.accepted);
         return reached;
       },
       onFrame: (payload) => onMessage(decodeMessage(payload, nodeId, identity().nodeId!)),

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import { hasCode } from "../../src/lib/errors.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
 import { freePorts } from "../lib/free-ports.ts";
 import { decodeConfiguration } from "../../src/raft/configuration-codec.ts";
+import { idleTimeouts } from "../../src/raft/host/part.ts";
 import type { Peer, RaftNode, RaftNodeOptions } from "../../src/raft/node.ts";
 import type { Index, Term } from "../../src/raft/types.ts";
 import { MemoryJournal } from "../lib/memory-journal.ts";
@@ -371,7 +373,11 @@ describe("raft node: members", function () {
       const { logger, said } = listening();
       await cluster.start(place, { logger });
       await eventually("a word on what to do", () =>
-        said.some((each) => /it does not know "master-4" .*weir cluster add master-4/.test(each)),
+        said.some((each) =>
+          /^Cannot work with master "master-\d": it does not know "master-4" .*weir cluster add master-4/.test(
+            each,
+          ),
+        ),
       );
       assert.equal(cluster.members[place]!.fatal, undefined);
       await afterOtherChanges((leader) =>
@@ -380,6 +386,37 @@ describe("raft node: members", function () {
       await rolesToBe(...voters(4));
       assert.deepEqual(await cluster.converged(), ["a", "b", "c"]);
     });
+  });
+
+  it("says nothing of the sort to a voter that has lost its majority, though who is left does not know it yet", async () => {
+    cluster = await LoopbackCluster.make(3);
+    await cluster.startAll();
+    await cluster.write("a");
+    const behind = ((await cluster.leader()) + 1) % 3;
+    await cluster.crash(behind);
+    const place = await add();
+    await eventually("it to be a voter", async () => (await roles()).includes("master-4: voter"));
+    await cluster.write("b");
+    await cluster.converged();
+    for (const each of [0, 1, 2, place]) if (each !== behind) await cluster.crash(each);
+    await cluster.start(behind);
+    let looks = 0;
+    const electionTicks = 6;
+    const clock: Clock = {
+      ...{ monotonicMs: () => systemClock.monotonicMs(), wallMs: () => systemClock.wallMs() },
+      after: (delayMs, callback) =>
+        systemClock.after(delayMs, () => {
+          if (delayMs === idleTimeouts * electionTicks * 10) looks++;
+          callback();
+        }),
+    };
+    const { logger, said } = listening();
+    await cluster.start(place, { clock, logger, electionTicks, heartbeatTicks: 2 });
+    await eventually("it to have looked", () => looks >= 3);
+    assert.deepEqual(said, []);
+    // It knows that it is one, and the others are told when they are back.
+    for (const each of [0, 1, 2]) if (each !== behind) await cluster.start(each);
+    await rolesToBe(...voters(4));
   });
 
   it("removes the leader itself, and another one follows", async () => {

@@ -3,6 +3,7 @@
  * ways. It begins with what the journal and the state hold, and follows the members of the log from there.
  */
 import type { WeirError } from "../../lib/errors.ts";
+import { membersOf } from "../configuration.ts";
 import { RaftCore } from "../core.ts";
 import type { RaftNodeOptions } from "../node-options.ts";
 import type { StartingLog } from "../starting-log.ts";
@@ -19,7 +20,7 @@ import { SnapshotReceiver } from "./snapshot-receiver.ts";
 import { SnapshotSender } from "./snapshot-sender.ts";
 
 /** Election timeouts without a leader after which a node that nobody takes for a member says so. */
-const idleTimeouts = 10;
+export const idleTimeouts = 10;
 /** Election timeouts for which a member that was removed is still told, and still answers. */
 export const leavingTimeouts = 3;
 
@@ -136,16 +137,16 @@ export class Part {
 
   /**
    * A node that was removed while it was away, and whose own log does not prove that it ever was a member, is told nothing:
-   * it may as well be one that is yet to be added. It says what a person can do.
+   * it may as well be one that is yet to be added. It says what a person can do. One that is a member for certain says
+   * nothing: if it is none any more it is told so.
    */
   #watchIdleness(): void {
     const { name, clock, transport } = this.#options;
     this.#cancelWatch = clock.after(idleTimeouts * this.#electionMs, () => {
-      const { disowning } = transport;
-      if (this.driver.core.leader === undefined && disowning.length > 0) {
-        const who = disowning.map((each) => `"${each}"`).join(", ");
+      const isLost = this.driver.core.leader === undefined && !this.members.isMember;
+      for (const peer of isLost ? transport.disowning : []) {
         transport.complain(
-          who,
+          peer,
           `it does not know "${name}" with this data as a member; if it is not being added now, run ` +
             `"weir cluster add ${name}", or remove its data directory if it was replaced`,
         );
@@ -195,6 +196,7 @@ export class Part {
   #followMembers(): void {
     const { transport, clock, onStatus } = this.#options;
     const targets = this.members.peers;
+    if (membersOf(this.members.active).includes(this.driver.core.id)) transport.forgetDisowning();
     for (const [id, peer] of transport.targets) {
       if (!targets.has(id) && id !== this.driver.core.id) targets.set(id, peer);
     }

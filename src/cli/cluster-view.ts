@@ -77,7 +77,9 @@ export async function statusOf(
 ): Promise<Infer<typeof masterApi.status.response> | undefined> {
   const client = new RpcClient({ ...address, logger: silentLogger });
   try {
-    return await client.call(masterApi.status, { exact: false }, { deadlineMs }).catch(() => undefined);
+    return await client
+      .call(masterApi.status, { exact: false }, { deadlineMs })
+      .catch(() => undefined);
   } finally {
     client.close();
   }

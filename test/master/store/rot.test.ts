@@ -50,7 +50,7 @@ describe("a state that rots", () => {
         valueEncoding: "view",
       });
       const key = Buffer.from("inode/7");
-      const row = (await level.get(key));
+      const row = await level.get(key);
       row[1]! ^= 4;
       await level.put(key, row);
       await level.close();

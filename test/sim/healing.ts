@@ -155,9 +155,17 @@ async function demandQuiet(simulation: RaftSimulation): Promise<void> {
       return machine.index === lastCommitted && core?.lastIndex === lastCommitted;
     });
   };
+  // A leader may give up for a write that began while things went wrong: an election may be under way.
+  const areLed = () => {
+    const cores = soundMembers(simulation)?.map(({ core }) => core);
+    const [leader, term] = [cores?.[0]?.leader, cores?.[0]?.term];
+    return (
+      leader !== undefined && cores!.every((core) => core?.leader === leader && core.term === term)
+    );
+  };
   await simulation.until(
-    "clients are answered and all sound members hold one state",
-    () => clients.areDone && areEqual() === true,
+    "clients are answered and all sound members hold one state and know one leader",
+    () => clients.areDone && areEqual() === true && areLed(),
   );
   const members = soundMembers(simulation)!;
   const hashes = new Set(members.map(({ machine }) => machine.hash));

@@ -162,17 +162,25 @@ export const journalMutants: readonly Mutant[] = [
   },
   // Room on a full disk
   {
-    name: "keeps a tail for slow followers on a full disk",
+    name: "keeps a tail for slow followers in the journal of a full disk",
     file: "src/raft/host/driver.ts",
-    find: "const tail = isFull ? limit : ",
-    replace: "const tail = ",
+    find: "    if (journal.diskFull) this.#compactJournal(limit as Index);\n",
+    replace: "",
     suites: room,
   },
   {
     name: "holds a compaction back that is of entries which wait for room, too",
     file: "src/raft/host/persister.ts",
-    find: "held < index ? [held as Index, index] : [index]",
+    find: "0 < held && held < index ? [held as Index, index] : [index]",
     replace: "held < 0 ? [held as Index, index] : [index]",
+    suites: room,
+  },
+  {
+    name: "forgets in memory, too, what a full disk gives back",
+    file: "src/raft/host/driver.ts",
+    find: "const tail = Math.max(Math.min(flushed - retainedEntries, limit), byBytes);",
+    replace:
+      "const tail = journal.diskFull ? limit : Math.max(Math.min(flushed - retainedEntries, limit), byBytes);",
     suites: room,
   },
   {

@@ -7,6 +7,7 @@ import type { Index, Message, Term } from "../../src/raft/types.ts";
 import { eventually } from "../lib/eventually.ts";
 import { MemoryJournal } from "../lib/memory-journal.ts";
 import { entry, makeCore, message } from "./lib/core-cluster.ts";
+import { LoopbackCluster } from "./lib/loopback-cluster.ts";
 
 /** A clock whose time passes at once, a turn of the event loop for each pause. */
 const hastyClock: Clock = {
@@ -83,15 +84,16 @@ describe("raft: a full disk", () => {
     persister.submit({ ...none, sequence: 2, reset, entries: [] }, []);
     persister.submit({ ...none, sequence: 3, entries: [entry(11, 1)] }, []);
     persister.compact(11 as Index, () => 1 as Term);
+    await eventually("the reset", () => done.includes("wrote 2"));
     await turns(20);
-    assert.equal(done.length, 0);
+    assert.deepEqual(done, ["reset to 10", "wrote 2"]);
     journal.diskFull = false;
     await eventually("all of it", () => done.includes("compacted to 11"));
-    assert.deepEqual(done, ["wrote 1", "reset to 10", "wrote 3", "compacted to 11"]);
+    assert.deepEqual(done, ["reset to 10", "wrote 2", "wrote 3", "compacted to 11"]);
   });
 
   it("does not compact before a reset, though the journal holds entries of that index", async () => {
-    const { journal, persister, done } = await fullDisk();
+    const { persister, done } = await fullDisk();
     const none = { hardState: undefined, reset: undefined };
     persister.submit({ ...none, sequence: 1, entries: [entry(3, 1)] }, []);
     await turns(5);
@@ -99,11 +101,79 @@ describe("raft: a full disk", () => {
     const reset = { index: 2 as Index, term: 2 as Term };
     persister.submit({ ...none, sequence: 2, reset, entries: [] }, []);
     persister.compact(2 as Index, () => 2 as Term);
+    await eventually("both", () => done.includes("compacted to 2"));
+    assert.deepEqual(done, ["reset to 2", "wrote 2", "compacted to 2"]);
+  });
+
+  const voteReply = message({
+    ...{ kind: "voteReply", from: "n1", to: "n2", term: 2 },
+    ...{ preVote: false, granted: true },
+  });
+
+  it("gives entries that wait up for the reset that forgets them, with what would acknowledge them", async () => {
+    const { journal, persister, done, sent } = await fullDisk();
+    const none = { hardState: undefined, reset: undefined };
+    const acknowledgement = message({
+      ...{ kind: "appendReply", from: "n1", to: "n2", term: 1, ok: true, index: 11 },
+      ...{ readToken: 0 },
+    });
+    const entries = Array.from({ length: 9 }, (_, i) => entry(3 + i, 1));
+    persister.submit({ ...none, sequence: 1, entries }, [acknowledgement]);
+    await turns(5);
+    const hardState = { term: 2 as Term, vote: "n2" };
+    persister.submit({ ...none, hardState, sequence: 2, entries: [] }, [voteReply]);
+    const reset = { index: 10 as Index, term: 2 as Term };
+    const installed = message({
+      ...{ kind: "snapshotDone", from: "n1", to: "n3", term: 2 },
+      ...{ ok: true, index: 10 },
+    });
+    persister.submit({ ...none, sequence: 3, reset, entries: [] }, [installed]);
+    // What follows finds no room, and holds up neither the reset nor what waits for it.
+    persister.submit({ ...none, sequence: 4, entries: [entry(11, 2)] }, []);
+    await eventually("the reset", () => done.includes("wrote 3"));
     await turns(20);
-    assert.equal(done.length, 0);
+    assert.deepEqual(done, ["reset to 10", "wrote 3"]);
+    assert.deepEqual(sent, [voteReply, installed]);
+    const { state } = journal.crash();
+    assert.deepEqual(
+      [state.hardState, state.baseIndex, state.entries],
+      [hardState, reset.index, []],
+    );
+  });
+
+  /** Where a compaction has to wait for entries that wait: a snapshot has brought them to the state machine. */
+  async function withCompaction() {
+    const disk = await fullDisk();
+    const none = { hardState: undefined, reset: undefined };
+    disk.persister.submit({ ...none, sequence: 1, entries: [entry(3, 1), entry(4, 1)] }, []);
+    await turns(5);
+    disk.persister.compact(4 as Index, () => 1 as Term);
+    return disk;
+  }
+
+  it("lets a vote leave behind a compaction that has to wait", async () => {
+    const { journal, persister, done, sent } = await withCompaction();
+    const hardState = { term: 2 as Term, vote: "n2" };
+    persister.submit({ hardState, reset: undefined, sequence: 2, entries: [] }, [voteReply]);
+    await eventually("the vote", () => sent.length > 0);
+    assert.deepEqual(sent, [voteReply]);
+    assert.deepEqual(journal.crash().state.hardState, hardState);
+    assert.deepEqual(done, ["compacted to 2"]);
+  });
+
+  it("makes no pile of answers to heartbeats behind a compaction that has to wait", async () => {
+    const { journal, persister, done, sent } = await withCompaction();
+    const beat = (readToken: number) =>
+      message({ kind: "heartbeatReply", from: "n1", to: "n2", term: 1, readToken });
+    for (let token = 1; token <= 200; token++) {
+      persister.submit(undefined, [beat(token)]);
+      await turns(1);
+    }
+    await turns(5);
     journal.diskFull = false;
-    await eventually("all of it", () => done.includes("compacted to 2"));
-    assert.deepEqual(done, ["wrote 1", "reset to 2", "wrote 2", "compacted to 2"]);
+    await eventually("the compaction", () => done.includes("compacted to 4"));
+    assert.deepEqual(sent, [beat(200)]);
+    assert.deepEqual(done, ["compacted to 2", "wrote 1", "compacted to 4"]);
   });
 
   it("does not compact what waits itself, though a snapshot has brought it to the state machine", async () => {
@@ -160,5 +230,38 @@ describe("raft: a full disk", () => {
       sent.map((each) => each.kind === "appendReply" && each.ok && each.index),
       [3],
     );
+  });
+});
+
+describe("raft: a follower whose disk is full", function () {
+  this.timeout(60_000);
+  let cluster: LoopbackCluster;
+  afterEach(() => cluster.stop());
+
+  it("votes after a snapshot of entries that wait for room, so that the rest gets a leader", async () => {
+    cluster = await LoopbackCluster.make(3, { retainedEntries: 5 });
+    await cluster.startAll();
+    await cluster.write("a");
+    await cluster.converged();
+    const leader = await cluster.leader();
+    const [full, third] = [0, 1, 2]
+      .filter((place) => place !== leader)
+      .map((place) => cluster.members[place]!);
+    const { journal } = full!;
+    assert.ok(journal instanceof MemoryJournal);
+    journal.diskFull = true;
+    for (let i = 0; i < 30; i++) await cluster.write(`b${i}`);
+    const waits = () => full!.node!.status.lastIndex > full!.machine.appliedIndex;
+    await eventually("entries to wait", waits);
+    for (const { machine } of [cluster.members[leader]!, third!]) machine.flush();
+    const { journal: leaders } = cluster.members[leader]!;
+    await eventually("the leader's log to be compacted", () => leaders.state.baseIndex > 10);
+    for (let i = 0; i < 5; i++) await cluster.write(`c${i}`);
+    await eventually("the snapshot", () => full!.machine.appliedIndex > 10);
+    await eventually("entries to wait again", waits);
+    full!.machine.flush();
+    await cluster.crash(leader);
+    await eventually("another leader", () => third!.node!.status.role === "leader");
+    assert.ok(waits(), "its entries found room");
   });
 });

@@ -266,15 +266,18 @@ export class Driver {
     this.#heldWeight.add(index, payload.length + entryOverheadBytes);
   }
 
-  /** Forgets what the state machine has on disk, but for a tail for slow followers, who get a snapshot when the disk is full. */
+  /**
+   * Forgets what the state machine has on disk, but for a tail for slow followers. With a full disk the tail is in memory
+   * alone, so that no follower gets a snapshot, which its disk may have no room for either, for want of a few entries.
+   */
   #compact(): void {
     const { journal, machine, retainedEntries, snapshotFloor } = this.#options;
-    const isFull = journal.diskFull;
     const { core } = this;
     const flushed = machine.flushedIndex().index;
     const limit = Math.min(flushed, core.appliedIndex);
+    if (journal.diskFull) this.#compactJournal(limit as Index);
     const byBytes = this.#weight.forgettable(limit);
-    const tail = isFull ? limit : Math.max(Math.min(flushed - retainedEntries, limit), byBytes);
+    const tail = Math.max(Math.min(flushed - retainedEntries, limit), byBytes);
     // Followers that are being brought up to date hold it back, but not without end.
     const atMostHeld = this.#heldWeight.forgettable(limit);
     const floor = Math.max(snapshotFloor((tail + core.lastIndex) / 2), atMostHeld);
@@ -282,10 +285,14 @@ export class Driver {
     if (wanted <= core.baseIndex) return;
     const step = Math.max(1, Math.floor(retainedEntries * compactionStep));
     const isMark = wanted === byBytes || wanted === atMostHeld;
-    if (wanted < core.baseIndex + step && !isMark && !isFull) return;
+    if (wanted < core.baseIndex + step && !isMark) return;
     const index = wanted as Index;
-    this.#persister.compact(index, (at) => core.termAt(at));
+    this.#compactJournal(index);
     core.step({ kind: "compact", index });
+  }
+
+  #compactJournal(index: Index): void {
+    this.#persister.compact(index, (at) => this.core.termAt(at));
   }
 
   #showChange(): void {

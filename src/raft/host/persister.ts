@@ -6,8 +6,11 @@
  * 1. One call to the journal is under way at a time.
  * 2. A message leaves after everything that was submitted with it or before it is durable. With a full disk, votes need
  *    only the hard state, which still fits.
- * 3. While entries wait for room, compactions pass them, as they make room: what they forget is durable already. One that
- *    is of entries that wait, too, passes as far as the journal holds what it is of. They do not pass a reset. Of the messages that wait, the newest of each kind to each peer is kept: all may be lost.
+ * 3. A compaction runs once the journal holds what it forgets, whatever waits: it makes room. One that is of entries that
+ *    wait, too, runs as far as the journal holds what it is of, and holds nothing back. None passes a reset.
+ * 4. Entries that wait for room are given up when a reset would forget them, so it does not wait for them. What they were
+ *    to let go, but for votes, is given up with them: nothing says that they are durable.
+ * 5. Of the messages that wait for room, the newest of each kind to each peer is kept: all may be lost.
  */
 import type { Clock } from "../../lib/clock.ts";
 import { hasCode } from "../../lib/errors.ts";
@@ -20,7 +23,6 @@ import type { Entry, HardState, Index, Message, Term } from "../types.ts";
 const fullDiskRetryMs = 50;
 
 interface Batch {
-  readonly kind: "batch";
   sequence: number;
   hardState: HardState | undefined;
   readonly reset: Persist["reset"];
@@ -29,7 +31,6 @@ interface Batch {
 }
 
 interface Compaction {
-  readonly kind: "compaction";
   readonly index: Index;
   readonly term: Term;
 }
@@ -47,7 +48,11 @@ export interface PersisterOptions {
 
 export class Persister {
   readonly #options: PersisterOptions;
-  #queue: (Batch | Compaction)[] = [];
+  #queue: Batch[] = [];
+  /** Those that are due, in ascending order. */
+  #compactions: Compaction[] = [];
+  /** The highest that was asked for. */
+  #compactedIndex = 0;
   #running: Promise<void> | undefined;
   /** The batch that the journal is busy with. */
   #writing: Batch | undefined;
@@ -69,7 +74,6 @@ export class Persister {
     }
     if (persist !== undefined) this.#sequence = persist.sequence;
     this.#queue.push({
-      kind: "batch",
       sequence: this.#sequence,
       hardState: persist?.hardState,
       reset: persist?.reset,
@@ -80,15 +84,17 @@ export class Persister {
   }
 
   /**
-   * Forgets the journal's entries at and below `index`, after what was submitted before. `termAt` knows the terms of the log
-   * up to there that are not forgotten yet.
+   * Forgets the journal's entries at and below `index`, once it holds them. `termAt` knows the terms of the log up to there
+   * that are not forgotten yet.
    */
   compact(index: Index, termAt: (index: number) => Term | undefined): void {
+    if (this.#isStopped || index <= this.#compactedIndex) return;
+    this.#compactedIndex = index;
     const held = this.#heldIndex();
     // After a snapshot it may be of entries that find no room: those before them can go all the same.
-    for (const at of held < index ? [held as Index, index] : [index]) {
+    for (const at of 0 < held && held < index ? [held as Index, index] : [index]) {
       const term = termAt(at);
-      if (term !== undefined) this.#queue.push({ kind: "compaction", index: at, term });
+      if (term !== undefined) this.#compactions.push({ index: at, term });
     }
     this.#run();
   }
@@ -104,7 +110,12 @@ export class Persister {
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#queue = [];
+    this.#compactions = [];
     await this.#running;
+  }
+
+  get #hasWork(): boolean {
+    return this.#queue.length > 0 || this.#compactions.length > 0;
   }
 
   #run(): void {
@@ -115,17 +126,18 @@ export class Persister {
       })
       .finally(() => {
         this.#running = undefined;
-        if (this.#queue.length > 0 && !this.#isStopped) this.#run();
+        if (this.#hasWork && !this.#isStopped) this.#run();
       });
   }
 
   async #drain(): Promise<void> {
-    while (this.#queue.length > 0 && !this.#isStopped) {
-      const work = this.#takeNext();
-      if (work.kind === "compaction") {
-        await this.#options.journal.compact(work.index, work.term);
+    while (this.#hasWork && !this.#isStopped) {
+      const compaction = this.#takeCompaction();
+      if (compaction !== undefined) {
+        await this.#options.journal.compact(compaction.index, compaction.term);
         continue;
       }
+      const work = this.#takeBatch();
       this.#writing = work;
       const isWritten = await this.#write(work);
       this.#writing = undefined;
@@ -170,64 +182,53 @@ export class Persister {
       await journal.append({ hardState: batch.hardState, entries: [] });
     }
     this.#options.onHardStatePersisted(batch.sequence);
-    const isVote = ({ kind }: Message) => kind === "requestVote" || kind === "voteReply";
     this.#options.send(batch.messages.filter(isVote));
     const { sequence, entries } = batch;
     const messages = newestOfEach(batch.messages.filter((message) => !isVote(message)));
-    this.#queue.unshift({
-      kind: "batch",
-      sequence,
-      hardState: undefined,
-      reset: undefined,
-      entries,
-      messages,
-    });
+    this.#queue.unshift({ sequence, hardState: undefined, reset: undefined, entries, messages });
     await new Promise<void>((resolve) => {
       clock.after(fullDiskRetryMs, resolve);
     });
   }
 
-  /** The journal surely holds what is up to here and not compacted; infinite when nothing is to be written. */
+  /**
+   * The journal surely holds what is up to here and not compacted: infinite when nothing is to be written, 0 while the log
+   * is to begin anew.
+   */
   #heldIndex(): number {
     let held = Number.POSITIVE_INFINITY;
-    for (const work of this.#writing === undefined
+    for (const { reset, entries } of this.#writing === undefined
       ? this.#queue
       : [this.#writing, ...this.#queue]) {
-      if (work.kind === "compaction") continue;
-      if (work.reset !== undefined) return Number.POSITIVE_INFINITY;
-      const first = work.entries[0];
+      if (reset !== undefined) return 0;
+      const first = entries[0];
       if (first !== undefined) held = Math.min(held, first.index - 1);
     }
     return held;
   }
 
-  /**
-   * Where a compaction stands that may pass the entries that wait before it: it must be of entries that the journal holds.
-   * After a snapshot it may be of some that wait, which the state machine has from there. -1 when there is none.
-   */
-  #placeOfCompaction(): number {
-    let held = Number.POSITIVE_INFINITY;
-    for (const [place, work] of this.#queue.entries()) {
-      if (work.kind === "compaction") return work.index <= held ? place : -1;
-      if (work.reset !== undefined) return -1;
-      const first = work.entries[0];
-      if (first !== undefined) held = Math.min(held, first.index - 1);
+  /** The highest of those that may run now, which is all of them when nothing is to be written. */
+  #takeCompaction(): Compaction | undefined {
+    const held = this.#heldIndex();
+    let highest: Compaction | undefined;
+    while (this.#compactions.length > 0 && this.#compactions[0]!.index <= held) {
+      highest = this.#compactions.shift();
     }
-    return -1;
+    return highest;
   }
 
-  /** The next thing to do: a compaction, or all batches up to one that begins with a reset. */
-  #takeNext(): Batch | Compaction {
-    const place = this.#fullSinceMs === undefined ? -1 : this.#placeOfCompaction();
-    if (place >= 0) return this.#queue.splice(place, 1)[0]!;
+  /** The next write: a reset, or all batches up to one that begins with a reset. */
+  #takeBatch(): Batch {
+    if (this.#fullSinceMs !== undefined) this.#giveUpBeforeReset();
     const head = this.#queue[0]!;
     let count = 1;
-    if (head.kind === "batch") {
+    // What waits for a reset must not wait for room that entries behind it may need.
+    if (head.reset === undefined) {
       const parts = [head.entries];
       const messages = [...head.messages];
       for (; count < this.#queue.length; count++) {
         const next = this.#queue[count]!;
-        if (next.kind !== "batch" || next.reset !== undefined) break;
+        if (next.reset !== undefined) break;
         head.sequence = next.sequence;
         head.hardState = next.hardState ?? head.hardState;
         if (next.entries.length > 0) parts.push(next.entries);
@@ -239,6 +240,22 @@ export class Persister {
     this.#queue.splice(0, count);
     return head;
   }
+
+  /** Puts the last reset that is queued in the place of all before it. */
+  #giveUpBeforeReset(): void {
+    const place = this.#queue.findLastIndex(({ reset }) => reset !== undefined);
+    if (place <= 0) return;
+    const before = this.#queue.splice(0, place);
+    const first = this.#queue[0]!;
+    first.hardState ??= before.findLast(({ hardState }) => hardState !== undefined)?.hardState;
+    const votes = before.flatMap(({ messages }) => messages.filter(isVote));
+    first.messages = [...votes, ...first.messages];
+  }
+}
+
+/** What needs the hard state alone. */
+function isVote({ kind }: Message): boolean {
+  return kind === "requestVote" || kind === "voteReply";
 }
 
 /** Those that no later one of the same kind to the same peer follows, in their order. */

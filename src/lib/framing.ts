@@ -16,6 +16,9 @@ const blockBytes = 64 * 1024;
 /** A larger payload goes its own way: copying it costs more than another piece of the write. */
 const copiedBytes = 16 * 1024;
 
+/** What the heap keeps for each piece of a frame, besides its bytes. */
+const pieceBytes = 256;
+
 const noBlock = Buffer.alloc(0);
 
 /** The 8 header bytes that go before `payload`. */
@@ -121,6 +124,11 @@ export class FrameReader {
   constructor(maxBytes = maxFrameBytes, strangerFrames = 0) {
     this.#maxBytes = maxBytes;
     this.#strangerFrames = strangerFrames;
+  }
+
+  /** What the beginning of a frame whose end has not come takes, in bytes of memory; 0 between frames. */
+  get heldBytes(): number {
+    return this.#buffered + this.#chunks.length * pieceBytes;
   }
 
   /** From the next frame on all may be of the full size. */

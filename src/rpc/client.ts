@@ -7,7 +7,6 @@
  * 2. A call that fails before its connection was there is `notApplied`; one whose connection is lost later is `unknown`.
  * 3. While anything is outstanding the peer is probed; one that has been silent for `silenceProbes` probes is given up.
  *    While a call that is `watched` is outstanding it is probed more often, and its owner is told of a short silence.
- * 4. The first frame of a connection is a short one: servers take no long one from who has said nothing yet.
  */
 import { connect } from "node:net";
 import { DeadlineSweep } from "../lib/deadline-sweep.ts";
@@ -312,7 +311,6 @@ class Link {
         for (const each of pending) each.fail(lost);
       },
     });
-    this.#connection.send({ kind: "ping", id: 0 });
   }
 
   /** What is known of a call that gets no answer now. */

@@ -42,9 +42,9 @@ export class FrameConnection {
     socket: Socket,
     options: {
       peer: string;
-      /** The first frame of one that is not known is to be short. */
-      isStranger?: boolean;
       onFrame: (frame: Frame) => void;
+      /** The beginning of a frame has come, which takes so many bytes of memory until the rest is there. */
+      onPart?: (bytes: number) => void;
       /** `error` says why: the peer left, was silent, or sent nonsense. */
       onClose: (error: WeirError) => void;
     },
@@ -54,7 +54,7 @@ export class FrameConnection {
     this.#onClose = options.onClose;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 10_000);
-    const reader = new FrameReader(maxMessageBytes, options.isStranger === true ? 1 : 0);
+    const reader = new FrameReader(maxMessageBytes);
     socket.on("data", (chunk: Buffer) => {
       this.#receivedMs = performance.now();
       try {
@@ -62,6 +62,8 @@ export class FrameConnection {
           if (this.#closed) return;
           options.onFrame(decodeFrame(payload, this.peer));
         }
+        const { heldBytes } = reader;
+        if (heldBytes > 0 && !this.#closed) options.onPart?.(heldBytes);
       } catch (error) {
         this.close(toWeirError(error, `Cannot read from ${this.peer}`));
       }

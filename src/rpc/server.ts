@@ -7,8 +7,8 @@
  * 2. A call is answered at most once; after its deadline, its cancellation or its connection's end not at all (but for
  *    the `DeadlineExceeded` itself), and its signal is aborted.
  * 3. Handlers under way are bounded per connection; a call beyond that is answered `Busy`.
- * 4. A connection that has not sent a whole frame yet costs little: its first frame is short, its time is limited, and
- *    when there are too many of its kind the oldest one goes.
+ * 4. Connections that have not sent a whole frame yet cost little: when there are too many of them, or all together hold too
+ *    much memory, the oldest one goes, and so does one that sends too slowly.
  */
 import { createServer, type Server } from "node:net";
 import { DeadlineSweep } from "../lib/deadline-sweep.ts";
@@ -22,6 +22,7 @@ import {
   encodeBody,
   type Frame,
   maxDeadlineMs,
+  maxMessageBytes,
   streamWindow,
 } from "./wire.ts";
 
@@ -43,9 +44,12 @@ export interface CallContext {
 
 /** Most handlers under way for one connection. */
 const maxInFlight = 1024;
-/** Connections at a time that have not sent a whole frame yet, and how long each may take to. */
+/** Connections at a time that have not sent a whole frame yet, and the memory that their first frames may take together. */
 const maxStrangers = 256;
+const maxStrangerBytes = 4 * maxMessageBytes;
+/** How long each may take to send a whole frame, or so many bytes more of one. */
 const strangerMs = 5000;
+const strangerPaceBytes = 64 * 1024;
 
 type Handler =
   | {
@@ -61,8 +65,8 @@ export class RpcServer {
   readonly #logger: Logger;
   readonly #handlers = new Map<string, Handler>();
   readonly #connections = new Set<ServedConnection>();
-  /** Those that have not sent a whole frame yet, the oldest first. */
-  readonly #strangers = new Set<ServedConnection>();
+  /** Those that have not sent a whole frame yet, the oldest first, and the memory that each takes in bytes. */
+  readonly #strangers = new Map<ServedConnection, number>();
   #isCrowded = false;
   #nextConnection = 1;
 
@@ -98,8 +102,12 @@ export class RpcServer {
       const peer = `${socket.remoteAddress ?? "?"}:${String(socket.remotePort ?? 0)}`;
       const served = new ServedConnection(this.#nextConnection++, this.#handlers, this.#logger);
       this.#connections.add(served);
-      this.#strangers.add(served);
+      this.#strangers.set(served, 0);
       served.start(socket, peer, {
+        onPart: (bytes) => {
+          this.#strangers.set(served, bytes);
+          this.#boundStrangers();
+        },
         onKnown: () => this.#strangers.delete(served),
         onClose: () => {
           this.#connections.delete(served);
@@ -110,14 +118,30 @@ export class RpcServer {
     });
   }
 
-  /** Clients speak at once: who has been silent longest is none. */
+  /**
+   * Clients speak at once, and are done before others have sent as much as makes them too many: who has been here longest
+   * goes first. The longest frame has room beside others.
+   */
   #boundStrangers(): void {
+    let bytes = 0;
+    for (const held of this.#strangers.values()) bytes += held;
     const { size } = this.#strangers;
-    if (size <= maxStrangers / 2) this.#isCrowded = false;
-    if (size <= maxStrangers) return;
-    const [oldest] = this.#strangers;
-    const why = `more than ${String(maxStrangers)} connections have sent nothing yet`;
-    oldest!.drop(new WeirError("Busy", `Cannot wait for a first frame: ${why}`));
+    if (size <= maxStrangers / 2 && bytes <= maxStrangerBytes / 2) this.#isCrowded = false;
+    if (size > maxStrangers) {
+      const [oldest] = this.#strangers.keys();
+      this.#drop(oldest!, `more than ${String(maxStrangers)} connections have sent nothing yet`);
+    }
+    if (bytes <= maxStrangerBytes) return;
+    for (const [stranger, held] of this.#strangers) {
+      if (held === 0) continue;
+      this.#drop(stranger, `first frames take more than ${String(maxStrangerBytes)} bytes`);
+      bytes -= held;
+      if (bytes <= maxStrangerBytes) return;
+    }
+  }
+
+  #drop(stranger: ServedConnection, why: string): void {
+    stranger.drop(new WeirError("Busy", `Cannot wait for a first frame: ${why}`));
     if (!this.#isCrowded) this.#logger.warn({ error: why }, "closed a connection");
     this.#isCrowded = true;
   }
@@ -228,20 +252,28 @@ class ServedConnection {
     return this.#connection.peer;
   }
 
-  /** `onKnown`: its first frame has come. */
+  /** `onPart`: a piece of its first frame has come, which takes so many bytes by now; `onKnown`: all of it has. */
   start(
     socket: ConstructorParameters<typeof FrameConnection>[0],
     peer: string,
-    owner: { onKnown: () => void; onClose: () => void },
+    owner: { onPart: (bytes: number) => void; onKnown: () => void; onClose: () => void },
   ) {
     const late = setTimeout(() => {
       const why = `it sent no whole frame within ${String(strangerMs)} ms`;
       this.#connection.close(new WeirError("ProtocolError", `Cannot take a connection: ${why}`));
     }, strangerMs);
     let isKnown = false;
+    let nextPace = strangerPaceBytes;
     this.#connection = new FrameConnection(socket, {
       peer,
-      isStranger: true,
+      onPart: (bytes) => {
+        if (isKnown) return;
+        if (bytes >= nextPace) {
+          nextPace = bytes + strangerPaceBytes;
+          late.refresh();
+        }
+        owner.onPart(bytes);
+      },
       onFrame: (frame) => {
         if (!isKnown) {
           isKnown = true;

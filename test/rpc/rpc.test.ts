@@ -450,9 +450,7 @@ describe("RPC server under hostile input", () => {
   it("quotes little of a hostile field in the error", async () => {
     for (const body of [["\x01".repeat(3_000_000)], [Array(100_000).fill("x")]]) {
       const head = { kind: "request", id: 1, method: "double", deadlineMs: 1000 } as const;
-      const ping = framed(encodeFrame({ kind: "ping", id: 0 }));
-      const call = framed(encodeFrame({ ...head, body: pack(body) }));
-      const [, payload] = await send(Buffer.concat([ping, call]), 2);
+      const [payload] = await send(framed(encodeFrame({ ...head, body: pack(body) })), 1);
       const frame = decodeFrame(payload!, "server");
       assert(frame.kind === "error" && frame.error.code === "ProtocolError", frame.kind);
       assert(payload!.length < 2000, String(payload!.length));

@@ -4,7 +4,7 @@
  * listing as a whole is not. Its model is in creates-model.ts.
  */
 import type { Random } from "../../src/lib/clock.ts";
-import { WeirError } from "../../src/lib/errors.ts";
+import { knownCode, WeirError } from "../../src/lib/errors.ts";
 import { type InodeId, maxCommandsPerEntry } from "../../src/lib/ids.ts";
 import type { Session } from "../../src/client/session.ts";
 import { masterApi } from "../../src/rpc/master-api.ts";
@@ -83,7 +83,7 @@ async function create({ session, directory }: CreatesOptions, name: string): Pro
   ]);
   const [result] = results;
   if (result === undefined || !result.ok || result.status === undefined) {
-    const code = result?.ok === false ? result.code : "Internal";
+    const code = result?.ok === false ? knownCode(result.code) : "Internal";
     // Nobody else uses this name: an answer that it exists means that it was made twice.
     throw new WeirError(code, `Cannot create "${name}": answered ${code}`);
   }

@@ -1,6 +1,7 @@
 /** All planted bugs. */
 import { clientMutants } from "./client-bugs.ts";
 import { coreMutants } from "./core-bugs.ts";
+import { edgeMutants } from "./edge-bugs.ts";
 import { hostMutants } from "./host-bugs.ts";
 import { journalMutants } from "./journal-bugs.ts";
 import type { Mutant } from "./mutant.ts";
@@ -14,4 +15,5 @@ export const allMutants: readonly Mutant[] = [
   ...stateMutants,
   ...serviceMutants,
   ...clientMutants,
+  ...edgeMutants,
 ];

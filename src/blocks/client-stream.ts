@@ -2,7 +2,7 @@
  * A client's end of one stream, what reads and writes share: the inbox, the deadline on silence, the signs of life, and
  * how a stream ends. Every way in which a worker can go away ends in an `Unavailable` that names it.
  */
-import { type ErrorCode, errorCodes, WeirError } from "../lib/errors.ts";
+import { knownCode, WeirError } from "../lib/errors.ts";
 import type { WorkerId } from "../lib/ids.ts";
 import type { BlockConnection, Inbox } from "./connection.ts";
 import {
@@ -130,7 +130,7 @@ export class ClientStream {
       const { header } = message;
       if (header.kind === "alive") return;
       if (header.kind === "error") {
-        const code = errorCodes.has(header.code) ? (header.code as ErrorCode) : "Internal";
+        const code = knownCode(header.code);
         this.fail(new WeirError(code, `${doing} at worker ${worker}: ${header.message}`));
       } else {
         this.#options.onMessage(message);

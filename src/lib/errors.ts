@@ -206,5 +206,9 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   Internal: 500,
 };
 
-/** All codes, for validating what arrives from the wire. */
-export const errorCodes: ReadonlySet<string> = new Set(Object.keys(errnoOf));
+const errorCodes: ReadonlySet<string> = new Set(Object.keys(errnoOf));
+
+/** The code that arrived as a text; "Internal" for one that only another version knows. */
+export function knownCode(code: string): ErrorCode {
+  return errorCodes.has(code) ? (code as ErrorCode) : "Internal";
+}

@@ -180,11 +180,16 @@ export class RaftNode {
     return driver.readIndex();
   }
 
-  /** The oldest version of the protocol that any member speaks, of those that are connected and this node itself. */
+  /**
+   * A version of the protocol that every member knows: the oldest of what was spoken with each of them last. A member that
+   * is away, and was not heard of since this node began, counts as the oldest that is spoken with anybody. What is
+   * written for this version can be read by all: nobody goes back to an older release, and nobody is added with one.
+   */
   get oldestVersion(): number {
     const { newest } = this.#options.versions ?? spokenVersions;
-    const ids = this.#part?.members.all.map(({ nodeId }) => nodeId) ?? [];
-    return Math.min(newest, ...ids.map((id) => this.#transport.versionOf(id) ?? newest));
+    const { nodeId: self } = this.#forming.identity;
+    const others = this.#part?.members.all.filter(({ nodeId }) => nodeId !== self) ?? [];
+    return Math.min(newest, ...others.map((each) => this.#transport.oldestVersionOf(each.nodeId)));
   }
 
   /** The members of the active configuration, voters first; empty until the cluster is formed. */

@@ -19,6 +19,7 @@ import type { Clock } from "../lib/clock.ts";
 import { hasCode, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { decode, encode } from "../lib/schema.ts";
+import { shortened } from "../lib/shortened.ts";
 import { FramedSocket } from "./host/framed-socket.ts";
 import {
   type Accepted,
@@ -43,10 +44,12 @@ import type { Message, NodeId } from "./types.ts";
 export type { Peer } from "./host/link.ts";
 
 const handshakeTimeoutMs = 2000;
-/** Callers at a time that are not accepted yet. */
+/** Callers at a time that are not accepted yet, and of those that are but are no members. */
 const maxStrangers = 64;
 /** So many different complaints are known to have been said; callers choose what is in them. */
 const maxComplaints = 1000;
+/** Characters of a complaint that are kept. */
+const longestReason = 1000;
 /** Messages that a peer of the first version does not know. */
 const sinceVersion2: ReadonlySet<Message["kind"]> = new Set(["readRequest", "readReply"]);
 
@@ -112,6 +115,8 @@ export class Transport {
   readonly #complaints = new Set<string>();
   /** Callers that are not accepted yet, the oldest first. */
   readonly #strangers = new Set<FramedSocket>();
+  /** Callers that want something else than members do, the oldest first. */
+  readonly #guests = new Set<FramedSocket>();
   #isClosed = false;
 
   private constructor(options: TransportOptions) {
@@ -120,7 +125,7 @@ export class Transport {
       this.#track(socket);
       const stranger = new FramedSocket(socket, Number.POSITIVE_INFINITY);
       const from = socket.remoteAddress ?? "?";
-      this.#admit(stranger);
+      this.#bound(this.#strangers, stranger, "that do not say who they are");
       void this.#accept(stranger).catch((error: unknown) => {
         this.#noteFailed(from, error);
         stranger.close();
@@ -174,7 +179,7 @@ export class Transport {
    */
   dropUnfit(): void {
     const roster = this.#options.roster();
-    const { oldest } = this.#versions;
+    const { oldest } = this.versions;
     for (const [id, { socket, knownAt, version }] of this.#inbound) {
       if (version < oldest || roster.wasRemoved(id, knownAt)) socket.close();
     }
@@ -258,6 +263,20 @@ export class Transport {
   }
 
   /**
+   * The version that was spoken with a member last, also before it went away; of one that nothing is known of, the oldest
+   * that it may come back with.
+   */
+  oldestVersionOf(id: NodeId): number {
+    const lastSpoken = this.#links.get(id)?.version ?? 0;
+    return this.versionOf(id) ?? (lastSpoken > 0 ? lastSpoken : this.versions.oldest);
+  }
+
+  /** What it speaks now, with whoever comes. */
+  get versions(): Versions {
+    return versionsWith(this.#options.roster(), this.#options.versions);
+  }
+
+  /**
    * A connection to `peer` whose handshake is done.
    * @throws Refusal when the peer does not accept this node
    * @throws WeirError `Unavailable` when it cannot be reached
@@ -290,13 +309,13 @@ export class Transport {
     try {
       const { identity, roster } = this.#options;
       const { place } = this;
-      const rest = { versions: this.#versions, knownAt: roster().knownAt, place };
+      const rest = { versions: this.versions, knownAt: roster().knownAt, place };
       socket.write([encode(hello, helloOf(identity(), purpose, peer.name, rest))]);
       const reply = decode(helloReply, await socket.next(handshakeTimeoutMs), "helloReply");
       if (reply.kind === "refused") {
         throw new Refusal(peer.name, reply);
       }
-      if ((reply.version ?? 1) < this.#versions.oldest && isOfMembers(purpose)) {
+      if ((reply.version ?? 1) < this.versions.oldest && isOfMembers(purpose)) {
         // The members have changed meanwhile.
         throw new WeirError("Unavailable", `Cannot connect to "${peer.name}": upgrade it first`);
       }
@@ -309,8 +328,13 @@ export class Transport {
 
   /** Says once, and loudly, that somebody does not fit. */
   complain(peer: string, reason: string): void {
-    if (!this.#isNews(`${peer}: ${reason}`)) return;
-    this.#options.logger.error({ peer, reason }, `Cannot work with master "${peer}": ${reason}`);
+    const who = shortened(peer);
+    const why = shortened(reason, longestReason);
+    if (!this.#isNews(`${who}: ${why}`)) return;
+    this.#options.logger.error(
+      { peer: who, reason: why },
+      `Cannot work with master "${who}": ${why}`,
+    );
   }
 
   /** Whether this was not said before. */
@@ -335,14 +359,14 @@ export class Transport {
     socket.on("close", () => this.#sockets.delete(socket));
   }
 
-  /** Takes one more that is not accepted yet. A master needs a moment for it: who has been here longest is none. */
-  #admit(stranger: FramedSocket): void {
-    this.#strangers.add(stranger);
-    stranger.onClose(() => this.#strangers.delete(stranger));
-    if (this.#strangers.size <= maxStrangers) return;
-    const [oldest] = this.#strangers;
+  /** Takes one more of a kind. A master needs a moment for what it wants: who has been here longest is none. */
+  #bound(kind: Set<FramedSocket>, caller: FramedSocket, what: string): void {
+    kind.add(caller);
+    caller.onClose(() => kind.delete(caller));
+    if (kind.size <= maxStrangers) return;
+    const [oldest] = kind;
     oldest!.close();
-    const reason = `more than ${maxStrangers} callers at once that do not say who they are`;
+    const reason = `more than ${maxStrangers} callers at once ${what}`;
     if (this.#isNews(reason)) this.#options.logger.warn({ reason }, "closed a connection");
   }
 
@@ -350,7 +374,8 @@ export class Transport {
     const { logger } = this.#options;
     const isDamage = thrown instanceof Error && hasCode(thrown.cause, "ProtocolError");
     const error = isDamage ? thrown.cause : thrown;
-    const known = { peer: from, error: error instanceof Error ? error.message : String(error) };
+    const message = error instanceof Error ? error.message : String(error);
+    const known = { peer: from, error: shortened(message, longestReason) };
     const isNonsense = hasCode(error, "ProtocolError") && this.#isNews(`${from}: ${known.error}`);
     if (isNonsense) logger.warn(known, "closed a connection: it is no master's");
     else logger.debug(known, "a peer's connection failed");
@@ -371,8 +396,9 @@ export class Transport {
       return;
     }
     this.#strangers.delete(socket);
-    const version = agreedVersion(this.#versions, versionsOf(caller))!;
+    const version = agreedVersion(this.versions, versionsOf(caller))!;
     if (isOfMembers(caller.purpose)) socket.trust();
+    else this.#bound(this.#guests, socket, "that are no members");
     switch (caller.purpose) {
       case "formation":
         if (caller.nodeId === undefined && reply.boundTo !== undefined) {
@@ -410,7 +436,7 @@ export class Transport {
       if (this.#inbound.get(from) === inbound) this.#inbound.delete(from);
     });
     // It is back: no need to wait for the next attempt.
-    this.#links.get(from)?.hurry();
+    this.#links.get(from)?.hurry(inbound.version);
     const heard = watchSilence(socket, clock, () => undefined);
     socket.onFrame((payload) => {
       heard();
@@ -488,17 +514,12 @@ export class Transport {
   /** The version of the best way to a node; 0 when there is none that takes messages. */
   #versionTo(id: NodeId): number {
     const link = this.#links.get(id);
-    const { oldest } = this.#versions;
+    const { oldest } = this.versions;
     if (link?.takesMessages === true) return link.version < oldest ? 0 : link.version;
     const inbound = this.#inbound.get(id);
     // One of the first version does not listen on its own connection.
     if (inbound === undefined || inbound.version < 2 || !takesMessages(inbound.socket)) return 0;
     return inbound.version;
-  }
-
-  /** What is spoken now. */
-  get #versions(): Versions {
-    return versionsWith(this.#options.roster(), this.#options.versions);
   }
 }
 

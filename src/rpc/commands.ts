@@ -3,8 +3,7 @@
  * proposes the second. All refer to directories by inode and name, so that applying one needs no path walk and means
  * the same whatever was renamed meanwhile.
  */
-import type { ErrorCode } from "../lib/errors.ts";
-import { errorCodes, WeirError } from "../lib/errors.ts";
+import { knownCode, WeirError } from "../lib/errors.ts";
 import type { InodeId, LineageId, SessionId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
 import { unfit } from "../lib/msgpack.ts";
 import {
@@ -183,7 +182,7 @@ const leaderCommands = {
   resetLineage: { lineage: lineageId },
   /**
    * In the place of a client's `mount`, in its request and under its sequence: the store could not be read. The result is
-   * this refusal, so that every copy of the request gets it. Masters of the first version do not know it.
+   * this refusal, so that every copy of the request gets it; its code is kept as it is sent. See `sinceVersion`.
    */
   refuseMount: { code: text, detail: text },
   /** Forgets retired content whose grace is over; bounded by the number of keys. */
@@ -201,6 +200,14 @@ const leaderCommands = {
     gid: unsigned(),
   },
 } as const;
+
+/**
+ * Commands that came later, and the version of the protocol between masters whose nodes can decode them. Who leads writes
+ * one only when `RaftNode.oldestVersion` says that all members can.
+ */
+export const sinceVersion = { refuseMount: 3 } as const satisfies Partial<
+  Record<keyof typeof leaderCommands, number>
+>;
 
 export const clientCommand = union(clientCommands);
 export type ClientCommand = Infer<typeof clientCommand>;
@@ -239,7 +246,12 @@ export type CommandResult =
       readonly writeId?: WriteId | undefined;
       readonly id?: number | undefined;
     }
-  | { readonly ok: false; readonly code: ErrorCode; readonly detail: string };
+  | {
+      readonly ok: false;
+      /** An `ErrorCode` of some version: it stays as it was written, or states of two versions would come to differ. */
+      readonly code: string;
+      readonly detail: string;
+    };
 
 const optionalStatus = optional(fileStatus);
 const optionalCount = optional(unsigned());
@@ -254,8 +266,7 @@ export const commandResult: Schema<CommandResult> = {
     result.ok ? doneFields.toWire({ ...noFields, ...result }) : [result.code, result.detail],
   fromWire: (wire, at) => {
     if (Array.isArray(wire) && typeof wire[0] === "string") {
-      const code = errorCodes.has(wire[0]) ? (wire[0] as ErrorCode) : "Internal";
-      return { ok: false, code, detail: String(wire[1]) };
+      return { ok: false, code: wire[0], detail: String(wire[1]) };
     }
     return { ok: true, ...doneFields.fromWire(wire, at) };
   },
@@ -275,8 +286,7 @@ export const commandResult: Schema<CommandResult> = {
     const length = reader.list();
     if (length === 2 && reader.isText) {
       const code = reader.text();
-      const detail = reader.text();
-      return { ok: false, code: errorCodes.has(code) ? (code as ErrorCode) : "Internal", detail };
+      return { ok: false, code, detail: reader.text() };
     }
     if (length !== 3) throw unfit;
     const status = optionalStatus.read(reader);
@@ -297,5 +307,5 @@ const noFields = { status: undefined, writeId: undefined, id: undefined };
 /** The result's value, or its error: `doing` opens the message, as in `Cannot rename "/a" to "/b"`. */
 export function unwrap(result: CommandResult, doing: string): Extract<CommandResult, { ok: true }> {
   if (result.ok) return result;
-  throw new WeirError(result.code, `${doing}: ${result.detail}`);
+  throw new WeirError(knownCode(result.code), `${doing}: ${result.detail}`);
 }

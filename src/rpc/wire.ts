@@ -6,7 +6,7 @@
  * Compatibility: fields are only ever appended to a kind, and readers ignore what they do not know.
  */
 import { Packr } from "msgpackr";
-import { type ErrorCode, errorCodes, type Outcome, WeirError } from "../lib/errors.ts";
+import { knownCode, type Outcome, WeirError } from "../lib/errors.ts";
 import { Reader, unfit, Writer } from "../lib/msgpack.ts";
 import type { Schema } from "../lib/schema.ts";
 import { shortened } from "../lib/shortened.ts";
@@ -275,11 +275,10 @@ export function decodeFrame(payload: Uint8Array, peer: string): Frame {
       if (typeof first !== "string" || typeof second !== "string") {
         return malformed(peer, "the code and message of an error");
       }
-      const code = errorCodes.has(first) ? (first as ErrorCode) : "Internal";
       const outcome: Outcome = third === "notApplied" ? "notApplied" : "unknown";
       const leaderAddress = typeof fourth === "string" ? fourth : undefined;
       const cause = new RemoteCause(peer, leaderAddress);
-      return { kind, id, error: new WeirError(code, second, { cause, outcome }) };
+      return { kind, id, error: new WeirError(knownCode(first), second, { cause, outcome }) };
     }
     case "credit":
       if (!isCount(first)) return malformed(peer, "a number of items");

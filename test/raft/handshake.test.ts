@@ -71,8 +71,8 @@ describe("raft handshake", () => {
   });
 
   it("refuses who speaks none of its versions, and says what to do", () => {
-    const { reason, permanent } = refusal({ version: 3, newest: 4 });
-    assert.match(reason, /versions 3 to 4 .* here versions 1 to 2 .* upgrade the older one/);
+    const { reason, permanent } = refusal({ version: 4, newest: 5 });
+    assert.match(reason, /versions 4 to 5 .* here versions 1 to 3 .* upgrade the older one/);
     assert.equal(permanent, true);
   });
 

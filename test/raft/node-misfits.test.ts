@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { hasCode } from "../../src/lib/errors.ts";
 import { type Logger, silentLogger } from "../../src/lib/logger.ts";
+import { spokenVersions } from "../../src/raft/host/handshake.ts";
 import { eventually } from "../lib/eventually.ts";
 import { LoopbackCluster } from "./lib/loopback-cluster.ts";
 
@@ -114,6 +115,88 @@ describe("raft node: misfits", function () {
       await cluster.start(2);
       await cluster.write("c");
       assert.deepEqual(await cluster.converged(), ["a", "b", "c"]);
+    });
+
+    it("count while they are away, and are not shut out by the move of another, which waits for them", async () => {
+      const waiting: string[] = [];
+      const debug = ({ error = "" }: { error?: string }, message: string) => {
+        if (message === "moves wait") waiting.push(error);
+      };
+      cluster = await LoopbackCluster.make(3, { logger: { ...silentLogger, debug } });
+      await cluster.start(0);
+      await cluster.start(1);
+      await cluster.start(2, first);
+      await cluster.write("a");
+      await cluster.converged();
+      await cluster.crash(2);
+      const moved = { ...cluster.places[1]!, rpcPort: 20_001 };
+      const peers = cluster.peers.map((peer) => (peer.name === moved.name ? moved : peer));
+      await cluster.crash(1);
+      await cluster.start(1, { peers });
+      const isWritten = () =>
+        cluster.members.some(({ machine }) => machine.configuration() !== undefined);
+      /** The one that has moved is no leader to wait for: its own file has it where it is. */
+      const underTheOther = (what: string, isSo: () => boolean) =>
+        eventually(what, async () => {
+          if (isSo()) return true;
+          const leading = await cluster.leading();
+          if (leading === cluster.members[1]!.node) await leading.transferLeadership("master-1");
+          return false;
+        });
+      await cluster.write("b");
+      await underTheOther("a look at the move", () => waiting.length > 0 || isWritten());
+      assert(!isWritten());
+      assert.match(waiting[0]!, /"master-3" is away, and may run a version .* upgrade it first/);
+      await cluster.start(2, first);
+      assert.deepEqual(await cluster.converged(), ["a", "b"]);
+      await cluster.crash(2);
+      await cluster.start(2);
+      await underTheOther("the move", isWritten);
+      assert.deepEqual(await cluster.converged(), ["a", "b"]);
+    });
+  });
+
+  describe("of the second version", () => {
+    const second = { versions: { oldest: 1, newest: 2 } };
+
+    it("hold back what they cannot read, also while they are away, until they are upgraded", async () => {
+      cluster = await LoopbackCluster.make(3);
+      await cluster.start(0);
+      await cluster.start(1);
+      await cluster.start(2, second);
+      await cluster.write("a");
+      const { node } = cluster.members[0]!;
+      await eventually("all to be known", () => node!.oldestVersion === 2);
+      await cluster.crash(2);
+      await cluster.write("b");
+      assert.equal(node!.oldestVersion, 2);
+      await cluster.start(2);
+      await eventually("the upgrade", () => node!.oldestVersion === spokenVersions.newest);
+      // What it was last counts for who saw it, and the oldest that may come for who did not.
+      await cluster.crash(2);
+      assert.equal(node!.oldestVersion, spokenVersions.newest);
+      await cluster.crash(0);
+      const again = await cluster.start(0);
+      await cluster.write("c");
+      assert.equal(again.oldestVersion, spokenVersions.oldest);
+    });
+
+    it("are not added where the others are upgraded", async () => {
+      cluster = await LoopbackCluster.make(1);
+      await cluster.startAll();
+      await cluster.write("a");
+      const place = await cluster.addMaster();
+      await cluster.start(place, second);
+      const asked = { ...cluster.addressOf(place), promote: true };
+      await assert.rejects((await cluster.leading()).addMember(asked), (error) => {
+        assert(hasCode(error, "NotSupported"));
+        assert.match(error.message, /"master-2" .* an older version .* upgrade it first/);
+        return true;
+      });
+      await cluster.crash(place);
+      await cluster.start(place);
+      await (await cluster.leading()).addMember(asked);
+      assert.deepEqual(await cluster.converged(), ["a"]);
     });
   });
 

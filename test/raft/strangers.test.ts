@@ -1,11 +1,18 @@
 /** What connects to a master's port for other masters and is none. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { systemClock } from "../../src/lib/clock.ts";
 import { frameHeader, strangerFrameBytes } from "../../src/lib/framing.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { encode } from "../../src/lib/schema.ts";
-import { hello, helloOf, type Identity, spokenVersions } from "../../src/raft/host/handshake.ts";
+import {
+  type Hello,
+  hello,
+  helloOf,
+  type Identity,
+  spokenVersions,
+} from "../../src/raft/host/handshake.ts";
 import { Transport } from "../../src/raft/transport.ts";
 import type { Message } from "../../src/raft/types.ts";
 import { eventually } from "../lib/eventually.ts";
@@ -48,6 +55,7 @@ describe("raft transport among strangers", function () {
           const { error = "" } = fields as { error?: string };
           said.push(`${message}: ${error}`);
         },
+        error: (_fields, message) => said.push(message),
       },
       versions: spokenVersions,
       identity: () => identityOf(name),
@@ -85,9 +93,10 @@ describe("raft transport among strangers", function () {
   }
 
   const framed = (payload: Uint8Array) => Buffer.concat([frameHeader(payload), payload]);
-  const helloAs = (purpose: "messages" | "formation", name: string) => {
+  const helloAs = (purpose: Hello["purpose"], name: string, changed: Partial<Identity> = {}) => {
     const rest = { versions: spokenVersions, knownAt: undefined };
-    return framed(encode(hello, helloOf(identityOf(name), purpose, "a", rest)));
+    const identity = { ...identityOf(name), ...changed };
+    return framed(encode(hello, helloOf(identity, purpose, "a", rest)));
   };
   const announcing = (bytes: number) => {
     const header = Buffer.alloc(8);
@@ -154,7 +163,39 @@ describe("raft transport among strangers", function () {
     socket.write(helloAs("messages", "b"));
     await eventually("an answer", () => socket.bytesRead > 0);
     const version = await eventually("it to be known", () => transport.versionOf("node-b"));
-    assert.equal(version, 2);
+    assert.equal(version, spokenVersions.newest);
     assert(first[0]!.isClosed);
+  });
+
+  it("drops the oldest of too many that ask about the cluster, however they go on, and still takes masters", async () => {
+    const guests: Stranger[] = [];
+    for (let i = 0; i < 80; i++) {
+      const guest = stranger();
+      guest.socket.write(helloAs("formation", "b"));
+      guests.push(guest);
+      // One after the other, so that it is known who is oldest.
+      await once(guest.socket, "data");
+    }
+    await eventually("the oldest to end", () => guests.slice(0, 16).every((each) => each.isClosed));
+    assert(!guests[16]!.isClosed);
+    assert(!guests.at(-1)!.isClosed);
+    stranger().socket.write(helloAs("messages", "b"));
+    await eventually("it to be known", () => transport.versionOf("node-b"));
+  });
+
+  it("says little of a caller that says much of itself, and keeps as little", async () => {
+    const long = "x".repeat(50_000);
+    for (const changed of [{ name: long, clusterName: "other" }, { clusterName: long }]) {
+      said.length = 0;
+      for (let i = 0; i < 2; i++) {
+        const one = stranger();
+        one.socket.write(helloAs("messages", "b", changed));
+        await eventually("an answer", () => one.socket.bytesRead > 0);
+      }
+      const [complaint] = said;
+      assert.equal(said.length, 1);
+      assert.match(complaint!, /^Cannot work with master ".*wanted "test"$/);
+      assert(complaint!.length < 2000, String(complaint!.length));
+    }
   });
 });

@@ -8,7 +8,7 @@
  * 2. One walk ahead is under way at a time; what it loads nobody waits for, and its failures nobody sees.
  */
 import { sleep } from "../../lib/clock.ts";
-import { type ErrorCode, errorCodes, WeirError } from "../../lib/errors.ts";
+import { knownCode, WeirError } from "../../lib/errors.ts";
 import type { InodeId, MountId } from "../../lib/ids.ts";
 import type { Command, CommandResult, UfsEntry } from "../../rpc/commands.ts";
 import type { TaskResult } from "../../rpc/tasks.ts";
@@ -156,7 +156,7 @@ export class DirectoryLoader {
         await sleep(Math.min(10 * 2 ** repeats, 1000), signal);
       } else {
         throw new WeirError(
-          page?.code ?? "Internal",
+          knownCode(page?.code ?? "Internal"),
           `Cannot load "${mount.uri}/${path}": ${page?.detail ?? "no answer"}`,
         );
       }
@@ -185,6 +185,5 @@ export function failureOf(result: TaskResult, doing: string): WeirError {
   if (result.kind !== "failed") {
     return new WeirError("Internal", `${doing}: the worker answered "${result.kind}"`);
   }
-  const code = errorCodes.has(result.code) ? (result.code as ErrorCode) : "Internal";
-  return new WeirError(code, `${doing}: ${result.message}`);
+  return new WeirError(knownCode(result.code), `${doing}: ${result.message}`);
 }

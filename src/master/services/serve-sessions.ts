@@ -6,7 +6,7 @@
  */
 import { type ErrorCode, hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
-import { type Command, type Request, unwrap } from "../../rpc/commands.ts";
+import { type Command, type Request, sinceVersion, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
@@ -79,7 +79,9 @@ async function mutateWhenReady(
   await loadForCommands(parts, request.commands, signal);
   const refusal = await refusalOfMounts(parts, request.commands, signal);
   if (refusal === undefined) return await proposer.submit(request, signal);
-  if (raft.oldestVersion >= 2) return await proposer.submit(refused(request, refusal), signal);
+  if (raft.oldestVersion >= sinceVersion.refuseMount) {
+    return await proposer.submit(refused(request, refusal), signal);
+  }
   // A copy of it may be in the log, not applied yet: what is behind that in the log is applied later.
   const { session } = request;
   await proposer.propose([{ kind: "touchSessions", sessions: [session] }], signal);

@@ -144,10 +144,10 @@ function namesOnce(
 
 /** The decision against a command; the executor turns it into `{ ok: false, code, detail }`. */
 export class Refusal extends Error {
-  readonly code: ErrorCode;
+  readonly code: string;
   readonly detail: string;
 
-  constructor(code: ErrorCode, detail: string) {
+  constructor(code: string, detail: string) {
     super(detail);
     this.name = "Refusal";
     this.code = code;

@@ -1,8 +1,15 @@
 /** The mount table, from the first command of a cluster on. */
-import { type ErrorCode, errorCodes } from "../../lib/errors.ts";
 import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
-import { type Context, makeInode, needDirectory, patchInode, refuse, takeId } from "./context.ts";
+import {
+  type Context,
+  makeInode,
+  needDirectory,
+  patchInode,
+  Refusal,
+  refuse,
+  takeId,
+} from "./context.ts";
 import { clusterKey, counterKey, mountIdsKey, mountKey } from "./keys.ts";
 import { addLink, needEdge, needLoaded, needValidName, removeLink } from "./links.ts";
 import {
@@ -99,9 +106,12 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
   return { ...shown(context, root.id), id } as CommandResult;
 }
 
-/** A mount that the leader decided against: what a store says must not be asked for twice. Result: that refusal. */
+/**
+ * A mount that the leader decided against: what a store says must not be asked for twice. Result: that refusal, whether its
+ * code is known here or not.
+ */
 export function refuseMount({ code, detail }: Of<"refuseMount">): never {
-  refuse(errorCodes.has(code) ? (code as ErrorCode) : "Internal", detail);
+  throw new Refusal(code, detail);
 }
 
 /** Takes the name from the empty directory that has it; returns that directory, if there is one. */

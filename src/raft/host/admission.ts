@@ -14,6 +14,7 @@ const replyTimeoutMs = 10_000;
  * are members `now`. Asked again, it answers the same.
  * @throws WeirError `Unavailable` when it cannot be reached, or begins a cluster of its own
  * @throws WeirError `InvalidArgument` when it is another master than is meant, has data of another cluster, or was removed
+ * @throws WeirError `NotSupported` when it does not speak all that this one does: it could not read what the log may hold
  */
 export async function admit(
   transport: Transport,
@@ -31,6 +32,12 @@ export async function admit(
       throw new WeirError("InvalidArgument", `Cannot admit ${place}: ${message}`, { cause });
     });
   try {
+    if ((accepted.version ?? 1) < transport.versions.newest) {
+      throw new WeirError(
+        "NotSupported",
+        `Cannot admit ${place}: it runs an older version than this cluster; upgrade it first`,
+      );
+    }
     if (accepted.stage === "forming") {
       throw new WeirError(
         "InvalidArgument",

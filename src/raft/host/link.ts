@@ -72,7 +72,7 @@ export class Link {
   get isOpen(): boolean {
     return this.#socket !== undefined;
   }
-  /** The version that is spoken on it; 0 until it was open once. */
+  /** The version that is spoken with the peer, or was last; 0 while it has not been heard of. */
   get version(): number {
     return this.#version;
   }
@@ -86,8 +86,9 @@ export class Link {
     this.#socket?.write(payloads);
   }
 
-  /** The peer is known to be there: try now. */
-  hurry(): void {
+  /** The peer is known to be there, and to speak that version: try now. */
+  hurry(version: number): void {
+    if (!this.isOpen) this.#version = version;
     this.#refusal = undefined;
     this.#retryMs = firstRetryMs;
     if (this.#cancelRetry === undefined) return;

@@ -12,6 +12,7 @@ import type { Transport } from "../transport.ts";
 import type { Configuration, Member, NodeId } from "../types.ts";
 import { admit } from "./admission.ts";
 import type { Driver } from "./driver.ts";
+import { oldestOfChanges } from "./handshake.ts";
 import type { Members, MemberStatus } from "./members.ts";
 
 /** Longest wait for a change that was begun: it needs a majority, and joint consensus two. */
@@ -138,11 +139,13 @@ export class MemberChanges {
   }
 
   /**
-   * Writes down that members listen elsewhere; resolves when that is committed.
+   * Writes down that members listen elsewhere; resolves when that is committed. Nobody asks for it, so it waits for
+   * members that may not know how members change, where the others only need those that are there.
    * @throws WeirError as the other changes; `InvalidArgument` when another member has that address
    */
   async move(moves: readonly Move[]): Promise<void> {
     this.#requireLead();
+    this.#requireVersions(this.#options.transport.versions.oldest);
     await this.#change({ kind: "move", moves }, () => true);
   }
 
@@ -244,16 +247,20 @@ export class MemberChanges {
     if (this.#options.driver.core.role !== "leader") throw this.#options.notLeader();
   }
 
-  /** A member of the first version would let an entry about the members pass, and go on deciding by the old ones. */
-  #requireVersions(): void {
+  /**
+   * A member of the first version would let an entry about the members pass, and go on deciding by the old ones. Those that
+   * are away are taken for ones of version `away`.
+   */
+  #requireVersions(away = oldestOfChanges): void {
     const { members, transport, self } = this.#options;
     const old = members.all.find(
-      ({ nodeId }) => nodeId !== self && (transport.versionOf(nodeId) ?? 2) < 2,
+      ({ nodeId }) => nodeId !== self && (transport.versionOf(nodeId) ?? away) < oldestOfChanges,
     );
     if (old === undefined) return;
+    const what = transport.versionOf(old.nodeId) === undefined ? "is away, and may run" : "runs";
     throw new WeirError(
       "NotSupported",
-      `Cannot change the members: "${old.name}" runs a version that does not know how; upgrade it first`,
+      `Cannot change the members: "${old.name}" ${what} a version that does not know how; upgrade it first`,
     );
   }
 

@@ -5,7 +5,9 @@
  * Invariants
  * 1. Only a member itself says where it is, and the leader has seen it there; where the log has it, it is not any more.
  *    So two names of one place, or a file with a place of that machine alone, change nothing.
- * 2. One look at a time, and a pause after each.
+ * 2. The first entry about the members shuts out those of the first version, also one that is away meanwhile: so no move is
+ *    written before all members were seen at once with a version that knows such entries.
+ * 3. One look at a time, and a pause after each.
  */
 import type { Clock } from "../../lib/clock.ts";
 import type { Logger } from "../../lib/logger.ts";

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { rootInodeId, type SessionId } from "../../../src/lib/ids.ts";
+import { storedAnswers } from "../../../src/master/state/model.ts";
 import { sessionOf } from "../../../src/master/state/queries.ts";
 import { sequenceWindow } from "../../../src/master/state/session-table.ts";
-import { encode, list } from "../../../src/lib/schema.ts";
+import { hasCode } from "../../../src/lib/errors.ts";
+import { decode, encode, list } from "../../../src/lib/schema.ts";
 import type { AppliedEntry } from "../../../src/master/state/machine.ts";
-import { type Command, commandResult } from "../../../src/rpc/commands.ts";
+import { type Command, commandResult, unwrap } from "../../../src/rpc/commands.ts";
 import { bootstrapCommand, createCommand, Machine, requestOf } from "./machine-fixture.ts";
 
 /** Results as clients receive them. */
@@ -65,6 +67,23 @@ describe("exactly once", () => {
     machine.mkdir("/a");
     assert.deepEqual(machine.apply(request).results, first);
     assert.ok(machine.exists("/a"));
+  });
+
+  it("keeps a refusal with a code of another version as it was written, also when its row is written again", () => {
+    const machine = Machine.make();
+    const session = machine.openSession();
+    const refusal = { kind: "refuseMount", code: "OfALaterVersion", detail: "why" } as const;
+    const request = requestOf([refusal], { session, sequence: 1 });
+    const first = machine.apply(request).results[0]![0]!;
+    assert.deepEqual(first, { ok: false, code: "OfALaterVersion", detail: "why" });
+    machine.apply(requestOf([create("a")], { session, sequence: 2 }));
+    const [row] = machine.state.entries("answers/");
+    const [stored] = decode(storedAnswers, row![1], "row");
+    assert.deepEqual(stored!.results, [first]);
+    assert.throws(
+      () => unwrap(first, "Cannot mount"),
+      (error) => hasCode(error, "Internal"),
+    );
   });
 
   it("R13: executes nothing of an unknown session", () => {

@@ -208,14 +208,14 @@ export const journalMutants: readonly Mutant[] = [
   {
     name: "moves a member to where another one is",
     file: "src/raft/member-change.ts",
-    find: "if (other.nodeId === nodeId || other.host !== host) continue;",
-    replace: "if (other.nodeId !== host) continue;",
+    find: "    if (at.host !== host) continue;\n",
+    replace: "    if (at.host !== nodeId) continue;\n",
     suites: members,
   },
   {
     name: "forgets what the log tells of its own membership",
     file: "src/raft/host/members.ts",
-    find: "    this.#memberAt = settled.index;\n    this.#wasMember = true;\n",
+    find: "    this.#memberAt = settledAt;\n    this.#wasMember = true;\n",
     replace: "",
     suites: members,
   },

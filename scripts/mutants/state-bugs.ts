@@ -209,8 +209,8 @@ export const stateMutants: readonly Mutant[] = [
   {
     name: "looks at tables that a crash left and nobody reads",
     file: "src/master/store/leveldb-check.ts",
-    find: "!live.tables.has(number)) continue;",
-    replace: "live.tables.has(-1)) continue;",
+    find: "} else if (live.tables.has(number)) {",
+    replace: "} else if (number !== -1) {",
     suites: store,
   },
   {

@@ -106,7 +106,8 @@ export class Forming {
     try {
       const request = await socket.next(replyTimeoutMs);
       const nodeId = await this.#join(decode(formation, request, "admission"));
-      const wasMember = this.#options.wasMember() ?? !this.#isNew;
+      const wasMember = this.#options.wasMember() ?? (this.#isNew ? false : undefined);
+      if (wasMember === undefined) throw new WeirError("Unavailable", "The log is not read yet");
       socket.write([encode(admitted, { nodeId, wasMember })]);
       // The leader closes once it has read that.
       await socket.next(replyTimeoutMs);

@@ -137,7 +137,9 @@ describe("a mount of a cluster [needs: fuse]", function () {
     const creating = sh("mkdir kill; for i in $(seq 150); do echo $i > kill/f$i; done", mnt);
     await sh("until [ -e mnt/kill/f40 ]; do sleep 0.02; done");
     const roles = await Promise.all(
-      client.masters.each.map((each) => each.call(masterApi.status, { exact: false }, { deadlineMs: 5000 })),
+      client.masters.each.map((each) =>
+        each.call(masterApi.status, { exact: false }, { deadlineMs: 5000 }),
+      ),
     );
     const leader = cluster.masters[roles.findIndex((each) => each.role === "leader")]!;
     await leader.kill();

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type Clock, systemClock, systemRandom } from "../lib/clock.ts";
+import { type Clock, sleep, systemClock, systemRandom } from "../lib/clock.ts";
 import type { Config, MasterAddress } from "../lib/config.ts";
 import { WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -35,6 +35,8 @@ import { openStateStore } from "./store/level-store.ts";
 
 /** Longest wait for the next leader to decide what this one had under way. */
 const handOverMs = 1000;
+/** So long a leader that goes stays as a follower: closing takes a core and cuts connections, just when the heir needs both. */
+const lingerMs = 300;
 
 export interface RunningMaster {
   readonly rpcPort: number;
@@ -264,6 +266,7 @@ async function handOver(node: RaftNode, machine: MachineHost): Promise<void> {
     await node.transferLeadership();
     const { lastIndex } = node.status;
     await machine.waitApplied(lastIndex, AbortSignal.timeout(handOverMs));
+    await sleep(lingerMs);
   } catch {
     // Nobody took it, or nobody decided: the clients find the next leader by themselves.
   }

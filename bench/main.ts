@@ -23,7 +23,7 @@ export interface BenchOptions {
   readonly only: readonly string[];
   /** Where to write CPU profiles; the peer is not measured then. Benches without profiles ignore it. */
   readonly profile: string | undefined;
-  /** Leaders that `failover` kills, and half as many that it asks to go in each of the planned ways. */
+  /** Leaders that `failover` kills; for every four, one more goes in each of the other ways: SIGTERM, transfer, silence. */
   readonly kills: number;
 }
 

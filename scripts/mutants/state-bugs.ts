@@ -313,6 +313,21 @@ export const stateMutants: readonly Mutant[] = [
     suites: proposer,
   },
   {
+    name: "updates its table of sessions when it proposes a request, not when that is applied",
+    file: "src/master/services/proposer.ts",
+    find: "      const more = waiting.request.commands.length;\n",
+    replace: `      const more = waiting.request.commands.length;
+      const { session, sequence } = waiting.request;
+      const table = ((this as any).table ??= new Set<string>());
+      if (session !== 0 && table.has(session + "/" + sequence)) {
+        waiting.resolve({ position: 0 as any, results: [] });
+        continue;
+      }
+      table.add(session + "/" + sequence);
+`,
+    suites: proposer,
+  },
+  {
     name: "lets cluster time of its proposals go back",
     file: "src/master/services/proposer.ts",
     find: "const clusterTimeMs = Math.max(this.#lastClusterTimeMs, this.#leadership.clusterTimeMs());",

@@ -318,7 +318,7 @@ function addedText(name: string, promote: boolean, isDone: boolean): string {
     : promote
       ? "it becomes a voter by itself when it has caught up (weir cluster members)"
       : "it follows; weir cluster promote makes it a voter";
-  return `Added "${name}": ${what}.\nName it in the configurations of clients and masters (masters: …).`;
+  return `Added "${name}": ${what}.\nName it in the configurations of masters, workers and clients (masters: …), and restart the workers.`;
 }
 
 function parsePort(text: string): number {

@@ -78,7 +78,9 @@ export class SimulatedNode {
   /** Snapshots that go out, or wait for another attempt. */
   #outgoing = new Map<NodeId, Outgoing>();
   /** What has come in of a snapshot. */
-  #incoming: { readonly image: Image; readonly chunks: Uint8Array[] } | undefined;
+  #incoming:
+    | { readonly image: Image; readonly term: number; readonly chunks: Uint8Array[] }
+    | undefined;
   #isReceiving = false;
   #lastKnown: Configuration;
 
@@ -210,10 +212,13 @@ export class SimulatedNode {
     return this.#incoming?.image === image ? this.#incoming.chunks.length : 0;
   }
 
-  /** The next chunk of an image comes in; false when nobody takes it. */
-  receiveChunk(image: Image, chunk: Uint8Array): boolean {
+  /** The next chunk of an image comes in from the leader of `term`; false when nobody takes it: a later one may send too. */
+  receiveChunk(image: Image, term: number, chunk: Uint8Array): boolean {
     if (this.#core === undefined || this.isPaused) return false;
-    if (this.#incoming?.image !== image) this.#incoming = { image, chunks: [] };
+    if (this.#incoming?.image !== image) {
+      if (this.#incoming !== undefined && this.#incoming.term > term) return false;
+      this.#incoming = { image, term, chunks: [] };
+    }
     this.#incoming.chunks.push(chunk);
     return true;
   }

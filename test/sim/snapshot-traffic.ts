@@ -12,6 +12,8 @@ interface Transfer {
   readonly from: NodeId;
   readonly to: NodeId;
   readonly image: Image;
+  /** In which the sender leads. */
+  readonly term: number;
   readonly whenOver: () => void;
 }
 
@@ -28,7 +30,7 @@ export class SnapshotTraffic {
 
   /** Brings an image from node to node, or not; calls back when the attempt is over. */
   carry(from: NodeId, to: NodeId, image: Image, whenOver: () => void): void {
-    const transfer = { from, to, image, whenOver };
+    const transfer = { from, to, image, term: this.#nodeOf(from)?.core?.term ?? 0, whenOver };
     if (image.chunks.length === 0) {
       const durationMs = 2 * this.#network.delayMs() + this.#world.random.below(20);
       this.#world.timeline.after(durationMs, () => this.#finish(transfer));
@@ -39,7 +41,7 @@ export class SnapshotTraffic {
   }
 
   #sendNext(transfer: Transfer): void {
-    const { from, to, image, whenOver } = transfer;
+    const { from, to, image, term, whenOver } = transfer;
     const world = this.#world;
     const network = this.#network;
     const place = this.#nodeOf(to)?.received(image) ?? 0;
@@ -50,7 +52,8 @@ export class SnapshotTraffic {
       }
       const chunk = image.chunks[place]!;
       const isLost = this.#isLost(from, to) || world.oneIn(world.faults.breakOneIn);
-      if (isLost || this.#nodeOf(to)?.receiveChunk(image, this.#arrived(image, chunk)) !== true) {
+      const arrived = this.#arrived(image, chunk);
+      if (isLost || this.#nodeOf(to)?.receiveChunk(image, term, arrived) !== true) {
         world.count("snapshots interrupted");
         world.timeline.after(network.delayMs(), whenOver);
         return;

@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { hasCode } from "../../src/lib/errors.ts";
+import { inspectJournal, openStoppedJournal } from "../../src/journal/inspect.ts";
 import { Replay } from "../../src/journal/replay.ts";
+import type { Index, Term } from "../../src/raft/types.ts";
 import { entriesOf, entryAt, identity } from "../contract/journal.ts";
 import { JournalDirectory } from "../lib/journal-directory.ts";
 
@@ -39,5 +41,27 @@ describe("journal, cases", () => {
     for (const entry of entriesOf(1, 3))
       assert.equal(replay.add({ type: "entry", entry }), undefined);
     assert.equal(replay.add({ type: "entry", entry: entryAt(4) }), "entry 4 follows entry 2");
+  });
+
+  it("says at the head of each segment where the log begins", async () => {
+    const directory = await JournalDirectory.make();
+    try {
+      const journal = await directory.open({ segmentBytes: 8192 });
+      await journal.initialize(identity);
+      await journal.append({ entries: entriesOf(1, 4) });
+      await journal.compact(2 as Index, 1 as Term);
+      for (let index = 4; (await directory.segments()).length < 4; index++) {
+        assert.ok(index < 200);
+        await journal.append({ entries: [entryAt(index)] });
+      }
+      await journal.close();
+      const bases = new Set<string>();
+      for await (const found of inspectJournal(await openStoppedJournal(directory.path))) {
+        if (found.kind === "record" && found.record.type === "base") bases.add(found.segment);
+      }
+      assert.ok(bases.size >= 2, `the base stands in ${bases.size} segments`);
+    } finally {
+      await directory.remove();
+    }
   });
 });

@@ -209,6 +209,17 @@ export function optional<T>(schema: Schema<T>): Schema<T | undefined> {
   return made;
 }
 
+declare const isAppended: unique symbol;
+/** The schema of a field that a struct did not have at first. */
+export interface Appended<T> extends Schema<T | undefined> {
+  readonly [isAppended]: true;
+}
+
+/** As `optional`, for a field that came later: values may leave it away, so that what they are made by stays as it is. */
+export function appended<T>(schema: Schema<T>): Appended<T> {
+  return optional(schema) as Appended<T>;
+}
+
 export function list<T>(schema: Schema<T>): Schema<readonly T[]> {
   return {
     toWire: (values) => values.map((value) => schema.toWire(value)),
@@ -274,7 +285,10 @@ export function pair<A, B>(first: Schema<A>, second: Schema<B>): Schema<readonly
 const textPairs = list(pair(text, text));
 
 type Fields = Readonly<Record<string, Schema<unknown>>>;
-type StructOf<F extends Fields> = { readonly [K in keyof F]: Infer<F[K]> };
+type AppendedKeys<F> = { [K in keyof F]: F[K] extends Appended<unknown> ? K : never }[keyof F];
+type StructOf<F extends Fields> = {
+  readonly [K in Exclude<keyof F, AppendedKeys<F>>]: Infer<F[K]>;
+} & { readonly [K in AppendedKeys<F>]?: Infer<F[K]> };
 
 /** A fixed list of fields, in this order on the wire. */
 export function struct<F extends Fields>(fields: F): StructSchema<StructOf<F>> {
@@ -284,7 +298,7 @@ export function struct<F extends Fields>(fields: F): StructSchema<StructOf<F>> {
       const wire = new Array<unknown>(entries.length);
       for (let i = 0; i < entries.length; i++) {
         const [key, schema] = entries[i]!;
-        wire[i] = schema.toWire(value[key]);
+        wire[i] = schema.toWire(value[key as keyof StructOf<F>]);
       }
       return wire;
     },

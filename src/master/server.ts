@@ -149,6 +149,7 @@ async function start(
         config,
         reader: store,
         appliedIndex: () => store.appliedIndex,
+        oldestVersion: () => late.raft?.oldestVersion ?? 0,
         proposer,
         leadership,
         locations,

@@ -7,6 +7,7 @@ import { knownCode, WeirError } from "../lib/errors.ts";
 import type { InodeId, LineageId, SessionId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
 import { unfit } from "../lib/msgpack.ts";
 import {
+  appended,
   boolean,
   type Infer,
   list,
@@ -21,6 +22,7 @@ import {
   unsigned,
 } from "../lib/schema.ts";
 import {
+  caller,
   extent,
   fileKind,
   fileStatus,
@@ -57,6 +59,7 @@ export const maxKeeperGone = 500;
 export const attemptOutput = struct({ inode, size: unsigned(), hash: text, extents: list(extent) });
 
 const clientCommands = {
+  // Names
   /** Makes a name. `lease` takes the write lease with it (files). `exclusive: false` returns an existing file instead. */
   create: {
     parent: inode,
@@ -69,6 +72,8 @@ const clientCommands = {
     lease: boolean,
     exclusive: boolean,
     writeType: optional(writeType),
+    /** Of a device node: major · 2^32 + minor. */
+    rdev: appended(unsigned()),
   },
   link: { inode, parent: inode, name },
   /** `held`: the client has the file open and will `release` it; its data outlives the name until then. */
@@ -84,6 +89,8 @@ const clientCommands = {
     targetName: name,
     noReplace: boolean,
   },
+
+  // Attributes
   setAttributes: {
     inode,
     mode: optional(unsigned()),
@@ -92,6 +99,8 @@ const clientCommands = {
     atime: optional(timestamp),
     mtime: optional(timestamp),
   },
+
+  // Content
   /** Changes the size alone; refused with `LeaseConflict` while another session holds the write lease. */
   truncate: { inode, size: unsigned() },
   /** Takes the write lease, or answers with the one that this session holds. */
@@ -116,8 +125,12 @@ const clientCommands = {
   release: { inode },
   /** Queues the write of the present version to the under storage. */
   persist: { inode },
+
+  // Mounts
   mount: { parent: inode, name, uri: text, readOnly: boolean, options: textMap },
   unmount: { parent: inode, name },
+
+  // Lineage
   /** Makes missing outputs as empty files that the lineage owns, all or none. */
   recordLineage: {
     inputs: list(lineageInput),
@@ -130,12 +143,15 @@ const clientCommands = {
 } as const;
 
 const leaderCommands = {
+  // Sessions
   /** The result's `id` is the session. */
   openSession: { clientName: text, timeoutMs: unsigned() },
   /** Extends the named sessions to now + their timeout (cluster time). Batched. */
   touchSessions: { sessions: list(unsigned<SessionId>()) },
   /** Ended by its client, or expired: bounded, repeated by the leader until `more` is false (`id` 0). */
   closeSession: { session: unsigned<SessionId>() },
+
+  // Workers
   /** Binds a uuid to an id (the result's `id`) and makes a lost worker live again. */
   registerWorker: {
     uuid: text,
@@ -149,6 +165,8 @@ const leaderCommands = {
    * them from now on. At most `maxKeeperGone`; those that are being written are passed over.
    */
   keeperGone: { worker: workerId, containers: list(struct({ inode, writeId })) },
+
+  // Stores
   /** Names below a directory, as listed at `listedAtIndex`; names changed since are left alone. `last`: now complete. */
   loadPage: {
     directory: inode,
@@ -158,6 +176,8 @@ const leaderCommands = {
   },
   /** A side effect on a store was executed; `error` says why it was given up. */
   ufsDone: { op: unsigned<UfsOpId>(), fingerprint: optional(text), error: optional(text) },
+
+  // Lineage
   /** Starts an attempt if none is under way; the result's `writeId` is its epoch. */
   startAttempt: { lineage: lineageId, worker: workerId },
   commitAttempt: {
@@ -180,15 +200,21 @@ const leaderCommands = {
   },
   /** Lets a failed lineage try again. */
   resetLineage: { lineage: lineageId },
+
+  // Mounts
   /**
    * In the place of a client's `mount`, in its request and under its sequence: the store could not be read. The result is
    * this refusal, so that every copy of the request gets it; its code is kept as it is sent. See `sinceVersion`.
    */
   refuseMount: { code: text, detail: text },
+
+  // Background
   /** Forgets retired content whose grace is over; bounded by the number of keys. */
   reapGarbage: { keys: list(name) },
   /** Takes up to a bounded number of names out of a directory in the trash. */
   reapTrash: { directory: inode, names: list(name) },
+
+  // Cluster
   /** The first command of a cluster: its identity, its block size for ever, and the mount of "/". */
   bootstrap: {
     clusterId: text,
@@ -199,21 +225,37 @@ const leaderCommands = {
     uid: unsigned(),
     gid: unsigned(),
   },
+  /** All members know the state as of this level; it never goes back. See `levelOf`. */
+  raiseLevel: { level: unsigned() },
 } as const;
 
 /**
  * Commands that came later, and the version of the protocol between masters whose nodes can decode them. Who leads writes
  * one only when `RaftNode.oldestVersion` says that all members can.
  */
-export const sinceVersion = { refuseMount: 3 } as const satisfies Partial<
+export const sinceVersion = { refuseMount: 3, raiseLevel: 4 } as const satisfies Partial<
   Record<keyof typeof leaderCommands, number>
 >;
+
+/**
+ * The newest level of the state. A state begins at level 1, and `raiseLevel` raises it once all members speak the version
+ * of the protocol that came with the level: from there on commands may do what masters before would not have done alike.
+ */
+export const newestLevel = 2;
 
 export const clientCommand = union(clientCommands);
 export type ClientCommand = Infer<typeof clientCommand>;
 
 export const command = union({ ...clientCommands, ...leaderCommands });
 export type Command = Infer<typeof command>;
+
+const sinceLevel: Partial<Record<Command["kind"], number>> = {};
+
+/** The level that the state must have for a command: by its kind, or by a field that it has. */
+export function levelOf(of: Command): number {
+  if (of.kind === "create" && of.rdev !== undefined) return 2;
+  return sinceLevel[of.kind] ?? 1;
+}
 
 /** One client request: all its commands in order, under one sequence number. */
 export const request = struct({
@@ -225,6 +267,8 @@ export const request = struct({
   /** All commands or none: the first failure undoes those before it. */
   atomic: boolean,
   commands: list(command),
+  /** Absent: the superuser. The leader leaves it away below level 2, when members may not know it. */
+  caller: appended(caller),
 });
 export type Request = Infer<typeof request>;
 

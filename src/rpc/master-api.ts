@@ -1,6 +1,7 @@
 /** The procedures that masters serve. Reads take a consistency; only the leader takes writes, others answer `NotLeader`. */
 import type { InodeId, LineageId, Position, SessionId, WorkerId } from "../lib/ids.ts";
 import {
+  appended,
   boolean,
   type Infer,
   list,
@@ -16,7 +17,15 @@ import {
 import { backupItem } from "./backup-items.ts";
 import { clientCommand, commandResult } from "./commands.ts";
 import { method, streamMethod } from "./method.ts";
-import { fileLayout, fileStatus, lineageInfo, medium, mountInfo, workerInfo } from "./namespace.ts";
+import {
+  caller,
+  fileLayout,
+  fileStatus,
+  lineageInfo,
+  medium,
+  mountInfo,
+  workerInfo,
+} from "./namespace.ts";
 import { heartbeat, heartbeatReply, mountTarget, taskResult } from "./tasks.ts";
 
 const inode = unsigned<InodeId>();
@@ -29,6 +38,9 @@ export const consistency = word("linearizable", "stale");
 const appliedIndex = unsigned();
 
 const nothing = struct({});
+
+/** Who asks; absent: the superuser. */
+const by = appended(caller);
 
 /** A master of the configuration. `outgoing`: it decides until the change under way is done, and then no more. */
 export const clusterMember = struct({
@@ -66,6 +78,7 @@ export const masterApi = {
       acknowledgedBelow: unsigned(),
       atomic: boolean,
       commands: list(clientCommand),
+      caller: by,
     }),
     struct({ position: unsigned<Position>(), results: list(commandResult) }),
   ),
@@ -73,18 +86,18 @@ export const masterApi = {
   // Reads
   lookup: method(
     "lookup",
-    struct({ parent: inode, name, consistency }),
+    struct({ parent: inode, name, consistency, caller: by }),
     struct({ appliedIndex, status: fileStatus }),
   ),
   /** Walks an absolute path; symbolic links are not followed. `parent` is absent for `/`. */
   resolve: method(
     "resolve",
-    struct({ path: name, consistency }),
+    struct({ path: name, consistency, caller: by }),
     struct({ appliedIndex, status: fileStatus, parent: optional(inode) }),
   ),
   getStatus: method(
     "getStatus",
-    struct({ inode, consistency }),
+    struct({ inode, consistency, caller: by }),
     struct({
       appliedIndex,
       status: fileStatus,
@@ -98,7 +111,7 @@ export const masterApi = {
   /** Names in byte order, `after` exclusive; `more` when the page was full. */
   list: method(
     "list",
-    struct({ directory: inode, after: optional(name), limit: unsigned(), consistency }),
+    struct({ directory: inode, after: optional(name), limit: unsigned(), consistency, caller: by }),
     struct({
       appliedIndex,
       entries: list(struct({ name, status: fileStatus })),
@@ -111,7 +124,7 @@ export const masterApi = {
    */
   layout: method(
     "layout",
-    struct({ inode, offset: unsigned(), length: unsigned(), consistency }),
+    struct({ inode, offset: unsigned(), length: unsigned(), consistency, caller: by }),
     struct({ appliedIndex, layout: fileLayout }),
   ),
   /** The path of an inode by its first link, for people and stores. */

@@ -4,6 +4,7 @@
  */
 import type { InodeId, LineageId, MountId, WorkerId, WriteId } from "../lib/ids.ts";
 import {
+  appended,
   boolean,
   type Infer,
   list,
@@ -43,6 +44,21 @@ export type WriteType = Infer<typeof writeType>;
 export const persistence = word("none", "pending", "persisted");
 export type Persistence = Infer<typeof persistence>;
 
+/**
+ * Who asks: what the kernel or the client says of the process behind a call. Absent where a value of it is optional: the
+ * superuser.
+ */
+export const caller = struct({
+  uid: unsigned(),
+  gid: unsigned(),
+  /** Further groups, at most `maxGroups`. */
+  groups: list(unsigned()),
+});
+export type Caller = Infer<typeof caller>;
+
+/** Most further groups of a caller: what Linux takes. */
+export const maxGroups = 65_536;
+
 /** What `stat` returns of one inode. */
 export const fileStatus = struct({
   inode: unsigned<InodeId>(),
@@ -70,6 +86,10 @@ export const fileStatus = struct({
   writeType: optional(writeType),
   /** The directory is the root of a mount. */
   mountPoint: boolean,
+  /** Of a device node: major · 2^32 + minor. */
+  rdev: appended(unsigned()),
+  /** It has an access control list beyond its mode: who looks at the mode alone cannot decide who may do what. */
+  hasAcl: appended(boolean),
 });
 export type FileStatus = Infer<typeof fileStatus>;
 

@@ -238,13 +238,14 @@ describe("fields that a later version appends", () => {
       number,
       [number, unknown, unknown[][]],
     ];
-    // One more field on the entry, on each request, and on each command.
+    // One more field on the entry, on each request, and on each command, behind those that this version appended.
+    const behind = [...new Array<null>(32).fill(null), "new"];
     const grown = requests.map((request) => [
       ...request.slice(0, 4),
-      (request[4] as [string, unknown[]][]).map(([kind, fields]) => [kind, [...fields, "new"]]),
-      "new",
+      (request[4] as [string, unknown[]][]).map(([kind, fields]) => [kind, [...fields, ...behind]]),
+      ...behind,
     ]);
-    const bytes = packr.pack([version, [clusterTimeMs, wallTime, grown, "new"]]);
+    const bytes = packr.pack([version, [clusterTimeMs, wallTime, grown, ...behind]]);
     assert.deepEqual(plain(decode(entryPayload, bytes, "entry")), plain(samples.payloads["all"]));
 
     const { replyStatus } = fixtures("v1", "rpc-frames");

@@ -71,8 +71,14 @@ describe("raft handshake", () => {
   });
 
   it("refuses who speaks none of its versions, and says what to do", () => {
-    const { reason, permanent } = refusal({ version: 4, newest: 5 });
-    assert.match(reason, /versions 4 to 5 .* here versions 1 to 3 .* upgrade the older one/);
+    const later = spokenVersions.newest + 1;
+    const { reason, permanent } = refusal({ version: later, newest: later + 1 });
+    assert.match(
+      reason,
+      new RegExp(
+        `versions ${later} to ${later + 1} .* here versions 1 to ${spokenVersions.newest} .* upgrade the older one`,
+      ),
+    );
     assert.equal(permanent, true);
   });
 

@@ -11,6 +11,7 @@ import {
   type CommandResult,
   type EntryPayload,
   entryPayload,
+  newestLevel,
 } from "../../src/rpc/commands.ts";
 import { type AppliedEvent, MachineHost } from "../../src/master/services/machine-host.ts";
 import { applyEntry } from "../../src/master/state/machine.ts";
@@ -44,6 +45,7 @@ function begin(): MemoryStateStore {
       uid: 0,
       gid: 0,
     },
+    { kind: "raiseLevel", level: newestLevel },
     ...Array.from({ length: sessionCount }, () => open),
     registered,
     { kind: "loadPage", directory: rootInodeId, entries: [], listedAtIndex: 1, last: true },

@@ -9,6 +9,7 @@ import { DirectoryLoader } from "./directory-loader.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { Layouts } from "./layouts.ts";
 import type { Leadership, Reign } from "./leadership.ts";
+import { LevelRaiser } from "./level-raiser.ts";
 import type { Locations } from "./locations.ts";
 import type { AppliedEvent } from "./machine-host.ts";
 import type { PendingMoves } from "./pending-moves.ts";
@@ -22,6 +23,7 @@ export interface LeaderServicesOptions {
   readonly config: Config;
   readonly reader: StateReader;
   readonly appliedIndex: () => number;
+  readonly oldestVersion: () => number;
   readonly proposer: Proposer;
   readonly leadership: Leadership;
   readonly locations: Locations;
@@ -41,7 +43,7 @@ export class LeaderServices {
   readonly #ufsOps: UfsOpQueue;
 
   constructor(options: LeaderServicesOptions) {
-    const { config, reader, appliedIndex, reign, clock, logger } = options;
+    const { config, reader, appliedIndex, oldestVersion, reign, clock, logger } = options;
     const { proposer, leadership, locations, registry, moves } = options;
     const propose = proposer.propose.bind(proposer);
     this.reign = reign;
@@ -91,6 +93,7 @@ export class LeaderServices {
       logger,
       reign,
     });
+    new LevelRaiser({ reader, oldestVersion, propose, reign, clock, logger });
     new Housekeeping({
       reader,
       appliedIndex,

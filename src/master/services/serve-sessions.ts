@@ -6,10 +6,11 @@
  */
 import { type ErrorCode, hasCode, toWeirError, WeirError } from "../../lib/errors.ts";
 import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
-import { type Command, type Request, sinceVersion, unwrap } from "../../rpc/commands.ts";
+import { type Command, levelOf, type Request, sinceVersion, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
+import { levelOfState } from "../state/queries.ts";
 import { isDecided, sequenceWindow } from "../state/session-table.ts";
 import { checkMount } from "./mount-check.ts";
 import { loadDirectory, type MasterParts } from "./parts.ts";
@@ -48,7 +49,8 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
     }
   });
 
-  server.handle(masterApi.mutate, (request, call) => {
+  server.handle(masterApi.mutate, (received, call) => {
+    const request = readable(parts, received);
     if (request.commands.length === 0) {
       throw new WeirError("InvalidArgument", "Cannot take a request without commands");
     }
@@ -59,12 +61,30 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
         `Cannot take sequence ${String(request.sequence)}: wanted one below ${String(sequencesEnd)}`,
       );
     }
+    needLevel(parts, request.commands);
     const isReady =
       parts.leadership.reign !== undefined &&
       directoriesOf(parts, request.commands).length === 0 &&
       !request.commands.some(({ kind }) => kind === "mount");
     return isReady ? proposer.enqueue(request, call) : mutateWhenReady(parts, request, call.signal);
   });
+}
+
+/** The request as all members read it: those of before level 2 would pass over its caller. */
+function readable({ store }: MasterParts, request: Request): Request {
+  if (request.caller === undefined || levelOfState(store) >= 2) return request;
+  return { ...request, caller: undefined };
+}
+
+/** Refuses what some member might not be able to read. */
+function needLevel({ store }: MasterParts, commands: readonly Command[]): void {
+  for (const command of commands) {
+    if (levelOf(command) <= levelOfState(store)) continue;
+    throw new WeirError(
+      "Unavailable",
+      `Cannot take ${command.kind}: a master of an earlier release, or one that is away, may not know it yet`,
+    );
+  }
 }
 
 /** For requests that have to wait for something before they can be proposed. */

@@ -15,7 +15,7 @@ import type {
   UfsOpId,
   WorkerId,
 } from "../../lib/ids.ts";
-import type { FileKind, Timestamp } from "../../rpc/namespace.ts";
+import type { Caller, FileKind, Timestamp } from "../../rpc/namespace.ts";
 import type { StateWriter } from "../store/types.ts";
 import { type CounterName, counterKey, inodeCountKey, inodeKey, mountKey } from "./keys.ts";
 import { count, type Inode, inode, type Mount, mount, storedId } from "./model.ts";
@@ -168,6 +168,10 @@ export interface Context {
   readonly position: Position;
   /** 0: the leader itself. */
   readonly session: SessionId;
+  /** Who asks for the command; undefined: the superuser, or the leader itself. */
+  readonly caller: Caller | undefined;
+  /** Of the state: what a later level brought must not be done below it. */
+  readonly level: number;
   readonly clusterTimeMs: number;
   readonly wallTime: Timestamp;
   readonly blockSizeBytes: number;
@@ -224,6 +228,7 @@ export interface NewInode {
   readonly gid: number;
   readonly mountId: MountId;
   readonly target?: string | undefined;
+  readonly rdev?: number | undefined;
 }
 
 /**
@@ -262,6 +267,9 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     lease: undefined,
     holds: 0,
     link: undefined,
+    rdev: wanted.rdev,
+    xattrCount: undefined,
+    acl: undefined,
   };
   const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);

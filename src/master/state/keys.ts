@@ -62,6 +62,8 @@ export const clockKey = "meta/clock";
 export const configurationKey = "meta/configuration";
 /** Ids of all mounts. */
 export const mountIdsKey = "meta/mounts";
+/** The level of the state; see `levelOf` in rpc/commands.ts. */
+export const levelKey = "meta/level";
 /** Number of inodes that exist. */
 export const inodeCountKey = "meta/inodes";
 

@@ -9,7 +9,13 @@
  * 3. Neither cluster time nor wall time ever goes back.
  */
 import { maxCommandsPerEntry, type Position, positionOf } from "../../lib/ids.ts";
-import type { Command, CommandResult, EntryPayload, Request } from "../../rpc/commands.ts";
+import {
+  type Command,
+  type CommandResult,
+  type EntryPayload,
+  levelOf,
+  type Request,
+} from "../../rpc/commands.ts";
 import type { Timestamp } from "../../rpc/namespace.ts";
 import { commit, lease, persist, release, releaseLease, truncate } from "./content-commands.ts";
 import {
@@ -42,7 +48,8 @@ import {
   unlink,
 } from "./namespace-commands.ts";
 import { NewNames } from "./new-names.ts";
-import { clockOf, clusterOf } from "./queries.ts";
+import { raiseLevel } from "./level-commands.ts";
+import { clockOf, clusterOf, levelOfState } from "./queries.ts";
 import { reapGarbage, reapTrash } from "./reap-commands.ts";
 import { closeSession, openSession, touchSessions } from "./session-commands.ts";
 import { admit, remember } from "./session-table.ts";
@@ -197,6 +204,8 @@ function contextOf(at: Place, request: Request, i: number): Context {
     index: at.index,
     position: positionOf(at.index, at.place + i),
     session: request.session,
+    caller: request.caller,
+    level: levelOfState(at.state),
     clusterTimeMs: at.clock.clusterTimeMs,
     wallTime: at.clock.wallTime,
     blockSizeBytes: clusterOf(at.state)?.blockSizeBytes ?? 0,
@@ -218,6 +227,9 @@ function execute(
     }
     if (context.session !== 0 && leaderOnly.has(command.kind)) {
       throw new Refusal("NotPermitted", `only the leader proposes ${command.kind}`);
+    }
+    if (levelOf(command) > context.level) {
+      throw new Refusal("Unavailable", `the masters do not all know ${command.kind} yet`);
     }
     const result = dispatch(context, command);
     return { result: result.ok ? result : refused(result), undo: false };
@@ -251,10 +263,12 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "reapGarbage",
   "reapTrash",
   "bootstrap",
+  "raiseLevel",
 ]);
 
 function dispatch(context: Context, command: Command): CommandResult {
   switch (command.kind) {
+    // Names
     case "create":
       return create(context, command);
     case "link":
@@ -267,8 +281,12 @@ function dispatch(context: Context, command: Command): CommandResult {
       return deleteTree(context, command);
     case "rename":
       return rename(context, command);
+
+    // Attributes
     case "setAttributes":
       return setAttributes(context, command);
+
+    // Content
     case "truncate":
       return truncate(context, command);
     case "lease":
@@ -281,30 +299,42 @@ function dispatch(context: Context, command: Command): CommandResult {
       return release(context, command);
     case "persist":
       return persist(context, command);
+
+    // Mounts
     case "mount":
       return mount(context, command);
     case "unmount":
       return unmount(context, command);
+
+    // Lineage
     case "recordLineage":
       return recordLineage(context, command);
     case "deleteLineage":
       return deleteLineage(context, command);
+
+    // Sessions
     case "openSession":
       return openSession(context, command);
     case "touchSessions":
       return touchSessions(context, command);
     case "closeSession":
       return closeSession(context, command);
+
+    // Workers
     case "registerWorker":
       return registerWorker(context, command);
     case "workerLost":
       return workerLost(context, command);
     case "keeperGone":
       return keeperGone(context, command);
+
+    // Stores
     case "loadPage":
       return loadPage(context, command);
     case "ufsDone":
       return ufsDone(context, command);
+
+    // Lineage, by the leader
     case "startAttempt":
       return startAttempt(context, command);
     case "commitAttempt":
@@ -313,13 +343,21 @@ function dispatch(context: Context, command: Command): CommandResult {
       return failAttempt(context, command);
     case "resetLineage":
       return resetLineage(context, command);
+
+    // Mounts, by the leader
     case "refuseMount":
       return refuseMount(command);
+
+    // Background
     case "reapGarbage":
       return reapGarbage(context, command);
     case "reapTrash":
       return reapTrash(context, command);
+
+    // Cluster
     case "bootstrap":
       return bootstrap(context, command);
+    case "raiseLevel":
+      return raiseLevel(context, command);
   }
 }

@@ -15,6 +15,7 @@ import type {
   WriteId,
 } from "../../lib/ids.ts";
 import {
+  appended,
   boolean,
   bytes,
   encode,
@@ -123,6 +124,12 @@ export const inode = struct({
   holds: unsigned(),
   /** Its name, if it has only one; what an older version wrote has it in `parent/<inode>` all the same. */
   link: optional(struct({ parent: inodeId, name })),
+  /** Of a device node: major · 2^32 + minor. */
+  rdev: appended(unsigned()),
+  /** Number of `xattr/<id>/…` keys; absent: 0. */
+  xattrCount: appended(unsigned()),
+  /** Bit 0: it has an access ACL, bit 1: a default ACL (directories); both are xattrs. Absent: 0. */
+  acl: appended(unsigned()),
 });
 export type Inode = Infer<typeof inode>;
 

@@ -99,6 +99,7 @@ export function create(context: Context, command: Of<"create">): CommandResult {
       gid: inherits ? parent.gid : command.gid,
       mountId: parent.mountId,
       target: command.target,
+      rdev: command.rdev,
     },
     { writeType: command.writeType ?? "ASYNC_THROUGH", link, lease },
   );

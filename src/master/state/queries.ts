@@ -25,6 +25,7 @@ import {
   inodeCountKey,
   inodeKey,
   keptKey,
+  levelKey,
   lineageKey,
   mountIdsKey,
   mountKey,
@@ -73,6 +74,11 @@ const zeroClock: StateClock = { clusterTimeMs: 0, wallTime: { sec: 0, nsec: 0 } 
 /** Cluster time and the last wall time, as of the last applied entry. */
 export function clockOf(reader: PointReader): StateClock {
   return reader.read(stateClock, clockKey) ?? zeroClock;
+}
+
+/** The level of the state, from 1; see `levelOf` in rpc/commands.ts. */
+export function levelOfState(reader: PointReader): number {
+  return reader.read(count, levelKey) ?? 1;
 }
 
 export function inodeOf(reader: PointReader, id: InodeId): Inode | undefined {
@@ -127,6 +133,8 @@ export function statusOf(of: Inode): FileStatus {
     lineageId: of.lineageId,
     writeType: of.writeType,
     mountPoint: of.mountPoint,
+    rdev: of.rdev,
+    hasAcl: of.acl === undefined ? undefined : true,
   };
 }
 

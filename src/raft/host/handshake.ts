@@ -32,9 +32,9 @@ export interface Versions {
 
 /**
  * 1: the first. 2: answers may come back on the caller's connection; snapshots resume; followers ask for read indexes;
- * configurations change. 3: no other messages; entries may have the commands that `sinceVersion` of src/rpc/commands.ts names.
+ * configurations change. 3 and 4: no other messages; entries may have the commands that `sinceVersion` of src/rpc/commands.ts names.
  */
-export const spokenVersions: Versions = { oldest: 1, newest: 3 };
+export const spokenVersions: Versions = { oldest: 1, newest: 4 };
 
 /** The first version whose nodes know that members change. */
 export const oldestOfChanges = 2;

@@ -7,7 +7,12 @@ import { TaskDispatcher } from "../../../src/master/services/task-dispatcher.ts"
 import { WorkerRegistry } from "../../../src/master/services/worker-registry.ts";
 import type { AppliedEntry } from "../../../src/master/state/machine.ts";
 import { workerOf } from "../../../src/master/state/queries.ts";
-import type { Command, CommandResult, EntryPayload } from "../../../src/rpc/commands.ts";
+import {
+  type Command,
+  type CommandResult,
+  type EntryPayload,
+  newestLevel,
+} from "../../../src/rpc/commands.ts";
 import type { Task, TaskResult } from "../../../src/rpc/tasks.ts";
 import { bootstrapCommand, Machine, pageOf, requestOf } from "../state/machine-fixture.ts";
 import { ManualClock } from "./manual-clock.ts";
@@ -20,6 +25,7 @@ export class ObservedMachine extends Machine {
   static start({ rootLoaded = true } = {}): ObservedMachine {
     const machine = new ObservedMachine();
     machine.done(bootstrapCommand);
+    machine.done({ kind: "raiseLevel", level: newestLevel });
     if (rootLoaded) machine.done(pageOf(rootInodeId, [], { listedAtIndex: 1 }));
     return machine;
   }

@@ -20,6 +20,7 @@ import {
   type CommandResult,
   type EntryPayload,
   entryPayload,
+  newestLevel,
   type Request,
   type UfsEntry,
 } from "../../../src/rpc/commands.ts";
@@ -55,6 +56,7 @@ export class Machine {
     const machine = new Machine();
     machine.done(bootstrapCommand);
     machine.done(pageOf(rootInodeId, [], { listedAtIndex: 1 }));
+    machine.done({ kind: "raiseLevel", level: newestLevel });
     return machine;
   }
 

@@ -136,6 +136,19 @@ export function tombKey(directory: InodeId, name: string): string {
   return `tomb/${id(directory)}/${name}`;
 }
 
+/** An extended attribute by its full name, as in `user.comment`. */
+export function xattrKey(inode: InodeId, name: string): string {
+  return `xattr/${id(inode)}/${name}`;
+}
+export function xattrRange(inode: InodeId): KeyRange {
+  return prefixRange(xattrKey(inode, ""));
+}
+/** The name in an `xattrKey`. */
+export function nameOfXattr(key: string): string {
+  return key.slice(xattrPrefixLength);
+}
+const xattrPrefixLength = "xattr/".length + idLength + 1;
+
 export function extentKey(inode: InodeId, fileOffset: number): string {
   return `extent/${id(inode)}/${id(fileOffset)}`;
 }

@@ -133,6 +133,13 @@ export const inode = struct({
 });
 export type Inode = Infer<typeof inode>;
 
+/** Bits of an inode's `acl`. */
+export const accessAclBit = 1;
+export const defaultAclBit = 2;
+
+/** `xattr/<inode>/<name>`: the value; of the two ACLs their binary form (rpc/acl.ts), always a valid one. */
+export const xattrValue = bytes;
+
 /** `edge/<parent>/<name>`. */
 export const edge = struct({ child: inodeId, kind: fileKind });
 export type Edge = Infer<typeof edge>;

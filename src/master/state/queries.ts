@@ -2,6 +2,7 @@
  * What the replicated state says, by point reads alone: for apply itself and for the services that answer clients. Lists
  * of unknown length are read by services/listings.ts.
  */
+import assert from "node:assert";
 import {
   type InodeId,
   type LineageId,
@@ -12,6 +13,7 @@ import {
   type WorkerId,
   type WriteId,
 } from "../../lib/ids.ts";
+import { accessAclName, type Acl, decodeAcl, defaultAclName } from "../../rpc/acl.ts";
 import type { FileStatus, LineageInfo, MountInfo } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
 import type { PointReader } from "../store/types.ts";
@@ -34,13 +36,16 @@ import {
   ufsOpKey,
   workerKey,
   workerUuidKey,
+  xattrKey,
 } from "./keys.ts";
 import {
+  accessAclBit,
   type Cluster,
   cluster,
   type Container,
   container,
   count,
+  defaultAclBit,
   type Edge,
   edge,
   type Inode,
@@ -63,6 +68,7 @@ import {
   ufsOp,
   type Worker,
   worker,
+  xattrValue,
 } from "./model.ts";
 
 /** The cluster's identity, or undefined before `bootstrap`. */
@@ -134,13 +140,34 @@ export function statusOf(of: Inode): FileStatus {
     writeType: of.writeType,
     mountPoint: of.mountPoint,
     rdev: of.rdev,
-    hasAcl: of.acl === undefined ? undefined : true,
+    hasAcl: ((of.acl ?? 0) & accessAclBit) === 0 ? undefined : true,
   };
 }
 
 export function inodeStatus(reader: PointReader, id: InodeId): FileStatus | undefined {
   const found = inodeOf(reader, id);
   return found === undefined ? undefined : statusOf(found);
+}
+
+/** The value of an extended attribute, whoever asks. */
+export function xattrOf(reader: PointReader, id: InodeId, name: string): Uint8Array | undefined {
+  return reader.read(xattrValue, xattrKey(id, name));
+}
+
+/** The access control list of an inode; undefined where its mode says it all, which reads nothing. */
+export function aclOf(reader: PointReader, of: Inode): Acl | undefined {
+  return ((of.acl ?? 0) & accessAclBit) === 0 ? undefined : readAcl(reader, of.id, accessAclName);
+}
+
+/** What new names in a directory inherit; undefined, without a read, where there is no such list. */
+export function defaultAclOf(reader: PointReader, of: Inode): Acl | undefined {
+  return ((of.acl ?? 0) & defaultAclBit) === 0 ? undefined : readAcl(reader, of.id, defaultAclName);
+}
+
+function readAcl(reader: PointReader, id: InodeId, name: string): Acl {
+  const decoded = decodeAcl(xattrOf(reader, id, name)!);
+  assert("acl" in decoded, `inode ${id} has a list that is not valid`);
+  return decoded.acl;
 }
 
 /**

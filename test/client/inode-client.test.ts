@@ -68,6 +68,7 @@ class OneFileMaster {
   }
 
   #apply(command: ClientCommand, position: number): CommandResult {
+    if (!isOfContent(command)) throw new Error(`unexpected ${command.kind}`);
     switch (command.kind) {
       case "lease":
         this.lease ??= position as WriteId;
@@ -95,20 +96,6 @@ class OneFileMaster {
       case "releaseLease":
         if (command.writeId === this.lease) this.lease = undefined;
         return { ok: true, status: this.status };
-      case "create":
-      case "deleteLineage":
-      case "deleteTree":
-      case "link":
-      case "mount":
-      case "persist":
-      case "recordLineage":
-      case "release":
-      case "rename":
-      case "rmdir":
-      case "setAttributes":
-      case "unlink":
-      case "unmount":
-        throw new Error(`unexpected ${command.kind}`);
     }
   }
 
@@ -126,6 +113,12 @@ class OneFileMaster {
     }));
     return { status: this.status, blockSizeBytes, segments, ufs: undefined };
   }
+}
+
+type OfContent = Extract<ClientCommand, { kind: "lease" | "truncate" | "commit" | "releaseLease" }>;
+
+function isOfContent(command: ClientCommand): command is OfContent {
+  return ["lease", "truncate", "commit", "releaseLease"].includes(command.kind);
 }
 
 describe("the client of a cluster", () => {

@@ -8,7 +8,7 @@ import type { BlockClient } from "../blocks/types.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { hasCode, WeirError } from "../lib/errors.ts";
-import type { InodeId, LineageId, MountId } from "../lib/ids.ts";
+import type { InodeId, LineageId, MountId, TreeOpId } from "../lib/ids.ts";
 import { rootInodeId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import { masterApi } from "../rpc/master-api.ts";
@@ -20,6 +20,8 @@ import type {
   LineageInfo,
   MountInfo,
   Segment,
+  TreeChange,
+  TreeOpInfo,
   UfsObject,
   WorkerInfo,
   WriteType,
@@ -265,6 +267,42 @@ export class WeirClient {
     changes: Parameters<InodeClient["setAttributes"]>[1],
   ): Promise<FileStatus> {
     return this.inodes.setAttributes((await this.stat(path)).inode, changes);
+  }
+
+  /**
+   * Changes a path, and in the background all below it; goes on whatever becomes of this client. Answers the operation as
+   * it has begun.
+   */
+  async startTreeOp(path: string, change: TreeChange): Promise<TreeOpInfo> {
+    const { inode } = await this.stat(path);
+    const { id } = await this.#session.execute(
+      { kind: "startTreeOp", inode, change },
+      `Cannot change "${path}" and what is below`,
+    );
+    return await this.treeOp(id as TreeOpId);
+  }
+
+  /** Operations on trees that are under way or ended lately, in the order of their start. */
+  async treeOps(): Promise<readonly TreeOpInfo[]> {
+    return (await this.#read(masterApi.treeOps, {})).treeOps;
+  }
+
+  /** @throws WeirError `NotFound` */
+  async treeOp(id: TreeOpId): Promise<TreeOpInfo> {
+    const found = (await this.treeOps()).find((each) => each.id === id);
+    if (found !== undefined) return found;
+    throw new WeirError(
+      "NotFound",
+      `Cannot find operation ${String(id)}: it is not known any more`,
+    );
+  }
+
+  /** What it has not done yet stays as it is. */
+  async cancelTreeOp(id: TreeOpId): Promise<void> {
+    await this.#session.execute(
+      { kind: "cancelTreeOp", treeOp: id },
+      `Cannot cancel operation ${String(id)}`,
+    );
   }
 
   /** Mounts a store at a path whose parent exists. Credentials in `options` are never shown again. */

@@ -24,6 +24,8 @@ export type MountId = Branded<"MountId">;
 export type LineageId = Branded<"LineageId">;
 /** A pending side effect on a store (`ufsop`); a counter in the state, in the order of the commands. */
 export type UfsOpId = Branded<"UfsOpId">;
+/** An operation on a whole tree, done in the background; a counter in the state. */
+export type TreeOpId = Branded<"TreeOpId">;
 /** Where a command stands in the log: entry index × 1,024 + place in the entry (0 … 1,023). */
 export type Position = Branded<"Position">;
 

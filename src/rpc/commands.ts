@@ -4,7 +4,15 @@
  * the same whatever was renamed meanwhile.
  */
 import { knownCode, WeirError } from "../lib/errors.ts";
-import type { InodeId, LineageId, SessionId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
+import type {
+  InodeId,
+  LineageId,
+  SessionId,
+  TreeOpId,
+  UfsOpId,
+  WorkerId,
+  WriteId,
+} from "../lib/ids.ts";
 import { unfit } from "../lib/msgpack.ts";
 import {
   appended,
@@ -30,6 +38,7 @@ import {
   lineageInput,
   medium,
   timestamp,
+  treeChange,
   writeType,
 } from "./namespace.ts";
 
@@ -54,6 +63,9 @@ export type UfsEntry = Infer<typeof ufsEntry>;
 
 /** Most containers in one `keeperGone`. */
 export const maxKeeperGone = 500;
+
+/** Most names in one `stepTreeOp`. */
+export const maxTreeStep = 200;
 
 /** An output as an attempt wrote it: extents of the container (output inode, epoch). */
 export const attemptOutput = struct({ inode, size: unsigned(), hash: text, extents: list(extent) });
@@ -99,6 +111,13 @@ const clientCommands = {
     atime: optional(timestamp),
     mtime: optional(timestamp),
   },
+  /**
+   * Changes an inode, and in the background everything below it; who asks must be allowed to change the inode itself, and
+   * is asked about each one below when it is its turn. Result: the inode's status, and in `id` the operation.
+   */
+  startTreeOp: { inode, change: treeChange },
+  /** What it has not done yet stays as it is; one that has ended is fine. */
+  cancelTreeOp: { treeOp: unsigned<TreeOpId>() },
 
   // Content
   /** Changes the size alone; refused with `LeaseConflict` while another session holds the write lease. */
@@ -211,6 +230,18 @@ const leaderCommands = {
   // Background
   /** Forgets retired content whose grace is over; bounded by the number of keys. */
   reapGarbage: { keys: list(name) },
+  /**
+   * The next names of a directory that an operation on a tree has come to: those behind `after`, where it stands, in byte
+   * order, at most `maxTreeStep`. `last`: no more are known; `error`: its names could not be read, it is given up.
+   */
+  stepTreeOp: {
+    treeOp: unsigned<TreeOpId>(),
+    directory: inode,
+    after: optional(name),
+    names: list(name),
+    last: boolean,
+    error: optional(text),
+  },
   /** Takes up to a bounded number of names out of a directory in the trash. */
   reapTrash: { directory: inode, names: list(name) },
 
@@ -249,7 +280,11 @@ export type ClientCommand = Infer<typeof clientCommand>;
 export const command = union({ ...clientCommands, ...leaderCommands });
 export type Command = Infer<typeof command>;
 
-const sinceLevel: Partial<Record<Command["kind"], number>> = {};
+const sinceLevel: Partial<Record<Command["kind"], number>> = {
+  startTreeOp: 2,
+  cancelTreeOp: 2,
+  stepTreeOp: 2,
+};
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */
 export function levelOf(of: Command): number {

@@ -24,6 +24,7 @@ import {
   lineageInfo,
   medium,
   mountInfo,
+  treeOpInfo,
   workerInfo,
 } from "./namespace.ts";
 import { heartbeat, heartbeatReply, mountTarget, taskResult } from "./tasks.ts";
@@ -148,6 +149,9 @@ export const masterApi = {
     nothing,
     struct({ inodes: unsigned(), capacityBytes: unsigned(), usedBytes: unsigned() }),
   ),
+
+  /** Operations on trees that are under way or ended lately, in the order of their start. */
+  treeOps: method("treeOps", nothing, struct({ appliedIndex, treeOps: list(treeOpInfo) })),
 
   // Lineage
   lineageOf: method(

@@ -2,7 +2,7 @@
  * The values of the namespace as clients, workers and masters exchange them: attributes, extents, mounts, workers,
  * jobs. Names and paths are latin1 strings, one character per byte.
  */
-import type { InodeId, LineageId, MountId, WorkerId, WriteId } from "../lib/ids.ts";
+import type { InodeId, LineageId, MountId, TreeOpId, WorkerId, WriteId } from "../lib/ids.ts";
 import {
   appended,
   boolean,
@@ -17,6 +17,7 @@ import {
   unsigned,
   word,
 } from "../lib/schema.ts";
+import { modeChange } from "./mode-change.ts";
 
 /** A point in time: seconds since 1970 (may be negative) and nanoseconds [0, 1e9). */
 export const timestamp = struct({ sec: signed, nsec: unsigned() });
@@ -58,6 +59,38 @@ export type Caller = Infer<typeof caller>;
 
 /** Most further groups of a caller: what Linux takes. */
 export const maxGroups = 65_536;
+
+/** What is done to every inode of a tree; what is absent stays as it is. */
+export const treeChange = struct({
+  mode: optional(modeChange),
+  uid: optional(unsigned()),
+  gid: optional(unsigned()),
+});
+export type TreeChange = Infer<typeof treeChange>;
+
+/** `running`: some of its directories are still to be done; `cancelled`: what was done by then stays done. */
+export const treeOpState = word("running", "done", "cancelled");
+
+/** Something below a tree that an operation on it could not do. */
+export const treeFailure = struct({ path: name, code: text, detail: text });
+
+/** An operation on a whole tree. */
+export const treeOpInfo = struct({
+  id: unsigned<TreeOpId>(),
+  /** As of now; absent when the tree has left the namespace. */
+  path: optional(name),
+  change: treeChange,
+  caller: optional(caller),
+  state: treeOpState,
+  /** Inodes that were changed, and those that could not be. */
+  done: unsigned(),
+  failed: unsigned(),
+  /** Directories that are known and not finished yet. */
+  openDirectories: unsigned(),
+  /** The first few failures. */
+  failures: list(treeFailure),
+});
+export type TreeOpInfo = Infer<typeof treeOpInfo>;
 
 /** What `stat` returns of one inode. */
 export const fileStatus = struct({

@@ -16,6 +16,7 @@ import type { PendingMoves } from "./pending-moves.ts";
 import type { Proposer } from "./proposer.ts";
 import { RecoveryService } from "./recovery.ts";
 import { TaskDispatcher } from "./task-dispatcher.ts";
+import { TreeOps } from "./tree-ops.ts";
 import { UfsOpQueue } from "./ufs-op-queue.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
 
@@ -41,6 +42,7 @@ export class LeaderServices {
   readonly layouts: Layouts;
   readonly recovery: RecoveryService;
   readonly #ufsOps: UfsOpQueue;
+  readonly #treeOps: TreeOps;
 
   constructor(options: LeaderServicesOptions) {
     const { config, reader, appliedIndex, oldestVersion, reign, clock, logger } = options;
@@ -93,6 +95,14 @@ export class LeaderServices {
       logger,
       reign,
     });
+    this.#treeOps = new TreeOps({
+      reader,
+      propose,
+      load: (directory, signal) => this.loader.load(directory, signal),
+      reign,
+      clock,
+      logger,
+    });
     new LevelRaiser({ reader, oldestVersion, propose, reign, clock, logger });
     new Housekeeping({
       reader,
@@ -117,6 +127,7 @@ export class LeaderServices {
     const events = applied?.events ?? [];
     if (events.length === 0) return;
     this.#ufsOps.applied(events);
+    this.#treeOps.applied(events);
     for (const event of events) {
       if (event.kind === "workerLost") this.dispatcher.workerLost(event.worker);
     }

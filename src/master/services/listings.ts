@@ -7,6 +7,7 @@ import type {
   LineageId,
   MountId,
   SessionId,
+  TreeOpId,
   UfsOpId,
   WorkerId,
   WriteId,
@@ -22,6 +23,7 @@ import {
   edgeRange,
   extentKey,
   garbageRange,
+  inodeAtEnd,
   keptKey,
   keptRange,
   lineageOfKey,
@@ -30,6 +32,9 @@ import {
   sessionKey,
   sessionOfKey,
   sessionRange,
+  treeDirectoryRange,
+  treeOpOfKey,
+  treeOpRange,
   ufsOpRange,
   writeIdOfContainer,
 } from "../state/keys.ts";
@@ -40,6 +45,9 @@ import {
   lineage,
   type Session,
   session,
+  type TreeOp,
+  treeDirectory,
+  treeOp,
   type UfsOp,
   ufsOp,
 } from "../state/model.ts";
@@ -102,6 +110,25 @@ export async function listDirectory(
     if (status !== undefined) entries.push({ name, status });
   }
   return { entries, more: names.length > page.limit };
+}
+
+/** All operations on trees that are remembered, the newest last: their number is bounded. */
+export async function treeOpsPage(reader: StateReader): Promise<{ id: TreeOpId; of: TreeOp }[]> {
+  const page = await reader.iterate(treeOpRange, pageSize);
+  return page.map(([key, value]) => ({ id: treeOpOfKey(key), of: decode(treeOp, value, key) }));
+}
+
+/** Some directories that an operation on a tree has not finished, and the name up to which each is done. */
+export async function openTreeDirectories(
+  reader: StateReader,
+  id: TreeOpId,
+  limit: number,
+): Promise<{ directory: InodeId; after: string | undefined }[]> {
+  const page = await reader.iterate(treeDirectoryRange(id), limit);
+  return page.map(([key, value]) => ({
+    directory: inodeAtEnd(key),
+    after: decode(treeDirectory, value, key).after,
+  }));
 }
 
 /** The stored extents that overlap bytes [from, to) of a file, in order; none for a file in the source form. */

@@ -18,10 +18,11 @@ import {
   pathOf,
   resolvePath,
   statusOf,
+  treeOpInfoOf,
   ufsPathOf,
   workersOf,
 } from "../state/queries.ts";
-import { listDirectory, pendingUfsOps } from "./listings.ts";
+import { listDirectory, pendingUfsOps, treeOpsPage } from "./listings.ts";
 import { answerFrom, loadDirectory, type MasterParts, readPoint } from "./parts.ts";
 
 /** Most names in one page of a listing. */
@@ -139,6 +140,16 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
       if (path === "" || at === path || at.startsWith(`${path}/`)) count++;
     }
     return { count };
+  });
+
+  server.handle(masterApi.treeOps, async (_request, { signal }) => {
+    await readPoint(parts, "linearizable", { signal });
+    const reflects = appliedIndex();
+    const page = await treeOpsPage(store);
+    return {
+      appliedIndex: reflects,
+      treeOps: page.map(({ id, of }) => treeOpInfoOf(store, id, of)),
+    };
   });
 
   server.handle(masterApi.statFs, async (_request, { signal }) => {

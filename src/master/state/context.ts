@@ -12,6 +12,7 @@ import type {
   MountId,
   Position,
   SessionId,
+  TreeOpId,
   UfsOpId,
   WorkerId,
 } from "../../lib/ids.ts";
@@ -41,7 +42,8 @@ export type StateEvent =
   | { readonly kind: "lineageRecorded"; readonly lineage: LineageId }
   | { readonly kind: "lineageChanged"; readonly lineage: LineageId }
   | { readonly kind: "garbageAdded" }
-  | { readonly kind: "trashAdded" };
+  | { readonly kind: "trashAdded" }
+  | { readonly kind: "treeOpStarted"; readonly treeOp: TreeOpId };
 
 interface NotesMark {
   readonly events: number;

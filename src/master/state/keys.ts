@@ -9,6 +9,7 @@ import type {
   LineageId,
   MountId,
   SessionId,
+  TreeOpId,
   UfsOpId,
   WorkerId,
   WriteId,
@@ -67,7 +68,7 @@ export const levelKey = "meta/level";
 /** Number of inodes that exist. */
 export const inodeCountKey = "meta/inodes";
 
-export type CounterName = "Inode" | "Mount" | "Worker" | "Lineage" | "UfsOp";
+export type CounterName = "Inode" | "Mount" | "Worker" | "Lineage" | "UfsOp" | "TreeOp";
 /** The next id of a kind. */
 export function counterKey(name: CounterName): string {
   return counterKeys[name];
@@ -78,6 +79,7 @@ const counterKeys: Readonly<Record<CounterName, string>> = {
   Worker: "meta/nextWorker",
   Lineage: "meta/nextLineage",
   UfsOp: "meta/nextUfsOp",
+  TreeOp: "meta/nextTreeOp",
 };
 
 export const inodeKey: (inode: InodeId) => string = idKeys(flatInodeKey);
@@ -240,7 +242,7 @@ export function retainedKey(session: SessionId, inode: InodeId): string {
 export function retainedRange(session: SessionId): KeyRange {
   return prefixRange(`retained/${id(session)}/`);
 }
-/** The inode in a `leaseKey` or a `retainedKey`. */
+/** The inode in a `leaseKey`, a `retainedKey` or a `treeDirectoryKey`. */
 export function inodeAtEnd(key: string): InodeId {
   return idAt(key, key.length - idLength) as InodeId;
 }
@@ -276,6 +278,23 @@ export function ufsOpRange(mount: MountId, after?: UfsOpId): KeyRange {
   return after === undefined
     ? range
     : { from: ufsOpKey(mount, (after + 1) as UfsOpId), to: range.to };
+}
+
+export function treeOpKey(treeOp: TreeOpId): string {
+  return `treeop/${id(treeOp)}`;
+}
+export function treeOpOfKey(key: string): TreeOpId {
+  return idAt(key, key.length - idLength) as TreeOpId;
+}
+/** Operations on trees, the newest of which has the highest id. */
+export const treeOpRange = prefixRange("treeop/");
+
+/** A directory that an operation on a tree has not finished. */
+export function treeDirectoryKey(treeOp: TreeOpId, directory: InodeId): string {
+  return `treedir/${id(treeOp)}/${id(directory)}`;
+}
+export function treeDirectoryRange(treeOp: TreeOpId): KeyRange {
+  return prefixRange(`treedir/${id(treeOp)}/`);
 }
 
 const garbagePrefix = "garbage/";

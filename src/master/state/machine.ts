@@ -53,6 +53,7 @@ import { clockOf, clusterOf, levelOfState } from "./queries.ts";
 import { reapGarbage, reapTrash } from "./reap-commands.ts";
 import { closeSession, openSession, touchSessions } from "./session-commands.ts";
 import { admit, remember } from "./session-table.ts";
+import { cancelTreeOp, startTreeOp, stepTreeOp } from "./tree-op-commands.ts";
 import { ufsDone } from "./ufsops.ts";
 import { keeperGone, registerWorker, workerLost } from "./worker-commands.ts";
 
@@ -262,6 +263,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "resetLineage",
   "reapGarbage",
   "reapTrash",
+  "stepTreeOp",
   "bootstrap",
   "raiseLevel",
 ]);
@@ -285,6 +287,10 @@ function dispatch(context: Context, command: Command): CommandResult {
     // Attributes
     case "setAttributes":
       return setAttributes(context, command);
+    case "startTreeOp":
+      return startTreeOp(context, command);
+    case "cancelTreeOp":
+      return cancelTreeOp(context, command);
 
     // Content
     case "truncate":
@@ -353,6 +359,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return reapGarbage(context, command);
     case "reapTrash":
       return reapTrash(context, command);
+    case "stepTreeOp":
+      return stepTreeOp(context, command);
 
     // Cluster
     case "bootstrap":

@@ -32,6 +32,7 @@ import {
   word,
 } from "../../lib/schema.ts";
 import {
+  caller,
   fileKind,
   job,
   lineageAttempt,
@@ -41,6 +42,9 @@ import {
   medium,
   persistence,
   timestamp,
+  treeChange,
+  treeFailure,
+  treeOpState,
   workerState,
   writeType,
 } from "../../rpc/namespace.ts";
@@ -279,6 +283,24 @@ export const lineage = struct({
   failures: unsigned(),
 });
 export type Lineage = Infer<typeof lineage>;
+
+/** `treeop/<id>`: an operation on a tree; kept for a while when it has ended. */
+export const treeOp = struct({
+  root: inodeId,
+  change: treeChange,
+  caller: optional(caller),
+  state: treeOpState,
+  done: unsigned(),
+  failed: unsigned(),
+  /** Number of `treedir/<id>/…` keys. */
+  openDirectories: unsigned(),
+  /** The first failures, at most 8. */
+  failures: list(treeFailure),
+});
+export type TreeOp = Infer<typeof treeOp>;
+
+/** `treedir/<op>/<directory>`: the names up to and with `after` are done. */
+export const treeDirectory = struct({ after: optional(name) });
 
 export const count = unsigned();
 export const storedId = unsigned();

@@ -9,12 +9,13 @@ import {
   type MountId,
   rootInodeId,
   type SessionId,
+  type TreeOpId,
   type UfsOpId,
   type WorkerId,
   type WriteId,
 } from "../../lib/ids.ts";
 import { accessAclName, type Acl, decodeAcl, defaultAclName } from "../../rpc/acl.ts";
-import type { FileStatus, LineageInfo, MountInfo } from "../../rpc/namespace.ts";
+import type { FileStatus, LineageInfo, MountInfo, TreeOpInfo } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
 import type { PointReader } from "../store/types.ts";
 import {
@@ -33,6 +34,7 @@ import {
   mountKey,
   parentKey,
   sessionKey,
+  treeOpKey,
   ufsOpKey,
   workerKey,
   workerUuidKey,
@@ -63,7 +65,9 @@ import {
   session,
   stateClock,
   storedId,
+  type TreeOp,
   trashInodeId,
+  treeOp,
   type UfsOp,
   ufsOp,
   type Worker,
@@ -396,6 +400,16 @@ export function lineageInfoOf(id: LineageId, of: Lineage): LineageInfo {
 /** True of an output whose lineage never committed an attempt: its bytes were never made. */
 export function isUnmade(reader: PointReader, of: Inode): boolean {
   return of.lineageId !== undefined && lineageOf(reader, of.lineageId)?.committed === false;
+}
+
+export function treeOpOf(reader: PointReader, id: TreeOpId): TreeOp | undefined {
+  return reader.read(treeOp, treeOpKey(id));
+}
+
+/** An operation on a tree as clients see it. */
+export function treeOpInfoOf(reader: PointReader, id: TreeOpId, of: TreeOp): TreeOpInfo {
+  const { root, ...shown } = of;
+  return { id, path: pathOf(reader, root), ...shown };
 }
 
 /** A queued side effect of any mount. */

@@ -29,10 +29,29 @@ export function checkInvariants(state: InspectableState): void {
   checkNames(state, inodes);
   for (const inode of inodes) checkInode(state, inode);
   checkOwners(state, inodes);
+  checkTreeOps(state);
   for (const mount of mountsOf(state)) {
     const queued = state.entries(ufsOpRange(mount.id).from);
     assert.equal(queued.length, mount.pendingOps, "pendingOps is wrong");
   }
+}
+
+/** Operations on trees know how many directories they have before them, and none is of an operation that is gone. */
+function checkTreeOps(state: InspectableState): void {
+  const open = new Map<string, number>();
+  for (const [key] of state.entries("treedir/")) {
+    const of = key.slice("treedir/".length, "treedir/".length + 8);
+    open.set(of, (open.get(of) ?? 0) + 1);
+  }
+  for (const [key, value] of state.entries("treeop/")) {
+    const { openDirectories, state: phase } = decode(model.treeOp, value, key);
+    const id = key.slice("treeop/".length);
+    assert.equal(openDirectories, open.get(id) ?? 0, "openDirectories is wrong");
+    assert.ok(phase !== "running" || openDirectories > 0, "nothing is left, but it is running");
+    assert.ok(phase !== "done" || openDirectories === 0, "it is done, but something is left");
+    open.delete(id);
+  }
+  assert.equal(open.size, 0, "directories of an operation that is gone");
 }
 
 function checkNames(state: InspectableState, inodes: readonly model.Inode[]): void {

@@ -12,8 +12,9 @@ import {
 import { decode, encode } from "../../../src/lib/schema.ts";
 import { type AppliedEntry, applyEntry, rangesOf } from "../../../src/master/state/machine.ts";
 import { NewNames } from "../../../src/master/state/new-names.ts";
+import { inodeAtEnd, inodeKey } from "../../../src/master/state/keys.ts";
 import type { Inode, UfsOp } from "../../../src/master/state/model.ts";
-import { ufsOp } from "../../../src/master/state/model.ts";
+import { inode, treeDirectory, ufsOp } from "../../../src/master/state/model.ts";
 import { edgeOf, inodeOf, resolvePath } from "../../../src/master/state/queries.ts";
 import {
   type Command,
@@ -162,6 +163,19 @@ export class Machine {
 
   child(parent: InodeId, name: string): InodeId | undefined {
     return edgeOf(this.state, parent, name)?.child;
+  }
+
+  /** Directories that operations on trees have not finished, and the name up to which each is done. */
+  openTreeDirectories(): { directory: InodeId; after: string | undefined }[] {
+    return this.state.entries("treedir/").map(([key, value]) => ({
+      directory: inodeAtEnd(key),
+      after: decode(treeDirectory, value, key).after,
+    }));
+  }
+
+  /** Makes a directory one whose names in the store nobody has asked for yet. */
+  unload(id: InodeId): void {
+    this.state.write(inode, inodeKey(id), { ...this.inode(id), loaded: false });
   }
 
   /** Side effects that wait, in order. */

@@ -16,14 +16,22 @@ import { retainedKey } from "./keys.ts";
 import { endLease, grantLease, needFile, needNoOtherLease } from "./leases.ts";
 import type { Inode } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
+import { modeAfterWrite, needWrite, needWriteOpened } from "./permissions.ts";
 import { inodeOf, ufsPathOf, workerOf } from "./queries.ts";
-import { persistByWriteType, persistFile, queueMake, storeMayHold } from "./ufsops.ts";
+import {
+  persistByWriteType,
+  persistFile,
+  queueAttributes,
+  queueMake,
+  storeMayHold,
+} from "./ufsops.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
 /** Result: the status, and in `writeId` the write that the session may commit now. */
 export function lease(context: Context, command: Of<"lease">): CommandResult {
   const of = needInode(context, command.inode);
+  needWriteOpened(context, of);
   return shown(context, of.id, grantLease(context, of.id));
 }
 
@@ -55,6 +63,7 @@ export function commit(context: Context, command: Of<"commit">): CommandResult {
   }
   if (extents.length > 0 || size !== of.size) {
     changeContent(context, of, { begin: commitBegin(command), added: extents, size });
+    dropSetId(context, of);
   }
   if (command.mtime !== undefined) patchInode(context, of.id, { mtime: command.mtime });
   if (command.release) endLease(context, of.id);
@@ -70,11 +79,25 @@ function needKeepers(context: Context, keepers: Of<"commit">["keepers"]): void {
   }
 }
 
-/** Result: the status with the new version. A session that holds the lease itself keeps it. */
+/** Nobody is to run with the owner's rights what somebody else has written. */
+function dropSetId(context: Context, of: Inode): void {
+  const mode = modeAfterWrite(context, of);
+  if (mode === of.mode) return;
+  const changed = patchInode(context, of.id, { mode });
+  queueAttributes(context, changed, {
+    mode,
+    uid: undefined,
+    gid: undefined,
+    mtime: undefined,
+  });
+}
+
+/** Result: the status with the new version. A session that holds the lease itself keeps it, and has shown its right. */
 export function truncate(context: Context, command: Of<"truncate">): CommandResult {
   const of = needInode(context, command.inode);
   needFile(of);
   needWritable(context, of);
+  if (of.lease?.session !== context.session) needWrite(context, of);
   needNoOtherLease(context, of);
   const { size } = command;
   if (size === of.size) {
@@ -82,6 +105,7 @@ export function truncate(context: Context, command: Of<"truncate">): CommandResu
     return shown(context, of.id);
   }
   changeContent(context, of, { begin: size, added: [], size });
+  dropSetId(context, of);
   if (of.lease === undefined) persistByWriteType(context, of.id);
   return shown(context, of.id);
 }
@@ -112,6 +136,7 @@ export function releaseHold(context: Context, session: SessionId, inode: Inode["
 export function persist(context: Context, command: Of<"persist">): CommandResult {
   const of = needInode(context, command.inode);
   needWritable(context, of);
+  needWrite(context, of);
   if (ufsPathOf(context.state, of) === undefined) refuse("NotFound", "no name leads to it");
   if (of.kind === "file") persistFile(context, of);
   else if (of.kind !== "directory" && of.kind !== "symlink") {

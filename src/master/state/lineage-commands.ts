@@ -25,6 +25,7 @@ import { flawOf, reachOf } from "./extents.ts";
 import { lineageKey } from "./keys.ts";
 import { addLink, dropFileLink, needFree } from "./links.ts";
 import { type Lineage, lineage as lineageSchema } from "./model.ts";
+import { needSuperuser } from "./permissions.ts";
 import { inodeOf, isReachable, lineageOf, linksOf, workerOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -43,8 +44,9 @@ function needLineage(context: Context, id: LineageId): Lineage {
   return lineageOf(context.state, id) ?? refuse("NotFound", `no lineage ${id} is recorded`);
 }
 
-/** Result: `id` is the lineage. */
+/** Its job runs with the rights of the workers: that is the superuser's to say. Result: `id` is the lineage. */
 export function recordLineage(context: Context, command: Of<"recordLineage">): CommandResult {
+  needSuperuser(context);
   const { inputs, outputs, job, uid, gid } = command;
   if (outputs.length === 0) refuse("InvalidArgument", "a lineage has at least one output");
   if (outputs.length > maxLineageFiles || inputs.length > maxLineageFiles) {
@@ -232,6 +234,7 @@ export function resetLineage(context: Context, command: Of<"resetLineage">): Com
  * lineage: as plain files they would read as empty ones, which nobody wrote.
  */
 export function deleteLineage(context: Context, command: Of<"deleteLineage">): CommandResult {
+  needSuperuser(context);
   const of = needLineage(context, command.lineage);
   for (const { inode } of of.outputs) {
     const file = inodeOf(context.state, inode);

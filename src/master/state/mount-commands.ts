@@ -22,6 +22,7 @@ import {
   trashInodeId,
 } from "./model.ts";
 import { moveToTrash, shown } from "./namespace-commands.ts";
+import { needSuperuser } from "./permissions.ts";
 import {
   ancestorsOf,
   clusterOf,
@@ -70,10 +71,11 @@ function putMount(context: Context, of: Mount): void {
 }
 
 /**
- * The name must be free, or that of an empty directory, which comes back at unmount. The store below `parent` is not
- * touched. Result: the status of the new directory; `id` is the mount.
+ * The superuser's alone, as `unmount`. The name must be free, or that of an empty directory, which comes back at unmount.
+ * The store below `parent` is not touched. Result: the status of the new directory; `id` is the mount.
  */
 export function mount(context: Context, command: Of<"mount">): CommandResult {
+  needSuperuser(context);
   const parent = needDirectory(context, command.parent);
   needValidName(command.name);
   const flaw = flawOfStore(command.uri);
@@ -129,6 +131,7 @@ function cover(context: Context, name: Link): InodeId | undefined {
 
 /** What is below leaves the namespace; the store keeps it. Result: nothing. */
 export function unmount(context: Context, command: Of<"unmount">): CommandResult {
+  needSuperuser(context);
   const parent = needDirectory(context, command.parent);
   const name: Link = { parent: parent.id, name: command.name };
   const root = inodeOf(context.state, needEdge(context, parent, command.name).child)!;

@@ -1,9 +1,7 @@
-/**
- * Commands of names and attributes, with the results of POSIX. Whether the caller may do it (mode, uid, gid) is decided by
- * the client or the kernel; here it is decided whether it can be done.
- */
+/** Commands of names and attributes, with the results of POSIX. Whether the caller may do it, permissions.ts says. */
 import type { InodeId, SessionId, WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
+import { setGroupId } from "../../rpc/access.ts";
 import type { FileKind } from "../../rpc/namespace.ts";
 import { firstLease, grantLease, noteFirstLease } from "./leases.ts";
 import {
@@ -32,6 +30,18 @@ import {
   needValidName,
 } from "./links.ts";
 import { type Inode, type Link, presence, trashInodeId } from "./model.ts";
+import {
+  modeAfter,
+  needLinkable,
+  needMayChown,
+  needMovable,
+  needOwner,
+  needRemovable,
+  needSearch,
+  needWrite,
+  needWriteIn,
+  ownMode,
+} from "./permissions.ts";
 import { ancestorsOf, inodeOf, isReachable, linksOf, mountsOf, statusOf } from "./queries.ts";
 import {
   persistByWriteType,
@@ -45,17 +55,16 @@ import {
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
-const setGroupId = 0o2000;
-
 /** The result that shows an inode as it is now. */
 export function shown(context: Context, id: InodeId, writeId?: WriteId): CommandResult {
   return { ok: true, status: statusOf(inodeOf(context.state, id)!), writeId };
 }
 
-/** A directory in which a name may come or go. */
+/** A directory in which names can come and go, and in which the caller may look for one. */
 function needWritableDirectory(context: Context, id: InodeId): Inode {
   const directory = needDirectory(context, id);
   needWritable(context, directory);
+  needSearch(context, directory);
   return directory;
 }
 
@@ -70,10 +79,12 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   needValidName(command.name);
   const existing = edgeIfAny(context, command.parent, command.name);
   if (existing !== undefined && !command.exclusive && command.fileKind === "file") {
+    needSearch(context, inodeOf(context.state, command.parent)!);
     return openExisting(context, existing.child, existing.kind, command.lease);
   }
   const parent = needWritableDirectory(context, command.parent);
   if (existing !== undefined) refuse("AlreadyExists", `"${command.name}" exists already`);
+  needWriteIn(context, parent);
   needLoaded(parent);
   needInTree(context, parent.id);
   if ((command.fileKind === "symlink") !== (command.target !== undefined)) {
@@ -90,13 +101,15 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   const setsGroup = inherits && command.fileKind === "directory" ? setGroupId : 0;
   const link: Link = { parent: parent.id, name: command.name };
   const lease = command.lease ? firstLease(context) : undefined;
+  const { fileKind: kind, uid } = command;
+  const gid = inherits ? parent.gid : command.gid;
   const made = makeInode(
     context,
     {
-      kind: command.fileKind,
-      mode: command.mode | setsGroup,
-      uid: command.uid,
-      gid: inherits ? parent.gid : command.gid,
+      kind,
+      mode: ownMode(context, { kind, mode: command.mode, uid, gid }, inherits) | setsGroup,
+      uid,
+      gid,
       mountId: parent.mountId,
       target: command.target,
       rdev: command.rdev,
@@ -123,7 +136,9 @@ function openExisting(
 ): CommandResult {
   if (kind === "directory") refuse("IsDirectory", "a directory has this name");
   if (kind !== "file") refuse("AlreadyExists", `a ${kind} has this name`);
-  return shown(context, id, wantsLease ? grantLease(context, id) : undefined);
+  if (!wantsLease) return shown(context, id);
+  needWrite(context, inodeOf(context.state, id)!);
+  return shown(context, id, grantLease(context, id));
 }
 
 /** Result: the status. */
@@ -135,6 +150,8 @@ export function link(context: Context, command: Of<"link">): CommandResult {
   needFree(context, parent, command.name);
   needInTree(context, parent.id);
   if (child.mountId !== parent.mountId) refuse("CrossMount", "the directory is on another mount");
+  needLinkable(context, child);
+  needWriteIn(context, parent);
   if (child.nlink >= maxLinks) refuse("TooManyLinks", `the file has ${maxLinks} names`);
   const name: Link = { parent: parent.id, name: command.name };
   addLink(context, child, name);
@@ -150,6 +167,7 @@ export function link(context: Context, command: Of<"link">): CommandResult {
 export function unlink(context: Context, command: Of<"unlink">): CommandResult {
   const parent = needWritableDirectory(context, command.parent);
   const { child: id, kind } = needEdge(context, parent, command.name);
+  needRemovable(context, parent, inodeOf(context.state, id)!);
   if (kind === "directory") refuse("IsDirectory", `"${command.name}" is a directory`);
   if (command.held && context.session !== 0) retain(context, context.session, id);
   dropFileLink(context, inodeOf(context.state, id)!, { parent: parent.id, name: command.name });
@@ -173,8 +191,9 @@ function needEmpty(directory: Inode, name: string): void {
 export function rmdir(context: Context, command: Of<"rmdir">): CommandResult {
   const parent = needWritableDirectory(context, command.parent);
   const { child: id, kind } = needEdge(context, parent, command.name);
-  if (kind !== "directory") refuse("NotDirectory", `"${command.name}" is a ${kind}`);
   const child = inodeOf(context.state, id)!;
+  needRemovable(context, parent, child);
+  if (kind !== "directory") refuse("NotDirectory", `"${command.name}" is a ${kind}`);
   needEmpty(child, command.name);
   dropDirectory(context, child, { parent: parent.id, name: command.name });
   return { ok: true };
@@ -185,11 +204,16 @@ function dropDirectory(context: Context, child: Inode, name: Link): void {
   forgetDirectory(context, child, name);
 }
 
-/** A file goes as by `unlink`; a directory goes to the trash with all below. */
+/**
+ * A file goes as by `unlink`; a directory goes to the trash with all below. The right to remove what is below would have to
+ * be looked for in each directory there, which no bounded command can: for all but the superuser a directory with names in
+ * it is `NotEmpty`, and to be removed name by name.
+ */
 export function deleteTree(context: Context, command: Of<"deleteTree">): CommandResult {
   const parent = needWritableDirectory(context, command.parent);
   const name: Link = { parent: parent.id, name: command.name };
   const child = inodeOf(context.state, needEdge(context, parent, command.name).child)!;
+  needRemovable(context, parent, child);
   if (child.kind !== "directory") {
     dropFileLink(context, child, name);
     return { ok: true };
@@ -198,6 +222,9 @@ export function deleteTree(context: Context, command: Of<"deleteTree">): Command
     for (const ancestor of ancestorsOf(context.state, mount.root)) {
       if (ancestor === child.id) refuse("Busy", `"${mount.uri}" is mounted there`);
     }
+  }
+  if (context.caller !== undefined && (child.childCount > 0 || !child.loaded)) {
+    refuse("NotEmpty", "all but the superuser remove the names in it first");
   }
   if (storeMayHold(child)) queueDelete(context, child, name);
   moveToTrash(context, child, name);
@@ -237,6 +264,7 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
     }
   }
   const target = targetEdge === undefined ? undefined : inodeOf(context.state, targetEdge.child)!;
+  needMovable(context, { sourceParent, source, targetParent, target });
   if (target !== undefined) needReplaceable(source, target, to.name);
   if (target?.kind === "directory") dropDirectory(context, target, to);
   else if (target !== undefined) dropReplaced(context, { source, target, to });
@@ -269,9 +297,15 @@ function dropReplaced(
 export function setAttributes(context: Context, command: Of<"setAttributes">): CommandResult {
   const of = needInode(context, command.inode);
   needWritable(context, of);
-  const { mode, uid, gid, atime, mtime } = command;
+  const { uid, gid, atime, mtime } = command;
+  if (command.mode !== undefined || atime !== undefined || mtime !== undefined) {
+    needOwner(context, of);
+  }
+  needMayChown(context, of, command);
+  const modeNow = modeAfter(context, of, command);
+  const mode = command.mode === undefined && modeNow === of.mode ? undefined : modeNow;
   const changed = patchInode(context, of.id, {
-    mode: mode === undefined ? of.mode : mode & 0o7777,
+    mode: modeNow,
     uid: uid ?? of.uid,
     gid: gid ?? of.gid,
     atime: atime ?? of.atime,

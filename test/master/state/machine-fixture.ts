@@ -25,7 +25,7 @@ import {
   type Request,
   type UfsEntry,
 } from "../../../src/rpc/commands.ts";
-import type { Extent, FileStatus } from "../../../src/rpc/namespace.ts";
+import type { Caller, Extent, FileStatus } from "../../../src/rpc/namespace.ts";
 import { checkInvariants } from "./invariants.ts";
 import { InspectableState } from "./inspectable-state.ts";
 
@@ -92,6 +92,19 @@ export class Machine {
     const sequence = this.#sequences.get(session) ?? 0;
     this.#sequences.set(session, sequence + 1);
     const request = requestOf([command], { session, sequence, acknowledgedBelow: sequence });
+    return this.apply(request).results[0]![0]!;
+  }
+
+  /** As `run`, asked for by a user. */
+  runAs(caller: Caller, command: Command, session: SessionId = leader): CommandResult {
+    const sequence = this.#sequences.get(session) ?? 0;
+    this.#sequences.set(session, sequence + 1);
+    const request = requestOf([command], {
+      session,
+      sequence,
+      acknowledgedBelow: sequence,
+      caller,
+    });
     return this.apply(request).results[0]![0]!;
   }
 

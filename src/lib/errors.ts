@@ -20,6 +20,8 @@ export type ErrorCode =
   | "TooManyLinks"
   | "CrossMount"
   | "NoSpace"
+  | "NoData"
+  | "TooLarge"
   | "LeaseConflict"
   | "LeaseLost"
   | "VersionConflict"
@@ -90,6 +92,8 @@ const codeOfErrno: Readonly<Record<string, ErrorCode>> = {
   ENAMETOOLONG: "NameTooLong",
   EXDEV: "CrossMount",
   ENOSPC: "NoSpace",
+  ENODATA: "NoData",
+  E2BIG: "TooLarge",
   EDQUOT: "NoSpace",
   EBUSY: "Busy",
   ETIMEDOUT: "DeadlineExceeded",
@@ -113,6 +117,8 @@ export const errnoOf: Readonly<Record<ErrorCode, number>> = {
   TooManyLinks: -31,
   CrossMount: -18,
   NoSpace: -28,
+  NoData: -61,
+  TooLarge: -7,
   LeaseConflict: -16,
   LeaseLost: -5,
   VersionConflict: -116,
@@ -149,6 +155,8 @@ export const exitCodeOf: Readonly<Record<ErrorCode, number>> = {
   TooManyLinks: 8,
   CrossMount: 9,
   NoSpace: 10,
+  NoData: 16,
+  TooLarge: 64,
   LeaseConflict: 11,
   LeaseLost: 11,
   VersionConflict: 12,
@@ -185,6 +193,8 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   TooManyLinks: 409,
   CrossMount: 409,
   NoSpace: 507,
+  NoData: 404,
+  TooLarge: 413,
   LeaseConflict: 409,
   LeaseLost: 409,
   VersionConflict: 412,

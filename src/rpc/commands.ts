@@ -17,6 +17,7 @@ import { unfit } from "../lib/msgpack.ts";
 import {
   appended,
   boolean,
+  bytes,
   type Infer,
   list,
   name,
@@ -28,6 +29,7 @@ import {
   textMap,
   union,
   unsigned,
+  word,
 } from "../lib/schema.ts";
 import {
   caller,
@@ -86,6 +88,8 @@ const clientCommands = {
     writeType: optional(writeType),
     /** Of a device node: major · 2^32 + minor. */
     rdev: appended(unsigned()),
+    /** Bits that are taken from `mode`, unless the directory has a default access control list. */
+    umask: appended(unsigned()),
   },
   link: { inode, parent: inode, name },
   /** `held`: the client has the file open and will `release` it; its data outlives the name until then. */
@@ -118,6 +122,9 @@ const clientCommands = {
   startTreeOp: { inode, change: treeChange },
   /** What it has not done yet stays as it is; one that has ended is fine. */
   cancelTreeOp: { treeOp: unsigned<TreeOpId>() },
+  /** setxattr(2): `create` refuses an attribute that is there, `replace` one that is not. */
+  setXattr: { inode, name, value: bytes, how: word("set", "create", "replace") },
+  removeXattr: { inode, name },
 
   // Content
   /** Changes the size alone; refused with `LeaseConflict` while another session holds the write lease. */
@@ -284,11 +291,13 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   startTreeOp: 2,
   cancelTreeOp: 2,
   stepTreeOp: 2,
+  setXattr: 2,
+  removeXattr: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */
 export function levelOf(of: Command): number {
-  if (of.kind === "create" && of.rdev !== undefined) return 2;
+  if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
   return sinceLevel[of.kind] ?? 1;
 }
 

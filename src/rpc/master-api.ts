@@ -3,6 +3,7 @@ import type { InodeId, LineageId, Position, SessionId, WorkerId } from "../lib/i
 import {
   appended,
   boolean,
+  bytes,
   type Infer,
   list,
   name,
@@ -108,6 +109,18 @@ export const masterApi = {
        */
       feedIndex: optional(unsigned()),
     }),
+  ),
+  /** `NoData` where the inode has no such attribute, or the caller must not know of it. */
+  getXattr: method(
+    "getXattr",
+    struct({ inode, name, consistency, caller: by }),
+    struct({ appliedIndex, value: bytes }),
+  ),
+  /** The names of all attributes that the caller may know of, in byte order: at most `maxXattrs`. */
+  listXattrs: method(
+    "listXattrs",
+    struct({ inode, consistency, caller: by }),
+    struct({ appliedIndex, names: list(name) }),
   ),
   /** Names in byte order, `after` exclusive; `more` when the page was full. */
   list: method(

@@ -123,6 +123,8 @@ export const fileStatus = struct({
   rdev: appended(unsigned()),
   /** It has an access control list beyond its mode: who looks at the mode alone cannot decide who may do what. */
   hasAcl: appended(boolean),
+  /** It has extended attributes: of all others nobody needs to ask for one. */
+  hasXattrs: appended(boolean),
 });
 export type FileStatus = Infer<typeof fileStatus>;
 

@@ -14,6 +14,7 @@ import type {
 } from "../../lib/ids.ts";
 import { decode } from "../../lib/schema.ts";
 import type { Extent, FileKind, FileStatus, LineageInfo } from "../../rpc/namespace.ts";
+import { maxXattrs } from "../../rpc/xattr.ts";
 import { decodeExtent, extentsFrom } from "../state/content.ts";
 import { endOf } from "../state/extents.ts";
 import {
@@ -29,6 +30,7 @@ import {
   lineageOfKey,
   lineageRange,
   nameOfEdge,
+  nameOfXattr,
   sessionKey,
   sessionOfKey,
   sessionRange,
@@ -37,6 +39,7 @@ import {
   treeOpRange,
   ufsOpRange,
   writeIdOfContainer,
+  xattrRange,
 } from "../state/keys.ts";
 import {
   type Container,
@@ -129,6 +132,12 @@ export async function openTreeDirectories(
     directory: inodeAtEnd(key),
     after: decode(treeDirectory, value, key).after,
   }));
+}
+
+/** Names of all extended attributes of an inode, in byte order. */
+export async function xattrNames(reader: StateReader, inode: InodeId): Promise<string[]> {
+  const rows = await reader.iterate(xattrRange(inode), maxXattrs);
+  return rows.map(([key]) => nameOfXattr(key));
 }
 
 /** The stored extents that overlap bytes [from, to) of a file, in order; none for a file in the source form. */

@@ -21,8 +21,10 @@ import {
   treeOpInfoOf,
   ufsPathOf,
   workersOf,
+  xattrOf,
 } from "../state/queries.ts";
-import { listDirectory, pendingUfsOps, treeOpsPage } from "./listings.ts";
+import { isListed, xattrRefusal } from "../state/xattr-rights.ts";
+import { listDirectory, pendingUfsOps, treeOpsPage, xattrNames } from "./listings.ts";
 import { answerFrom, loadDirectory, type MasterParts, readPoint } from "./parts.ts";
 
 /** Most names in one page of a listing. */
@@ -62,6 +64,29 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
       return { appliedIndex: appliedIndex(), status, feedIndex: parts.feed.lastTold };
     }),
   );
+
+  server.handle(masterApi.getXattr, ({ inode, name, consistency, caller }, call) => {
+    checkLength(name);
+    return answerFrom(parts, consistency, call, () => {
+      const of = inodeOf(store, inode);
+      if (of === undefined) throw noInode(inode);
+      const doing = `Cannot read attribute ${quoted(name)} of inode ${inode}`;
+      const refusal = xattrRefusal(store, caller, of, { name, isWrite: false });
+      if (refusal !== undefined) throw new WeirError(refusal.code, `${doing}: ${refusal.detail}`);
+      const value = xattrOf(store, inode, name);
+      if (value === undefined) throw new WeirError("NoData", `${doing}: it has no such attribute`);
+      return { appliedIndex: appliedIndex(), value };
+    });
+  });
+
+  server.handle(masterApi.listXattrs, async ({ inode, consistency, caller }, { signal }) => {
+    await readPoint(parts, consistency, { signal });
+    const of = inodeOf(store, inode);
+    if (of === undefined) throw noInode(inode);
+    const reflects = appliedIndex();
+    const names = of.xattrCount === undefined ? [] : await xattrNames(store, inode);
+    return { appliedIndex: reflects, names: names.filter((name) => isListed(caller, name)) };
+  });
 
   server.handle(masterApi.list, async (request, { signal }) => {
     const { directory, after, consistency } = request;

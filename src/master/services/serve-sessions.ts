@@ -70,10 +70,17 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
   });
 }
 
-/** The request as all members read it: those of before level 2 would pass over its caller. */
+/**
+ * The request as all members read it: those of before level 2 would pass over its caller, and over a umask, which nothing
+ * but a mode without its bits can take the place of then.
+ */
 function readable({ store }: MasterParts, request: Request): Request {
-  if (request.caller === undefined || levelOfState(store) >= 2) return request;
-  return { ...request, caller: undefined };
+  if (levelOfState(store) >= 2) return request;
+  const commands = request.commands.map((command) => {
+    if (command.kind !== "create" || command.umask === undefined) return command;
+    return { ...command, mode: command.mode & ~command.umask, umask: undefined };
+  });
+  return { ...request, commands, caller: undefined };
 }
 
 /** Refuses what some member might not be able to read. */

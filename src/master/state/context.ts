@@ -272,6 +272,7 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     rdev: wanted.rdev,
     xattrCount: undefined,
     acl: undefined,
+    xattrBytes: undefined,
   };
   const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);

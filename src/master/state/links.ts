@@ -180,8 +180,16 @@ export function forgetFileLink(context: Context, child: Inode, link: Link): void
   retireInode(context, child.id);
 }
 
-/** Takes an empty directory away for good, whatever the store has. */
+/**
+ * Takes an empty directory away for good, whatever the store has. One with extended attributes is reaped like a file: they
+ * are found by a scan, and what is to be scanned must be known before a name is looked up.
+ */
 export function forgetDirectory(context: Context, child: Inode, link: Link): void {
-  removeLink(context, child, link);
-  deleteInode(context, child.id);
+  if (child.xattrCount === undefined) {
+    removeLink(context, child, link);
+    deleteInode(context, child.id);
+    return;
+  }
+  removeLink(context, child, link, 0);
+  retireInode(context, child.id);
 }

@@ -56,6 +56,7 @@ import { admit, remember } from "./session-table.ts";
 import { cancelTreeOp, startTreeOp, stepTreeOp } from "./tree-op-commands.ts";
 import { ufsDone } from "./ufsops.ts";
 import { keeperGone, registerWorker, workerLost } from "./worker-commands.ts";
+import { removeXattr, setXattr } from "./xattr-commands.ts";
 
 export type { StateEvent, TransactionalState } from "./context.ts";
 export { rangesOf } from "./ranges.ts";
@@ -291,6 +292,10 @@ function dispatch(context: Context, command: Command): CommandResult {
       return startTreeOp(context, command);
     case "cancelTreeOp":
       return cancelTreeOp(context, command);
+    case "setXattr":
+      return setXattr(context, command);
+    case "removeXattr":
+      return removeXattr(context, command);
 
     // Content
     case "truncate":

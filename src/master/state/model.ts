@@ -134,6 +134,8 @@ export const inode = struct({
   xattrCount: appended(unsigned()),
   /** Bit 0: it has an access ACL, bit 1: a default ACL (directories); both are xattrs. Absent: 0. */
   acl: appended(unsigned()),
+  /** What its attributes count together (`xattrBytesOf`); absent: 0. */
+  xattrBytes: appended(unsigned()),
 });
 export type Inode = Infer<typeof inode>;
 

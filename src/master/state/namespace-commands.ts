@@ -11,6 +11,7 @@ import {
   needInode,
   needWritable,
   patchInode,
+  patchKnown,
   refuse,
 } from "./context.ts";
 import { retainedKey } from "./keys.ts";
@@ -52,6 +53,7 @@ import {
   queueRename,
   storeMayHold,
 } from "./ufsops.ts";
+import { chmodList, putNewRights, rightsOfNew } from "./xattrs.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -101,13 +103,14 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   const setsGroup = inherits && command.fileKind === "directory" ? setGroupId : 0;
   const link: Link = { parent: parent.id, name: command.name };
   const lease = command.lease ? firstLease(context) : undefined;
-  const { fileKind: kind, uid } = command;
+  const { fileKind: kind, uid, umask = 0 } = command;
   const gid = inherits ? parent.gid : command.gid;
-  const made = makeInode(
+  const rights = rightsOfNew(context, parent, { kind, mode: command.mode, umask });
+  let made = makeInode(
     context,
     {
       kind,
-      mode: ownMode(context, { kind, mode: command.mode, uid, gid }, inherits) | setsGroup,
+      mode: ownMode(context, { kind, mode: rights.mode, uid, gid }, inherits) | setsGroup,
       uid,
       gid,
       mountId: parent.mountId,
@@ -116,6 +119,9 @@ export function create(context: Context, command: Of<"create">): CommandResult {
     },
     { writeType: command.writeType ?? "ASYNC_THROUGH", link, lease },
   );
+  if (rights.access !== undefined || rights.defaults !== undefined) {
+    made = patchKnown(context, made, putNewRights(context, made.id, rights));
+  }
   addEdge(context, made, link);
   if (lease !== undefined) noteFirstLease(context, made.id, lease);
   const writeId = lease?.writeId;
@@ -304,6 +310,7 @@ export function setAttributes(context: Context, command: Of<"setAttributes">): C
   needMayChown(context, of, command);
   const modeNow = modeAfter(context, of, command);
   const mode = command.mode === undefined && modeNow === of.mode ? undefined : modeNow;
+  if (mode !== undefined) chmodList(context, of, mode);
   const changed = patchInode(context, of.id, {
     mode: modeNow,
     uid: uid ?? of.uid,

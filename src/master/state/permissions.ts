@@ -23,6 +23,7 @@ import {
 import type { FileKind } from "../../rpc/namespace.ts";
 import { type Context, refuse } from "./context.ts";
 import type { Inode } from "./model.ts";
+import { aclOf } from "./queries.ts";
 
 const groupExecute = 0o010;
 
@@ -33,7 +34,7 @@ function who({ caller }: Context): string {
 
 /** Whether the caller has all of `wanted`. */
 function may(context: Context, of: Inode, wanted: number): boolean {
-  return mayAccess(context.caller, of, wanted);
+  return mayAccess(context.caller, of, wanted, aclOf(context.state, of));
 }
 
 /** Refuses who may not look for a name in the directory. */

@@ -145,6 +145,7 @@ export function statusOf(of: Inode): FileStatus {
     mountPoint: of.mountPoint,
     rdev: of.rdev,
     hasAcl: ((of.acl ?? 0) & accessAclBit) === 0 ? undefined : true,
+    hasXattrs: of.xattrCount === undefined ? undefined : true,
   };
 }
 

@@ -17,6 +17,7 @@ import {
   parseGarbageKey,
   resultRange,
   retainedRange,
+  xattrRange,
 } from "./keys.ts";
 import { clusterOf, inodeOf, ufsOpOf } from "./queries.ts";
 
@@ -38,6 +39,8 @@ export function rangesOf(entry: EntryPayload, reader: PointReader): readonly Key
   }
   const ranges: KeyRange[] = [];
   const touched = new Set<InodeId>();
+  /** Get attributes by this entry. */
+  const marked = new Set<InodeId>();
   const commands = entry.requests.flatMap((request) => request.commands);
   const blockSizeBytes = blockSizeOf(commands, reader);
   const touch = (id: InodeId, begin: number) => {
@@ -47,7 +50,8 @@ export function rangesOf(entry: EntryPayload, reader: PointReader): readonly Key
     touched.add(id);
   };
   for (const command of commands) {
-    if (command.kind === "commit") touch(command.inode, commitBegin(command));
+    if (command.kind === "setXattr") marked.add(command.inode);
+    else if (command.kind === "commit") touch(command.inode, commitBegin(command));
     else if (command.kind === "truncate") touch(command.inode, command.size);
     else if (command.kind === "commitAttempt") {
       for (const output of command.outputs) touch(output.inode, 0);
@@ -64,6 +68,9 @@ export function rangesOf(entry: EntryPayload, reader: PointReader): readonly Key
         if (garbage === undefined) continue;
         touched.add(garbage.inode);
         ranges.push(extentRange(garbage.inode), containerRange(garbage.inode));
+        if (marked.has(garbage.inode) || inodeOf(reader, garbage.inode)?.xattrCount !== undefined) {
+          ranges.push(xattrRange(garbage.inode));
+        }
       }
     }
   }

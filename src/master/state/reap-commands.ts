@@ -18,6 +18,7 @@ import { type Inode, type Link, trashInodeId } from "./model.ts";
 import { ancestorsOf, edgeOf, inodeOf } from "./queries.ts";
 import { moveToTrash } from "./namespace-commands.ts";
 import { queueAttributes } from "./ufsops.ts";
+import { dropXattrs } from "./xattrs.ts";
 
 /** Keys that are no garbage are passed over. */
 export function reapGarbage(
@@ -30,14 +31,17 @@ export function reapGarbage(
     context.state.delete(key);
     if (garbage.writeId !== wholeInode) {
       reapContainer(context, garbage.inode, garbage.writeId);
-    } else if (isInodeUnused(inodeOf(context.state, garbage.inode))) {
-      reapInode(context, garbage.inode);
+    } else {
+      const of = inodeOf(context.state, garbage.inode);
+      if (of !== undefined && isInodeUnused(of)) reapInode(context, of);
     }
   }
   return { ok: true };
 }
 
-function reapInode(context: Context, id: InodeId): void {
+function reapInode(context: Context, of: Inode): void {
+  const { id } = of;
+  dropXattrs(context, of);
   for (const [key] of context.state.scan(extentRange(id))) context.state.delete(key);
   for (const [key] of context.state.scan(containerRange(id))) {
     dropContainer(context, id, writeIdOfContainer(key));

@@ -1,6 +1,6 @@
 /** What always holds in the state, whatever was applied: checked over all keys. */
 import assert from "node:assert/strict";
-import type { InodeId, WriteId } from "../../../src/lib/ids.ts";
+import { type InodeId, rootInodeId, type WriteId } from "../../../src/lib/ids.ts";
 import { decode } from "../../../src/lib/schema.ts";
 import { decodeExtent } from "../../../src/master/state/content.ts";
 import {
@@ -13,14 +13,32 @@ import {
   keptKey,
   leaseKey,
   nameOfEdge,
+  nameOfXattr,
   parentKey,
   retainedKey,
   ufsOpRange,
   wholeInode,
   writeIdOfContainer,
+  xattrRange,
 } from "../../../src/master/state/keys.ts";
 import * as model from "../../../src/master/state/model.ts";
-import { inodeCount, inodeOf, linksOf, mountsOf } from "../../../src/master/state/queries.ts";
+import {
+  aclOf,
+  defaultAclOf,
+  inodeCount,
+  inodeOf,
+  linksOf,
+  mountsOf,
+} from "../../../src/master/state/queries.ts";
+import {
+  accessAclName,
+  aclFault,
+  aclOfMode,
+  defaultAclName,
+  isEquivalentToMode,
+  modeOfAcl,
+} from "../../../src/rpc/acl.ts";
+import { maxXattrBytes, maxXattrs, xattrBytesOf } from "../../../src/rpc/xattr.ts";
 import type { InspectableState } from "./inspectable-state.ts";
 
 export function checkInvariants(state: InspectableState): void {
@@ -28,6 +46,7 @@ export function checkInvariants(state: InspectableState): void {
   assert.equal(inodeCount(state), inodes.length, "the count of inodes is wrong");
   checkNames(state, inodes);
   for (const inode of inodes) checkInode(state, inode);
+  checkXattrs(state, inodes);
   checkOwners(state, inodes);
   checkTreeOps(state);
   for (const mount of mountsOf(state)) {
@@ -81,7 +100,10 @@ function checkNames(state: InspectableState, inodes: readonly model.Inode[]): vo
     }
     if (inode.kind === "directory") {
       assert.equal(inode.childCount, children.get(inode.id) ?? 0, "childCount is wrong");
-      assert.equal(inode.nlink, 2 + (directories.get(inode.id) ?? 0), "nlink is wrong");
+      const isGone = own === 0 && inode.id !== rootInodeId && inode.id !== model.trashInodeId;
+      const isHidden = mountsOf(state).some(({ covered }) => covered === inode.id);
+      const wanted = isGone && !isHidden ? 0 : 2 + (directories.get(inode.id) ?? 0);
+      assert.equal(inode.nlink, wanted, "nlink is wrong");
     } else {
       assert.equal(inode.nlink, own, "nlink is wrong");
     }
@@ -134,6 +156,37 @@ function checkInode(state: InspectableState, inode: model.Inode): void {
 function hasGarbage(state: InspectableState, inode: InodeId, writeId: WriteId): boolean {
   const end = garbageKey({ retiredAtMs: 0, inode, writeId }).slice("garbage/".length + 8);
   return state.entries("garbage/").some(([key]) => key.endsWith(end));
+}
+
+/** What inodes say of their attributes is what there is, and lists agree with modes. */
+function checkXattrs(state: InspectableState, inodes: readonly model.Inode[]): void {
+  let rows = 0;
+  for (const inode of inodes) {
+    const own = state.entries(xattrRange(inode.id).from);
+    rows += own.length;
+    const bytes = own.reduce((sum, [key, value]) => {
+      return sum + xattrBytesOf(nameOfXattr(key), decode(model.xattrValue, value, key));
+    }, 0);
+    assert.deepEqual(
+      [inode.xattrCount ?? 0, inode.xattrBytes ?? 0],
+      [own.length, bytes],
+      "the counts of extended attributes are wrong",
+    );
+    assert.ok(own.length <= maxXattrs && bytes <= maxXattrBytes, "too many extended attributes");
+    const names = own.map(([key]) => nameOfXattr(key));
+    const bits =
+      (names.includes(accessAclName) ? model.accessAclBit : 0) |
+      (names.includes(defaultAclName) ? model.defaultAclBit : 0);
+    assert.equal(inode.acl ?? 0, bits, "the bits of the lists are wrong");
+    const acl = aclOf(state, inode);
+    if (acl !== undefined) {
+      assert.equal(modeOfAcl(acl, inode.mode), inode.mode, "mode and list differ");
+      assert.ok(!isEquivalentToMode(acl), "a list says no more than the mode");
+    }
+    assert.ok(bits !== 0 || inode.acl === undefined, "an inode without lists differs from others");
+    assert.equal(aclFault(defaultAclOf(state, inode) ?? aclOfMode(0)), undefined);
+  }
+  assert.equal(state.entries("xattr/").length, rows, "extended attributes of nobody");
 }
 
 /** Keys that belong to inodes lead to inodes that know of them. */

@@ -14,6 +14,8 @@ const port = z.number().int().min(0).max(65535);
 const milliseconds = z.number().int().min(1).max(86_400_000);
 const bytes = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
 const host = z.string().min(1);
+/** A uid or gid; the largest 32-bit number means nobody to the kernel. */
+const userId = z.number().int().min(0).max(0xffff_fffe);
 
 const masterAddress = z.strictObject({
   /** Name of the master in this file; its identity is the random id in its journal. */
@@ -122,6 +124,27 @@ const schema = z
         reads: z.enum(["leader", "any"]).default("leader"),
       })
       .prefault({}),
+    /** Who may do what. Masters and clients are to have the same here. */
+    security: z
+      .strictObject({
+        /** Off: whoever reaches the masters may do everything, as the superuser. */
+        permissionChecks: z.boolean().default(true),
+        /** The superuser, by any of these uids, and by the one that a master runs as. */
+        superusers: z.array(userId).default([0]),
+        /** The members of this group are the superuser too. */
+        supergroup: userId.optional(),
+        /** Whose word counts on the groups of a user: the client's, the master's /etc/group, or that of `staticGroups`. */
+        groupMapping: z.enum(["client", "system", "static"]).default("client"),
+        /** How long the master goes by what it has read of /etc/passwd and /etc/group. */
+        groupCacheMs: milliseconds.default(60_000),
+        /** uid → gids, the first of which is the user's own. */
+        staticGroups: z.record(z.string().regex(/^\d{1,10}$/), z.array(userId).min(1)).default({}),
+        /** Who counts as nobody: none, uid 0, or all but the superuser. */
+        squash: z.enum(["none", "root", "all"]).default("none"),
+        anonymousUid: userId.default(65_534),
+        anonymousGid: userId.default(65_534),
+      })
+      .prefault({}),
     fuse: z
       .strictObject({
         mountPoint: z.string().startsWith("/").default("/mnt/weir"),
@@ -133,7 +156,7 @@ const schema = z
       .prefault({}),
   })
   .check((context) => {
-    const { masters, master, worker } = context.value;
+    const { masters, master, worker, security } = context.value;
     const complain = (path: (string | number)[], input: unknown, message: string) => {
       context.issues.push({ code: "custom", path, input, message });
     };
@@ -158,9 +181,18 @@ const schema = z
         `wanted at least 2 × worker.heartbeatMs (${String(2 * worker.heartbeatMs)})`,
       );
     }
+    const { squash, superusers, supergroup } = security;
+    if (squash === "root" && superusers.every((uid) => uid === 0) && supergroup === undefined) {
+      complain(
+        ["security", "squash"],
+        squash,
+        "wanted another superuser in security.superusers, or a security.supergroup: uid 0 is none then",
+      );
+    }
   });
 
 export type Config = z.infer<typeof schema>;
+export type SecurityConfig = Config["security"];
 
 /** Sources of a configuration; later ones override earlier ones. */
 export interface ConfigSources {
@@ -253,6 +285,7 @@ function variablesOf(value: object, path: readonly string[]): Map<string, readon
   if (path.length === 0) {
     found.set("WEIR_NATS_USER", ["nats", "user"]);
     found.set("WEIR_NATS_PASSWORD", ["nats", "password"]);
+    found.set("WEIR_SECURITY_SUPERGROUP", ["security", "supergroup"]);
   }
   return found;
 }

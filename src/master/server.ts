@@ -16,6 +16,7 @@ import { RaftNode } from "../raft/node.ts";
 import { RpcServer } from "../rpc/server.ts";
 import { checkRestored } from "./backup/restore.ts";
 import { ChangeFeed } from "./services/change-feed.ts";
+import { Identities } from "./services/identities.ts";
 import { LeaderServices } from "./services/leader-services.ts";
 import { Leadership, type Reign } from "./services/leadership.ts";
 import { Locations } from "./services/locations.ts";
@@ -209,7 +210,18 @@ async function start(
   late.raft = node;
   opened.push({ close: () => node.stop() });
 
-  const server = await RpcServer.listen({ host: own.host, port: own.rpcPort, logger });
+  const identities = await Identities.open({
+    security: config.security,
+    ownUid: process.geteuid?.() ?? 0,
+    clock,
+    logger,
+  });
+  const server = await RpcServer.listen({
+    host: own.host,
+    port: own.rpcPort,
+    logger,
+    identify: (request) => identities.identified(request),
+  });
   opened.push(server);
   const parts: MasterParts = {
     name: own.name,

@@ -97,9 +97,10 @@ export const masterApi = {
     struct({ path: name, consistency, caller: by }),
     struct({ appliedIndex, status: fileStatus, parent: optional(inode) }),
   ),
+  /** `access`: a sum of permissions that the caller must have, as access(2) and open(2) ask; without it none is needed. */
   getStatus: method(
     "getStatus",
-    struct({ inode, consistency, caller: by }),
+    struct({ inode, consistency, caller: by, access: appended(unsigned()) }),
     struct({
       appliedIndex,
       status: fileStatus,
@@ -134,23 +135,31 @@ export const masterApi = {
   ),
   /**
    * Where the bytes [offset, offset + length) of a file are. Of a file whose keepers are all lost: waits for the
-   * recovery by its lineage within the deadline, or `Lost` with what can be done.
+   * recovery by its lineage within the deadline, or `Lost` with what can be done. Needs the right to read, unless no bytes
+   * are asked for; `opened`: it was asked for before, when the file was opened, and the file's owner need not have it still.
    */
   layout: method(
     "layout",
-    struct({ inode, offset: unsigned(), length: unsigned(), consistency, caller: by }),
+    struct({
+      inode,
+      offset: unsigned(),
+      length: unsigned(),
+      consistency,
+      caller: by,
+      opened: appended(boolean),
+    }),
     struct({ appliedIndex, layout: fileLayout }),
   ),
   /** The path of an inode by its first link, for people and stores. */
-  pathOf: method("pathOf", struct({ inode }), struct({ path: name })),
+  pathOf: method("pathOf", struct({ inode, caller: by }), struct({ path: name })),
   workers: method(
     "workers",
     struct({ consistency }),
     struct({ appliedIndex, workers: list(workerInfo) }),
   ),
   mounts: method("mounts", nothing, struct({ mounts: list(mountInfo) })),
-  /** Drops the cached copies of a persisted file; answers how many containers were asked to go. */
-  free: method("free", struct({ inode }), struct({ containers: unsigned() })),
+  /** Drops the cached copies of a persisted file, for who may write it; answers how many containers were asked to go. */
+  free: method("free", struct({ inode, caller: by }), struct({ containers: unsigned() })),
   /** Number of side effects on stores that are queued or under way, in all or below one inode. */
   pendingUfsOps: method(
     "pendingUfsOps",
@@ -166,25 +175,25 @@ export const masterApi = {
   /** Operations on trees that are under way or ended lately, in the order of their start. */
   treeOps: method("treeOps", nothing, struct({ appliedIndex, treeOps: list(treeOpInfo) })),
 
-  // Lineage
+  // Lineage: what jobs are run with is the superuser's to know and to do, all but to have a file made again that one may read
   lineageOf: method(
     "lineageOf",
-    struct({ lineage: unsigned<LineageId>() }),
+    struct({ lineage: unsigned<LineageId>(), caller: by }),
     struct({ appliedIndex, lineage: lineageInfo }),
   ),
   lineages: method(
     "lineages",
-    struct({ after: optional(unsigned<LineageId>()), limit: unsigned() }),
+    struct({ after: optional(unsigned<LineageId>()), limit: unsigned(), caller: by }),
     struct({ appliedIndex, lineages: list(lineageInfo), more: boolean }),
   ),
   /** Runs the lineage's job (and what it needs first) and answers when its outputs are committed. */
   runLineage: method(
     "runLineage",
-    struct({ lineage: unsigned<LineageId>() }),
+    struct({ lineage: unsigned<LineageId>(), caller: by }),
     struct({ lineage: lineageInfo }),
   ),
   /** Rebuilds a lost file; answers when it is whole, at once if it is. `jobs` counts the jobs that were run. */
-  recover: method("recover", struct({ inode }), struct({ jobs: unsigned() })),
+  recover: method("recover", struct({ inode, caller: by }), struct({ jobs: unsigned() })),
 
   // Cluster
   status: method(
@@ -235,32 +244,39 @@ export const masterApi = {
     }),
   ),
   /**
-   * Admits the new, empty master that listens at that address, as a learner; with `promote` it becomes a voter by itself
+   * The members are the superuser's to change. Admits the new, empty master that listens at that address, as a learner; with `promote` it becomes a voter by itself
    * as soon as it has caught up. Answered when the change is committed.
    */
   addMember: method(
     "addMember",
-    struct({ name: text, host: text, raftPort: unsigned(), rpcPort: unsigned(), promote: boolean }),
+    struct({
+      name: text,
+      host: text,
+      raftPort: unsigned(),
+      rpcPort: unsigned(),
+      promote: boolean,
+      caller: by,
+    }),
     struct({ nodeId: text }),
   ),
   /** Answered when the cluster decides without the member. The leader itself can be removed: another one follows. */
-  removeMember: method("removeMember", struct({ name: text }), nothing),
+  removeMember: method("removeMember", struct({ name: text, caller: by }), nothing),
   /** Makes a learner a voter, when it has caught up. */
-  promoteMember: method("promoteMember", struct({ name: text }), nothing),
+  promoteMember: method("promoteMember", struct({ name: text, caller: by }), nothing),
   /** Puts a new, empty master in the place of one whose data is gone, under the same name. */
   replaceMember: method(
     "replaceMember",
-    struct({ name: text, host: text, raftPort: unsigned(), rpcPort: unsigned() }),
+    struct({ name: text, host: text, raftPort: unsigned(), rpcPort: unsigned(), caller: by }),
     struct({ nodeId: text }),
   ),
   /** Hands the leadership to the member `to`, or to the one that is furthest; answered when this master leads no more. */
   transferLeadership: method(
     "transferLeadership",
-    struct({ to: optional(text) }),
+    struct({ to: optional(text), caller: by }),
     struct({ from: text }),
   ),
-  /** The metadata as of one index, from any master; how far that one is, the header says. */
-  backup: streamMethod("backup", nothing, backupItem),
+  /** The metadata as of one index, with credentials, for the superuser, from any master; how far that one is, the header says. */
+  backup: streamMethod("backup", struct({ caller: by }), backupItem),
   /** The change feed. */
   subscribe: streamMethod(
     "subscribe",

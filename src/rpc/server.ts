@@ -51,6 +51,10 @@ const maxStrangerBytes = 4 * maxMessageBytes;
 const strangerMs = 5000;
 const strangerPaceBytes = 64 * 1024;
 
+/** The request as it is served: what it says of who asks may mean another one here. */
+type Identify = <Q>(request: Q) => Q;
+const asSent: Identify = (request) => request;
+
 type Handler =
   | {
       readonly kind: "call";
@@ -63,6 +67,7 @@ export class RpcServer {
   readonly port: number;
   readonly #server: Server;
   readonly #logger: Logger;
+  readonly #identify: Identify;
   readonly #handlers = new Map<string, Handler>();
   readonly #connections = new Set<ServedConnection>();
   /** Those that have not sent a whole frame yet, the oldest first, and the memory that each takes in bytes. */
@@ -70,8 +75,16 @@ export class RpcServer {
   #isCrowded = false;
   #nextConnection = 1;
 
-  /** Listens at once; calls of methods without a handler are answered `NotSupported`. */
-  static listen(options: { host: string; port: number; logger: Logger }): Promise<RpcServer> {
+  /**
+   * Listens at once; calls of methods without a handler are answered `NotSupported`. `identify` is what every request goes
+   * through before its handler gets it.
+   */
+  static listen(options: {
+    host: string;
+    port: number;
+    logger: Logger;
+    identify?: Identify;
+  }): Promise<RpcServer> {
     return new Promise((resolve, reject) => {
       const server = createServer();
       server.once("error", (cause: NodeJS.ErrnoException) => {
@@ -87,14 +100,15 @@ export class RpcServer {
       });
       server.listen({ host: options.host, port: options.port, backlog: 1024 }, () => {
         server.removeAllListeners("error");
-        resolve(new RpcServer(server, options.logger));
+        resolve(new RpcServer(server, options.logger, options.identify ?? asSent));
       });
     });
   }
 
-  private constructor(server: Server, logger: Logger) {
+  private constructor(server: Server, logger: Logger, identify: Identify) {
     this.#server = server;
     this.#logger = logger;
+    this.#identify = identify;
     const address = server.address();
     this.port = typeof address === "object" && address !== null ? address.port : 0;
     server.on("error", (error) => logger.error({ error: error.message }, "RPC server"));
@@ -153,7 +167,8 @@ export class RpcServer {
   ): void {
     this.#handlers.set(method.name, {
       kind: "call",
-      run: (body, context) => handler(decodeBody(method.request, body, method.name), context),
+      run: (body, context) =>
+        handler(this.#identify(decodeBody(method.request, body, method.name)), context),
       encode: (answer) => encodeBody(method.response, answer as S),
     });
   }
@@ -162,10 +177,11 @@ export class RpcServer {
     method: StreamMethod<Q, I>,
     handler: (request: Q, context: CallContext) => AsyncIterable<I>,
   ): void {
+    const identify = this.#identify;
     this.#handlers.set(method.name, {
       kind: "stream",
       run: async function* (body, context) {
-        const request = decodeBody(method.request, body, method.name);
+        const request = identify(decodeBody(method.request, body, method.name));
         for await (const item of handler(request, context)) yield encodeBody(method.item, item);
       },
     });

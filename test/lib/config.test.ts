@@ -26,6 +26,16 @@ describe("config", () => {
     assert.throws(() => load("master: { electionTicks: 4 }"), /wanted at least 3 × master.heart/);
   });
 
+  it("wants a superuser where uid 0 is none", () => {
+    assert.throws(() => load("security: { squash: root }"), /wanted another superuser/);
+    assert.equal(load("security: { squash: root, supergroup: 4 }").security.supergroup, 4);
+    assert.equal(load("security: { squash: root, superusers: [0, 7] }").security.squash, "root");
+    const environment = { WEIR_SECURITY_SUPERGROUP: "27", WEIR_SECURITY_SQUASH: "all" };
+    assert.equal(loadConfig({ environment }).security.supergroup, 27);
+    assert.throws(() => load("security: { staticGroups: { ann: [1] } }"), /staticGroups/);
+    assert.throws(() => load("security: { superusers: [4294967295] }"), /superusers/);
+  });
+
   it("says where YAML is broken", () => {
     assert.throws(() => load("master: ["), /Cannot read "weir.yaml" as YAML/);
     assert.throws(() => load("- a\n- b"), /wanted keys and values at the top level/);

@@ -12,6 +12,7 @@ import { clusterOf } from "../state/queries.ts";
 import { encodeChunk } from "../store/chunk-codec.ts";
 import type { KeyValue } from "../store/types.ts";
 import type { MasterParts } from "./parts.ts";
+import { needSuperuser } from "./read-rights.ts";
 import { WeirError } from "../../lib/errors.ts";
 
 /** Rows of one item, in bytes: a whole window of items fits a connection's buffer many times over. */
@@ -22,7 +23,10 @@ const maxPieceBytes = 2 * itemBytes;
 const longestRowBytes = maxMessageBytes - 1024;
 
 export function serveBackup(server: RpcServer, parts: MasterParts): void {
-  server.handleStream(masterApi.backup, () => backupOf(parts));
+  server.handleStream(masterApi.backup, ({ caller }) => {
+    needSuperuser(caller, "Cannot back up");
+    return backupOf(parts);
+  });
 }
 
 async function* backupOf(parts: MasterParts): AsyncGenerator<BackupItem, void, undefined> {

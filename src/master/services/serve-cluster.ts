@@ -1,9 +1,11 @@
 /** RPC: the cluster itself, and the change feed. */
 import { hasCode } from "../../lib/errors.ts";
 import { masterApi } from "../../rpc/master-api.ts";
+import type { Caller } from "../../rpc/namespace.ts";
 import type { RpcServer } from "../../rpc/server.ts";
 import { clusterOf, inodeCount } from "../state/queries.ts";
 import type { MasterParts } from "./parts.ts";
+import { needSuperuser } from "./read-rights.ts";
 
 export function serveCluster(server: RpcServer, parts: MasterParts): void {
   const { store, config, raft, leadership } = parts;
@@ -57,6 +59,16 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
     }
   };
 
+  /** As `leading`, for the superuser alone. */
+  const administering = <T>(
+    caller: Caller | undefined,
+    signal: AbortSignal,
+    act: () => Promise<T>,
+  ): Promise<T> => {
+    needSuperuser(caller, "Cannot change the masters");
+    return leading(signal, act);
+  };
+
   server.handle(masterApi.clusterMembers, (_, { signal }) =>
     leading(signal, () => {
       const { term, lastIndex, commitIndex } = raft.status;
@@ -69,36 +81,36 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
     }),
   );
 
-  server.handle(masterApi.addMember, (member, { signal }) =>
-    leading(signal, async () => {
+  server.handle(masterApi.addMember, ({ caller, ...member }, { signal }) =>
+    administering(caller, signal, async () => {
       const { nodeId } = await raft.addMember(member);
       return { nodeId };
     }),
   );
 
-  server.handle(masterApi.removeMember, ({ name }, { signal }) =>
-    leading(signal, async () => {
+  server.handle(masterApi.removeMember, ({ name, caller }, { signal }) =>
+    administering(caller, signal, async () => {
       await raft.removeMember(name);
       return {};
     }),
   );
 
-  server.handle(masterApi.promoteMember, ({ name }, { signal }) =>
-    leading(signal, async () => {
+  server.handle(masterApi.promoteMember, ({ name, caller }, { signal }) =>
+    administering(caller, signal, async () => {
       await raft.promoteMember(name);
       return {};
     }),
   );
 
-  server.handle(masterApi.replaceMember, ({ name, ...place }, { signal }) =>
-    leading(signal, async () => {
+  server.handle(masterApi.replaceMember, ({ name, caller, ...place }, { signal }) =>
+    administering(caller, signal, async () => {
       const { nodeId } = await raft.replaceMember(name, place);
       return { nodeId };
     }),
   );
 
-  server.handle(masterApi.transferLeadership, ({ to }, { signal }) =>
-    leading(signal, async () => {
+  server.handle(masterApi.transferLeadership, ({ to, caller }, { signal }) =>
+    administering(caller, signal, async () => {
       if (to !== parts.name) await raft.transferLeadership(to);
       return { from: parts.name };
     }),

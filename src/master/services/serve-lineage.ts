@@ -7,6 +7,7 @@ import type { RpcServer } from "../../rpc/server.ts";
 import { inodeOf, lineageInfoOf, lineageOf } from "../state/queries.ts";
 import { lineagesPage } from "./listings.ts";
 import { type MasterParts, readPoint } from "./parts.ts";
+import { needReadable, needSuperuser } from "./read-rights.ts";
 
 const longestPage = 1000;
 
@@ -21,12 +22,14 @@ export function serveLineage(server: RpcServer, parts: MasterParts): void {
     return lineageInfoOf(id, record);
   };
 
-  server.handle(masterApi.lineageOf, async ({ lineage }, { signal }) => {
+  server.handle(masterApi.lineageOf, async ({ lineage, caller }, { signal }) => {
+    needSuperuser(caller, `Cannot show lineage ${String(lineage)}`);
     await readPoint(parts, "linearizable", { signal });
     return { appliedIndex: store.appliedIndex, lineage: infoOf(lineage) };
   });
 
   server.handle(masterApi.lineages, async (request, { signal }) => {
+    needSuperuser(request.caller, "Cannot list lineages");
     await readPoint(parts, "linearizable", { signal });
     const limit = Math.min(Math.max(request.limit, 1), longestPage);
     const reflects = store.appliedIndex;
@@ -34,7 +37,8 @@ export function serveLineage(server: RpcServer, parts: MasterParts): void {
     return { appliedIndex: reflects, ...page };
   });
 
-  server.handle(masterApi.runLineage, async ({ lineage }, { signal }) => {
+  server.handle(masterApi.runLineage, async ({ lineage, caller }, { signal }) => {
+    needSuperuser(caller, `Cannot run lineage ${String(lineage)}`);
     await readPoint(parts, "linearizable", { signal });
     infoOf(lineage);
     const leader = await parts.leader(signal);
@@ -42,8 +46,9 @@ export function serveLineage(server: RpcServer, parts: MasterParts): void {
     return { lineage: infoOf(lineage) };
   });
 
-  server.handle(masterApi.recover, async ({ inode }, { signal }) => {
+  server.handle(masterApi.recover, async ({ inode, caller }, { signal }) => {
     await readPoint(parts, "linearizable", { signal });
+    needReadable(store, caller, inode, false);
     if (inodeOf(store, inode) === undefined) {
       throw new WeirError("NotFound", `Cannot recover inode ${String(inode)}: it does not exist`);
     }

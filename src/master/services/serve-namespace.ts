@@ -2,13 +2,14 @@
 import { WeirError } from "../../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
 import { quoted } from "../../lib/shortened.ts";
+import { permission } from "../../rpc/access.ts";
 import { masterApi } from "../../rpc/master-api.ts";
+import type { Caller } from "../../rpc/namespace.ts";
 import type { CallContext, RpcServer } from "../../rpc/server.ts";
 import {
   type Found,
   inodeCount,
   inodeOf,
-  inodeStatus,
   isKept,
   lookup,
   mountInfoOf,
@@ -26,6 +27,7 @@ import {
 import { isListed, xattrRefusal } from "../state/xattr-rights.ts";
 import { listDirectory, pendingUfsOps, treeOpsPage, xattrNames } from "./listings.ts";
 import { answerFrom, loadDirectory, type MasterParts, readPoint } from "./parts.ts";
+import { nameOf, needReachable, needReadable, needRight } from "./read-rights.ts";
 
 /** Most names in one page of a listing. */
 const longestPage = 10_000;
@@ -36,31 +38,35 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   const { store, config } = parts;
   const appliedIndex = () => store.appliedIndex;
 
-  server.handle(masterApi.lookup, ({ parent, name, consistency }, call) => {
+  server.handle(masterApi.lookup, ({ parent, name, consistency, caller }, call) => {
     const answer = (found: Found) => {
-      if (!found.found) throw missing(found.code, `Cannot look up ${quoted(name)}`);
+      if (!found.found) throw missing(found.code, `Cannot look up ${quoted(name)}`, caller);
       return { appliedIndex: appliedIndex(), status: statusOf(found.inode) };
     };
     checkLength(name);
-    const find = () => lookup(store, parent, name);
+    const find = () => lookup(store, parent, name, caller);
     return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
   });
 
-  server.handle(masterApi.resolve, ({ path, consistency }, call) => {
+  server.handle(masterApi.resolve, ({ path, consistency, caller }, call) => {
     const answer = (found: Found) => {
-      if (!found.found) throw missing(found.code, `Cannot find ${quoted(path)}`);
+      if (!found.found) throw missing(found.code, `Cannot find ${quoted(path)}`, caller);
       const { inode, parent } = found;
       return { appliedIndex: appliedIndex(), status: statusOf(inode), parent };
     };
     checkLength(path);
-    const find = () => resolvePath(store, path);
+    const find = () => resolvePath(store, path, caller);
     return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
   });
 
-  server.handle(masterApi.getStatus, ({ inode, consistency }, call) =>
+  server.handle(masterApi.getStatus, ({ inode, consistency, caller, access }, call) =>
     answerFrom(parts, consistency, call, () => {
-      const status = inodeStatus(store, inode);
-      if (status === undefined) throw noInode(inode);
+      const of = inodeOf(store, inode);
+      if (of === undefined) throw noInode(inode);
+      if (access !== undefined) {
+        needRight(store, caller, of, access, `Cannot open inode ${String(inode)}`);
+      }
+      const status = statusOf(of);
       return { appliedIndex: appliedIndex(), status, feedIndex: parts.feed.lastTold };
     }),
   );
@@ -89,7 +95,7 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.list, async (request, { signal }) => {
-    const { directory, after, consistency } = request;
+    const { directory, after, consistency, caller } = request;
     await readPoint(parts, consistency, { signal });
     const found = inodeOf(store, directory);
     if (found === undefined) throw noInode(directory);
@@ -99,6 +105,9 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
         `Cannot list inode ${String(directory)}: it is a ${found.kind}`,
       );
     }
+    // Each name comes with what stat(2) says of it, for which one has to search.
+    const needed = permission.read | permission.execute;
+    needRight(store, caller, found, needed, `Cannot list inode ${String(directory)}`);
     if (!found.loaded) await loadDirectory(parts, directory, signal);
     const limit = Math.min(Math.max(request.limit, 1), longestPage);
     const reflects = appliedIndex();
@@ -107,8 +116,9 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.layout, async (request, { signal }) => {
-    const { inode, offset, length, consistency } = request;
+    const { inode, offset, length, consistency, caller, opened } = request;
     await readPoint(parts, consistency, { signal });
+    if (length > 0) needReadable(store, caller, inode, opened ?? false);
     const leader = await parts.leader(signal);
     let reflects = appliedIndex();
     let layout = await leader.layouts.layoutOf(inode, offset, length);
@@ -127,8 +137,9 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     return { appliedIndex: reflects, layout };
   });
 
-  server.handle(masterApi.pathOf, async ({ inode }, { signal }) => {
+  server.handle(masterApi.pathOf, async ({ inode, caller }, { signal }) => {
     await readPoint(parts, "linearizable", { signal });
+    needReachable(store, caller, inode);
     const path = pathOf(store, inode);
     if (path === undefined) throw noInode(inode);
     return { path };
@@ -144,8 +155,11 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     return { mounts: mountsOf(store).map(mountTargetOf) };
   });
 
-  server.handle(masterApi.free, async ({ inode }, { signal }) => {
+  server.handle(masterApi.free, async ({ inode, caller }, { signal }) => {
     await readPoint(parts, "linearizable", { signal });
+    const of = inodeOf(store, inode);
+    if (of === undefined) throw noInode(inode);
+    needRight(store, caller, of, permission.write, `Cannot free inode ${String(inode)}`);
     const containers = await dropCached(parts, inode, signal);
     return { containers };
   });
@@ -266,8 +280,13 @@ function noInode(inode: InodeId): WeirError {
   return new WeirError("NotFound", `Cannot find inode ${String(inode)}: it does not exist`);
 }
 
-function missing(code: "NotFound" | "NotDirectory", doing: string): WeirError {
-  const why =
-    code === "NotFound" ? "no such file or directory" : "a part of the path is no directory";
-  return new WeirError(code, `${doing}: ${why}`);
+type Missing = Extract<Found, { found: false }>["code"];
+
+function missing(code: Missing, doing: string, caller: Caller | undefined): WeirError {
+  const why = {
+    NotFound: "no such file or directory",
+    NotDirectory: "a part of the path is no directory",
+    PermissionDenied: `${nameOf(caller)} may not search a directory of the path`,
+  };
+  return new WeirError(code, `${doing}: ${why[code]}`);
 }

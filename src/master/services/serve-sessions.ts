@@ -65,9 +65,14 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
     const isReady =
       parts.leadership.reign !== undefined &&
       directoriesOf(parts, request.commands).length === 0 &&
-      !request.commands.some(({ kind }) => kind === "mount");
+      !asksStores(request);
     return isReady ? proposer.enqueue(request, call) : mutateWhenReady(parts, request, call.signal);
   });
+}
+
+/** Whether the request would mount a store. Of all but the superuser it is refused, and no store is asked in vain. */
+function asksStores({ caller, commands }: Request): boolean {
+  return caller === undefined && commands.some(({ kind }) => kind === "mount");
 }
 
 /**
@@ -104,7 +109,9 @@ async function mutateWhenReady(
   await leadership.whenReigning(signal);
   if (isDecided(store, request)) return await proposer.submit(request, signal);
   await loadForCommands(parts, request.commands, signal);
-  const refusal = await refusalOfMounts(parts, request.commands, signal);
+  const refusal = asksStores(request)
+    ? await refusalOfMounts(parts, request.commands, signal)
+    : undefined;
   if (refusal === undefined) return await proposer.submit(request, signal);
   if (raft.oldestVersion >= sinceVersion.refuseMount) {
     return await proposer.submit(refused(request, refusal), signal);

@@ -14,7 +14,6 @@ import {
   isKeptBySticky,
   isMember,
   isOwner,
-  mayAccess,
   permission,
   setGroupId,
   setUserId,
@@ -23,7 +22,7 @@ import {
 import type { FileKind } from "../../rpc/namespace.ts";
 import { type Context, refuse } from "./context.ts";
 import type { Inode } from "./model.ts";
-import { aclOf } from "./queries.ts";
+import { may } from "./queries.ts";
 
 const groupExecute = 0o010;
 
@@ -32,26 +31,30 @@ function who({ caller }: Context): string {
   return caller === undefined ? "the superuser" : `user ${caller.uid}`;
 }
 
-/** Whether the caller has all of `wanted`. */
-function may(context: Context, of: Inode, wanted: number): boolean {
-  return mayAccess(context.caller, of, wanted, aclOf(context.state, of));
-}
-
 /** Refuses who may not look for a name in the directory. */
 export function needSearch(context: Context, directory: Inode): void {
-  if (context.caller === undefined || may(context, directory, permission.execute)) return;
+  if (
+    context.caller === undefined ||
+    may(context.state, context.caller, directory, permission.execute)
+  )
+    return;
   refuse("PermissionDenied", `${who(context)} may not search directory ${directory.id}`);
 }
 
 /** Refuses who may not make or take names in the directory, which he may search. */
 export function needWriteIn(context: Context, directory: Inode): void {
-  if (context.caller === undefined || may(context, directory, permission.write)) return;
+  if (
+    context.caller === undefined ||
+    may(context.state, context.caller, directory, permission.write)
+  )
+    return;
   refuse("PermissionDenied", `${who(context)} may not write in directory ${directory.id}`);
 }
 
 /** Refuses who may not change the content of the inode. */
 export function needWrite(context: Context, of: Inode): void {
-  if (context.caller === undefined || may(context, of, permission.write)) return;
+  if (context.caller === undefined || may(context.state, context.caller, of, permission.write))
+    return;
   refuse("PermissionDenied", `${who(context)} may not write it`);
 }
 
@@ -135,7 +138,7 @@ export function ownMode(context: Context, made: NewOwnership, inherits: boolean)
 export function needLinkable(context: Context, of: Inode): void {
   if (isOwner(context.caller, of)) return;
   const isPlain = of.kind === "file" && of.mode === withoutSetId(of);
-  if (isPlain && may(context, of, permission.read | permission.write)) return;
+  if (isPlain && may(context.state, context.caller, of, permission.read | permission.write)) return;
   refuse("NotPermitted", `${who(context)} neither owns it nor may read and write it`);
 }
 

@@ -14,8 +14,15 @@ import {
   type WorkerId,
   type WriteId,
 } from "../../lib/ids.ts";
+import { mayAccess, permission } from "../../rpc/access.ts";
 import { accessAclName, type Acl, decodeAcl, defaultAclName } from "../../rpc/acl.ts";
-import type { FileStatus, LineageInfo, MountInfo, TreeOpInfo } from "../../rpc/namespace.ts";
+import type {
+  Caller,
+  FileStatus,
+  LineageInfo,
+  MountInfo,
+  TreeOpInfo,
+} from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
 import type { PointReader } from "../store/types.ts";
 import {
@@ -183,16 +190,32 @@ export type Found =
   | { readonly found: true; readonly inode: Inode; readonly parent: InodeId | undefined }
   | {
       readonly found: false;
-      readonly code: "NotFound" | "NotDirectory";
+      readonly code: "NotFound" | "NotDirectory" | "PermissionDenied";
       readonly unloaded: InodeId | undefined;
     };
 
-/** The inode at `name` in the directory `parent`. `.` and `..` are understood; `..` of the root is the root. */
-export function lookup(reader: PointReader, parent: InodeId, name: string): Found {
+/** Whether the caller (undefined: the superuser) has all of `wanted`, a sum of `permission`. */
+export function may(
+  reader: PointReader,
+  caller: Caller | undefined,
+  of: Inode,
+  wanted: number,
+): boolean {
+  return mayAccess(caller, of, wanted, aclOf(reader, of));
+}
+
+/**
+ * The inode at `name` in the directory `parent`, which the caller must be allowed to search. `.` and `..` are understood;
+ * `..` of the root is the root.
+ */
+export function lookup(reader: PointReader, parent: InodeId, name: string, caller?: Caller): Found {
   const directory = inodeOf(reader, parent);
   if (directory === undefined) return { found: false, code: "NotFound", unloaded: undefined };
   if (directory.kind !== "directory") {
     return { found: false, code: "NotDirectory", unloaded: undefined };
+  }
+  if (caller !== undefined && !may(reader, caller, directory, permission.execute)) {
+    return { found: false, code: "PermissionDenied", unloaded: undefined };
   }
   if (name === "." || name === "..") {
     const up = name === "." ? parent : (firstLinkOf(reader, parent)?.parent ?? parent);
@@ -210,12 +233,12 @@ export function lookup(reader: PointReader, parent: InodeId, name: string): Foun
   return { found: true, inode: inodeOf(reader, child.child)!, parent };
 }
 
-/** Walks an absolute path; symbolic links are not followed. `parent` is undefined for `/`. */
-export function resolvePath(reader: PointReader, path: string): Found {
+/** Walks an absolute path, as `lookup` its names; symbolic links are not followed. `parent` is undefined for `/`. */
+export function resolvePath(reader: PointReader, path: string, caller?: Caller): Found {
   let at = lookup(reader, rootInodeId, ".");
   for (const part of path.split("/")) {
     if (part === "" || !at.found) continue;
-    at = lookup(reader, at.inode.id, part);
+    at = lookup(reader, at.inode.id, part, caller);
   }
   return at;
 }
@@ -249,6 +272,16 @@ export function pathOf(reader: PointReader, id: InodeId): string | undefined {
     at = link.parent;
   }
   return `/${parts.reverse().join("/")}`;
+}
+
+/** Whether the caller may search every directory on the way to the inode's first name. */
+export function mayReach(reader: PointReader, id: InodeId, caller: Caller | undefined): boolean {
+  if (caller === undefined) return true;
+  for (let up = firstLinkOf(reader, id); up !== undefined; up = firstLinkOf(reader, up.parent)) {
+    const directory = inodeOf(reader, up.parent)!;
+    if (!may(reader, caller, directory, permission.execute)) return false;
+  }
+  return true;
 }
 
 /** The path of a link below the root of its mount, or undefined where the mount is gone or it lies in the trash. */

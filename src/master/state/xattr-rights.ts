@@ -1,12 +1,12 @@
 /** Who may read and change which extended attributes: the rules of xattr(7) and acl(5), as Linux has them. */
-import { isOwner, mayAccess, permission } from "../../rpc/access.ts";
+import { isOwner, permission } from "../../rpc/access.ts";
 import { defaultAclName } from "../../rpc/acl.ts";
 import type { ErrorCode } from "../../lib/errors.ts";
 import type { Caller } from "../../rpc/namespace.ts";
 import { namespaceOf } from "../../rpc/xattr.ts";
 import type { PointReader } from "../store/types.ts";
 import type { Inode } from "./model.ts";
-import { aclOf } from "./queries.ts";
+import { may } from "./queries.ts";
 
 /** Why the caller cannot have an attribute; `detail` follows `Cannot VERB "OBJECT": `. */
 interface XattrRefusal {
@@ -65,7 +65,7 @@ function userRefusal(
     return { code: "NotPermitted", detail: "the directory is sticky, and belongs to another user" };
   }
   const right = isWrite ? permission.write : permission.read;
-  if (mayAccess(caller, of, right, aclOf(reader, of))) return undefined;
+  if (may(reader, caller, of, right)) return undefined;
   return {
     code: "PermissionDenied",
     detail: `the caller may not ${isWrite ? "write" : "read"} it`,

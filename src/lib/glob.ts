@@ -65,6 +65,7 @@ const never = () => false;
 
 function isStart(tokens: readonly Token[]): boolean {
   const last = tokens.at(-1);
+  if (last?.kind === "one") return last.fits === never;
   return last === undefined || (last.kind === "literal" && last.character === "/");
 }
 

@@ -7,7 +7,7 @@ import type { Infer } from "../lib/schema.ts";
 import { RpcClient } from "../rpc/client.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import { MasterConnection } from "../rpc/master-connection.ts";
-import type { WorkerInfo } from "../rpc/namespace.ts";
+import type { MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 
 export interface MasterView {
   readonly name: string;
@@ -31,6 +31,8 @@ export interface ClusterView {
   readonly masters: readonly MasterView[];
   /** Empty while there is no leader. */
   readonly workers: readonly WorkerInfo[];
+  /** Empty while there is no leader. */
+  readonly mounts: readonly MountInfo[];
 }
 
 /** Asks every master; never rejects for a cluster that is down. `deadlineMs` bounds each of the two rounds. */
@@ -118,17 +120,17 @@ export async function viewThrough(
     .filter(({ master }) => master.role === "leader")
     .sort((a, b) => b.master.term! - a.master.term!)[0];
   const answered = answers.find((answer) => !(answer instanceof Error));
-  const workers =
-    leading === undefined
-      ? []
-      : await connection.each[leading.index]!.call(
-          masterApi.workers,
-          { consistency: "stale" },
-          { deadlineMs },
-        ).then(
-          (answer) => answer.workers,
-          () => [],
-        );
+  const asked = leading && connection.each[leading.index];
+  const [workers = [], mounts = []] = await Promise.all([
+    asked?.call(masterApi.workers, { consistency: "stale" }, { deadlineMs }).then(
+      (answer) => answer.workers,
+      () => undefined,
+    ),
+    asked?.call(masterApi.mounts, {}, { deadlineMs }).then(
+      (answer) => answer.mounts,
+      () => undefined,
+    ),
+  ]);
   return {
     clusterName: config.clusterName,
     clusterId: answered instanceof Error ? undefined : answered?.clusterId,
@@ -136,5 +138,6 @@ export async function viewThrough(
     inodes: answered instanceof Error ? undefined : answered?.inodes,
     masters,
     workers,
+    mounts,
   };
 }

@@ -238,6 +238,14 @@ export const mountInfo = struct({
   readOnly: boolean,
   /** Options without credentials. */
   options: textMap,
+  /** False: only who mounted it and the superuser may enter. A master of an earlier version does not say it. */
+  shared: appended(boolean),
+  /** Changes that are not in the store yet. */
+  pendingOps: appended(unsigned()),
+  /** Workers that get no answer from the store now, since how long, and what their last call came to. */
+  unhealthy: appended(
+    list(struct({ worker: unsigned<WorkerId>(), forMs: unsigned(), reason: text })),
+  ),
 });
 export type MountInfo = Infer<typeof mountInfo>;
 

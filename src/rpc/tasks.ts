@@ -4,6 +4,7 @@
  */
 import type { InodeId, LineageId, MountId, UfsOpId, WorkerId, WriteId } from "../lib/ids.ts";
 import {
+  appended,
   boolean,
   type Infer,
   list,
@@ -131,6 +132,14 @@ export const containerReport = struct({
 });
 export type ContainerReport = Infer<typeof containerReport>;
 
+/** A mount whose store does not answer a worker: for how long, and what its last call came to. */
+export const unhealthyMount = struct({
+  mount: unsigned<MountId>(),
+  forMs: unsigned(),
+  reason: text,
+});
+export type UnhealthyMount = Infer<typeof unhealthyMount>;
+
 export const heartbeat = struct({
   worker: unsigned<WorkerId>(),
   /** Random per start of the process. */
@@ -152,6 +161,8 @@ export const heartbeat = struct({
   complete: optional(boolean),
   /** False: the worker takes no `runJob`. */
   jobs: optional(boolean),
+  /** Mounts whose stores do not answer the worker now. */
+  unhealthy: appended(list(unhealthyMount)),
 });
 
 export const heartbeatReply = struct({

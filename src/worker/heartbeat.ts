@@ -19,7 +19,13 @@ import type { RpcClient } from "../rpc/client.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { TierUsage } from "../rpc/namespace.ts";
-import type { ContainerReport, HeartbeatReply, Task, TaskResult } from "../rpc/tasks.ts";
+import type {
+  ContainerReport,
+  HeartbeatReply,
+  Task,
+  TaskResult,
+  UnhealthyMount,
+} from "../rpc/tasks.ts";
 import type { BlockStore } from "./block-store.ts";
 
 export interface HeartbeatOptions {
@@ -37,6 +43,8 @@ export interface HeartbeatOptions {
   readonly slots: number;
   /** Whether jobs may run here. */
   readonly jobs: boolean;
+  /** Mounts whose stores do not answer here. */
+  readonly unhealthy: () => readonly UnhealthyMount[];
   readonly blockSizeBytes: number;
   readonly logger: Logger;
   /** The masters do not know this worker as it knows itself: it cannot go on. */
@@ -209,6 +217,7 @@ export class WorkerHeartbeat {
             waitMs,
             complete: !report.more,
             jobs: this.#options.jobs,
+            unhealthy: this.#options.unhealthy(),
           },
           { deadlineMs: waitMs + 5000, signal },
         );

@@ -12,7 +12,8 @@ async function main(): Promise<void> {
   const { values } = parseArgs({ options: { config: { type: "string" } } });
   const config = await configOfProcess(values.config);
   const logger = createLogger("worker", config.logLevel);
-  const worker = await startWorker(config, logger);
+  const threads = Number(process.env["UV_THREADPOOL_SIZE"] ?? 4);
+  const worker = await startWorker(config, logger, { threads });
   const end = stopOnSignals({ stop: () => worker.stop(), logger, doing });
   void worker.failure.then((error) => {
     complain(error.message);

@@ -43,17 +43,24 @@ export interface RunningWorker {
   stop(): Promise<void>;
 }
 
-/** Tasks at once, jobs apart: listings and side effects on stores. */
-const storeTaskSlots = 16;
+/** Tasks at once, jobs apart: listings and side effects on stores. The leader gives a part of them to each mount. */
+const storeTaskSlots = 32;
 /** How long the start waits for NATS. */
 const natsWaitMs = 2000;
 const mountTargetsDeadlineMs = 10_000;
+/** libuv's own choice. */
+const threadsByDefault = 4;
 
 /**
- * Starts a worker: takes over what its tiers hold, then registers and serves in the background.
+ * Starts a worker: takes over what its tiers hold, then registers and serves in the background. `threads` are those that
+ * the process has for blocking calls.
  * @throws WeirError `Busy` when another worker uses a directory, and what the file system or the port say
  */
-export async function startWorker(config: Config, logger: Logger): Promise<RunningWorker> {
+export async function startWorker(
+  config: Config,
+  logger: Logger,
+  { threads }: { readonly threads: number } = { threads: threadsByDefault },
+): Promise<RunningWorker> {
   const { clusterName, worker: own } = config;
   const tiers = await openTiers(own.tiers);
   const store = await BlockStore.open({ tiers, blockSizeBytes: own.blockSizeBytes, logger });
@@ -84,6 +91,9 @@ export async function startWorker(config: Config, logger: Logger): Promise<Runni
       return (await masters.call(masterApi.mountTargets, {}, options)).mounts;
     },
     open: openUfs,
+    clock: systemClock,
+    // Some threads are left to the tiers and to the other mounts, whatever one store does.
+    localInFlight: Math.max(3, Math.floor(threads / 4)),
   });
   const loader = new BlockLoader({ store, mounts, logger });
   const writers = new ContainerWriters(store);
@@ -137,6 +147,7 @@ export async function startWorker(config: Config, logger: Logger): Promise<Runni
     execute: (task, signal) => executor.execute(task, signal),
     slots: storeTaskSlots + (own.jobs ? own.jobSlots : 0),
     jobs: own.jobs,
+    unhealthy: () => mounts.unhealthy(),
     blockSizeBytes: own.blockSizeBytes,
     logger,
     onFatal: fail,

@@ -52,11 +52,11 @@ export class TaskExecutor {
         const { entries, last } =
           task.mount.id === unmountedId
             ? await mounts.useOnce(task.mount, list)
-            : await list(await mounts.use(task.mount));
+            : await list(mounts.use(task.mount));
         return { kind: "listed", taskId, entries, last };
       }
       case "ufsOp": {
-        const ufs = await this.#options.mounts.use(task.mount);
+        const ufs = this.#options.mounts.use(task.mount);
         const fingerprint = await perform(ufs, task.action, this.#options.readFile, signal);
         return { kind: "ufsDone", taskId, op: task.op, fingerprint };
       }

@@ -1,68 +1,139 @@
-/** The stores below the mounts, opened when first needed. A mount's id is never used again, so what is open stays right. */
+/**
+ * The stores below the mounts, opened when first needed, each under a guard of its own. A mount's id is never used again, so
+ * what is open stays right until its mount is changed.
+ */
+import type { Clock } from "../lib/clock.ts";
 import { WeirError } from "../lib/errors.ts";
 import type { MountId } from "../lib/ids.ts";
-import type { MountTarget } from "../rpc/tasks.ts";
+import type { MountTarget, UnhealthyMount } from "../rpc/tasks.ts";
+import { defaultLimits, GuardedStore, type GuardLimits } from "../ufs/guarded.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
 
 export interface UfsMountsOptions {
   /** All mounts, from a master. */
   readonly targets: () => Promise<readonly MountTarget[]>;
-  readonly open: (target: {
-    uri: string;
-    readOnly: boolean;
-    options: Readonly<Record<string, string>>;
-  }) => Promise<UnderFileSystem>;
+  readonly open: (target: MountTarget) => Promise<UnderFileSystem>;
+  readonly clock: Clock;
+  /** Reads and looks in one local store at once: each may hold a thread of the process. */
+  readonly localInFlight: number;
+  /** Other deadlines than those of the product. */
+  readonly limits?: Partial<GuardLimits>;
+}
+
+/** Reads and looks in one store of another machine at once: as many as it gets connections. */
+const remoteInFlight = 64;
+/** Readers learn of changed mounts this late at most. */
+const freshMs = 2000;
+/** A store that is asked for a look before it is mounted answers within this, or is refused. */
+const onceLimitMs = 7000;
+
+interface Mounted {
+  /** What it was opened by. */
+  readonly key: string;
+  readonly store: GuardedStore;
 }
 
 export class UfsMounts {
   readonly #options: UfsMountsOptions;
-  readonly #open = new Map<MountId, { target: string; store: Promise<UnderFileSystem> }>();
+  readonly #mounted = new Map<MountId, Mounted>();
+  readonly #former: GuardedStore[] = [];
+  #knownMs = -Infinity;
+  #refreshing: Promise<void> | undefined;
 
   constructor(options: UfsMountsOptions) {
     this.#options = options;
   }
 
-  /** @throws WeirError `NotFound` for a mount that is gone; what opening the store says */
+  /** @throws WeirError `NotFound` for a mount that is gone; what the masters say */
   async get(id: MountId): Promise<UnderFileSystem> {
-    const known = this.#open.get(id);
-    if (known !== undefined) return known.store;
-    const targets = await this.#options.targets();
-    const target = targets.find((each) => each.id === id);
-    if (target === undefined) {
-      throw new WeirError("NotFound", `Cannot read from mount ${id}: it is not mounted any more`);
-    }
-    return this.use(target);
+    if (this.#mounted.has(id)) this.#refreshIfOld();
+    else await this.#refresh();
+    const mounted = this.#mounted.get(id);
+    if (mounted !== undefined) return mounted.store;
+    throw new WeirError("NotFound", `Cannot read from mount ${id}: it is not mounted any more`);
   }
 
   /** The store of a mount as a task describes it: its options may be newer than ours. */
-  async use(target: MountTarget): Promise<UnderFileSystem> {
-    const text = JSON.stringify([target.uri, target.readOnly, target.options]);
-    const known = this.#open.get(target.id);
-    if (known?.target === text) return known.store;
-    const store = this.#options.open(target);
-    this.#open.set(target.id, { target: text, store });
-    // What reads from the former one may finish: it is closed with the worker.
-    if (known !== undefined) this.#former.push(known.store);
-    store.catch(() => {
-      if (this.#open.get(target.id)?.store === store) this.#open.delete(target.id);
-    });
+  use(target: MountTarget): UnderFileSystem {
+    const key = keyOf(target);
+    const known = this.#mounted.get(target.id);
+    if (known?.key === key) return known.store;
+    const store = this.#guard(target, this.#options.limits);
+    this.#mounted.set(target.id, { key, store });
+    if (known !== undefined) this.#retire(known.store);
     return store;
   }
 
   /** Uses a store that is not mounted (yet): opened for this once. */
   async useOnce<T>(target: MountTarget, use: (store: UnderFileSystem) => Promise<T>): Promise<T> {
-    const store = await this.#options.open(target);
+    const store = this.#guard(target, { callMs: onceLimitMs, ...this.#options.limits });
     try {
       return await use(store);
     } finally {
-      await store.close();
+      // One that hangs is closed when it comes back.
+      void store.close().catch(() => undefined);
     }
   }
 
-  async close(): Promise<void> {
-    const stores = [...this.#former, ...[...this.#open.values()].map(({ store }) => store)];
-    await Promise.allSettled(stores.map(async (store) => (await store).close()));
+  /** The mounts whose stores do not answer here. */
+  unhealthy(): UnhealthyMount[] {
+    const found = [...this.#mounted].flatMap(([mount, { store }]) => {
+      const state = store.health.unhealthy;
+      return state === undefined ? [] : [{ mount, ...state }];
+    });
+    // One of them may be mounted no more.
+    if (found.length > 0) this.#refreshIfOld();
+    return found;
   }
 
-  readonly #former: Promise<UnderFileSystem>[] = [];
+  async close(): Promise<void> {
+    const stores = [...this.#former, ...[...this.#mounted.values()].map(({ store }) => store)];
+    await Promise.allSettled(stores.map((store) => store.close()));
+  }
+
+  #guard(target: MountTarget, limits: Partial<GuardLimits> | undefined): GuardedStore {
+    const { open, clock, localInFlight } = this.#options;
+    const inFlight = target.uri.startsWith("file:") ? localInFlight : remoteInFlight;
+    return new GuardedStore({
+      ...{ uri: target.uri, readOnly: target.readOnly, clock },
+      open: () => open(target),
+      limits: { ...defaultLimits, inFlight, ...limits },
+    });
+  }
+
+  /** What reads from it may finish: it is closed with the worker, and asked no more whether it answers. */
+  #retire(store: GuardedStore): void {
+    store.health.close();
+    this.#former.push(store);
+  }
+
+  #refreshIfOld(): void {
+    if (this.#options.clock.monotonicMs() - this.#knownMs < freshMs) return;
+    // What is known serves until the masters answer.
+    this.#refresh().catch(() => undefined);
+  }
+
+  #refresh(): Promise<void> {
+    this.#refreshing ??= this.#learn().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #learn(): Promise<void> {
+    this.#knownMs = this.#options.clock.monotonicMs();
+    const targets = await this.#options.targets();
+    for (const target of targets) this.use(target);
+    const ids = new Set(targets.map(({ id }) => id));
+    for (const [id, { store }] of this.#mounted) {
+      if (ids.has(id)) continue;
+      this.#mounted.delete(id);
+      this.#retire(store);
+    }
+  }
+}
+
+function keyOf({ uri, readOnly, options }: MountTarget): string {
+  const sorted = Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([uri, readOnly, sorted]);
 }

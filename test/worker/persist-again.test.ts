@@ -77,7 +77,7 @@ describe("a persist that was done and never reported", () => {
     }
     const executor = new TaskExecutor({
       mounts: {
-        use: () => Promise.resolve(store),
+        use: () => store,
         useOnce: () => assert.fail("it is mounted"),
       },
       readFile: readFileOf,

@@ -9,7 +9,9 @@ import {
   withCommonOptions,
 } from "../context.ts";
 import { answer, bytesText, countText, sheet, table } from "../output.ts";
+import { showPath } from "../paths.ts";
 import { mountAt } from "../start/mounts.ts";
+import { healthText } from "./mounts.ts";
 
 interface Status extends ClusterView {
   /** Of this machine: the configured mount point, and whether something is mounted there. */
@@ -26,7 +28,12 @@ export function registerStatus(program: Command, context: CliContext): void {
       const config = configOf(context, options);
       const view = await viewCluster(config);
       const path = config.fuse.mountPoint;
-      const status: Status = { ...view, mount: { path, mounted: mountAt(path) !== undefined } };
+      const mounts = view.mounts.map((each) => ({ ...each, path: showPath(each.path) }));
+      const status: Status = {
+        ...view,
+        mounts,
+        mount: { path, mounted: mountAt(path) !== undefined },
+      };
       answer(outputOf(context, options), status, statusText);
       context.setExitCode(status.leader === undefined ? 1 : 0);
     });
@@ -63,5 +70,11 @@ export function statusText(status: Status): string {
         .join(", "),
     ]),
   );
-  return `${head}\n${masters}\n${workers}`;
+  const silent = status.mounts.filter(({ unhealthy = [] }) => unhealthy.length > 0);
+  if (silent.length === 0) return `${head}\n${masters}\n${workers}`;
+  const mounts = table(
+    ["MOUNT", "STORE", "HEALTH"],
+    silent.map((mount) => [mount.path, mount.uri, healthText(mount)]),
+  );
+  return `${head}\n${masters}\n${workers}\n${mounts}`;
 }

@@ -215,7 +215,11 @@ function prepare(from: {
       child("master", name, ["--name", name], masterEnvironment(layout, name)),
     ),
     workers: workerNames.map((name) =>
-      child("worker", name, [], workerEnvironment(layout, name, sizes)),
+      child("worker", name, [], {
+        // A call of a store that hangs holds a thread.
+        UV_THREADPOOL_SIZE: "32",
+        ...workerEnvironment(layout, name, sizes),
+      }),
     ),
     mount: options.fuse
       ? child("fuse", "fuse", ["--mount", layout.mountPoint], {}, () => prepareMountPoint(layout))

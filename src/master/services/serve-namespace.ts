@@ -147,7 +147,11 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
 
   server.handle(masterApi.mounts, async (_request, { signal }) => {
     await readPoint(parts, "linearizable", { signal });
-    return { mounts: mountsOf(store).map((mount) => mountInfoOf(store, mount)) };
+    const mounts = mountsOf(store).map((mount) => ({
+      ...mountInfoOf(store, mount),
+      unhealthy: parts.registry.unhealthyAt(mount.id, config.master.workerTimeoutMs),
+    }));
+    return { mounts };
   });
 
   server.handle(masterApi.mountTargets, async (_request, { signal }) => {

@@ -7,10 +7,11 @@
  *    reign ends.
  * 2. A task whose hand-over may have been lost with a connection is handed over again: workers execute a task that
  *    they get twice once, or twice with the same effect.
+ * 3. Tasks about one mount never take all the room of a worker.
  */
 import type { Clock } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
-import type { WorkerId } from "../../lib/ids.ts";
+import type { MountId, WorkerId } from "../../lib/ids.ts";
 import type { Task, TaskResult } from "../../rpc/tasks.ts";
 import type { Reign } from "./leadership.ts";
 import { abortError } from "./signals.ts";
@@ -19,9 +20,13 @@ import type { Poll, WorkerRegistry } from "./worker-registry.ts";
 /** Most tasks in one reply. */
 const tasksPerReply = 64;
 /** Most tasks under way at one worker, however many slots it offers. */
-const tasksPerWorker = 32;
+const tasksPerWorker = 48;
 /** Short tasks beyond a worker's slots: somebody waits for them. */
 const urgentPerWorker = 8;
+/** Of these, those about one mount: a store that hangs leaves room for the others. */
+const perMount = { urgent: 4, others: 16 };
+/** About a mount whose store does not answer the worker: it refuses them at once, and learns by itself when it answers. */
+const perSilentMount = { urgent: 1, others: 1 };
 /** How long a task waits for the workers that it prefers before any other will do. */
 const preferenceMs = 1000;
 
@@ -185,15 +190,23 @@ export class TaskDispatcher {
   }
 
   #round(): void {
-    const loads = new Map<WorkerId, { poll: Poll; tasks: Task[]; slots: number; urgent: number }>();
+    const loads = new Map<WorkerId, Load>();
     for (const poll of this.#registry.openPolls()) {
       if (!this.#isLive(poll.worker)) continue;
-      loads.set(poll.worker, { poll, tasks: [], slots: poll.freeSlots, urgent: urgentPerWorker });
+      const slots = poll.freeSlots;
+      loads.set(poll.worker, {
+        poll,
+        tasks: [],
+        slots,
+        urgent: urgentPerWorker,
+        mounts: new Map(),
+      });
     }
     const room = new Map<WorkerId, number>();
     for (const { worker, queued } of this.#assigned.values()) {
       const load = loads.get(worker);
       if (load === undefined) continue;
+      countMount(load, queued);
       if (queued.placement.urgent) load.urgent--;
       else room.set(worker, (room.get(worker) ?? tasksPerWorker) - 1);
     }
@@ -209,11 +222,12 @@ export class TaskDispatcher {
     ];
     for (const queued of inOrder) {
       const { urgent, only, prefer = [] } = queued.placement;
-      const open = [...loads.values()].filter(
+      const open = this.#reaching(queued, [...loads.values()]).filter(
         (load) =>
           load.tasks.length < tasksPerReply &&
           (urgent ? load.urgent > 0 : load.slots > 0) &&
-          (only === undefined || load.poll.worker === only),
+          (only === undefined || load.poll.worker === only) &&
+          this.#hasRoomForMount(load, queued),
       );
       const preferred = prefer
         .map((worker) => open.find((load) => load.poll.worker === worker))
@@ -229,6 +243,7 @@ export class TaskDispatcher {
       }
       if (urgent) chosen.urgent--;
       else chosen.slots--;
+      countMount(chosen, queued);
       chosen.tasks.push(queued.task);
       this.#assigned.set(queued.task.taskId, {
         queued,
@@ -247,6 +262,45 @@ export class TaskDispatcher {
     this.#cancelRetry =
       left.length === 0 ? undefined : this.#clock.after(preferenceMs, () => this.#planRound());
   }
+
+  #hasRoomForMount({ poll, mounts }: Load, { task, placement }: Queued): boolean {
+    const mount = mountOfTask(task);
+    if (mount === undefined) return true;
+    const bound = this.#registry.reaches(poll.worker, mount) ? perMount : perSilentMount;
+    const taken = mounts.get(mount) ?? { urgent: 0, others: 0 };
+    return placement.urgent ? taken.urgent < bound.urgent : taken.others < bound.others;
+  }
+
+  /** Those whose worker gets answers of the store that the task is about; all of them if there is none. */
+  #reaching({ task }: Queued, loads: readonly Load[]): readonly Load[] {
+    const mount = mountOfTask(task);
+    if (mount === undefined) return loads;
+    const reaching = loads.filter(({ poll }) => this.#registry.reaches(poll.worker, mount));
+    return reaching.length > 0 ? reaching : loads;
+  }
+}
+
+/** What a worker has and gets in one round. */
+interface Load {
+  readonly poll: Poll;
+  readonly tasks: Task[];
+  slots: number;
+  urgent: number;
+  /** Tasks about each mount. */
+  readonly mounts: Map<MountId, { urgent: number; others: number }>;
+}
+
+function mountOfTask(task: Task): MountId | undefined {
+  return task.kind === "listDirectory" || task.kind === "ufsOp" ? task.mount.id : undefined;
+}
+
+function countMount({ mounts }: Load, { task, placement }: Queued): void {
+  const mount = mountOfTask(task);
+  if (mount === undefined) return;
+  const taken = mounts.get(mount) ?? { urgent: 0, others: 0 };
+  mounts.set(mount, taken);
+  if (placement.urgent) taken.urgent++;
+  else taken.others++;
 }
 
 function mostSlots<L extends { slots: number }>(loads: readonly L[]): L | undefined {

@@ -10,9 +10,9 @@
  *    worker when report n came in here.
  */
 import type { Clock } from "../../lib/clock.ts";
-import type { WorkerId } from "../../lib/ids.ts";
+import type { MountId, WorkerId } from "../../lib/ids.ts";
 import type { Infer } from "../../lib/schema.ts";
-import type { heartbeat, Task } from "../../rpc/tasks.ts";
+import type { heartbeat, Task, UnhealthyMount } from "../../rpc/tasks.ts";
 import type { Locations } from "./locations.ts";
 
 export type Heartbeat = Infer<typeof heartbeat>;
@@ -48,6 +48,7 @@ interface Heard {
   /** Monotonic. */
   lastMs: number;
   usedBytes: readonly number[];
+  unhealthy: readonly UnhealthyMount[];
   poll: Poll | undefined;
 }
 
@@ -69,6 +70,7 @@ export class WorkerRegistry {
     const heard = this.#heard.get(beat.worker) ?? this.#firstOf(beat);
     heard.lastMs = this.#clock.monotonicMs();
     heard.usedBytes = beat.usedBytes;
+    heard.unhealthy = beat.unhealthy ?? [];
     heard.jobs = beat.jobs !== false;
     const isNew = heard.incarnation !== beat.incarnation;
     const repeats = beat.sequence + 1 === heard.nextSequence;
@@ -180,6 +182,24 @@ export class WorkerRegistry {
     return this.#heard.get(worker)?.usedBytes ?? [];
   }
 
+  /** Whether the mount's store answers the worker, as far as it said. */
+  reaches(worker: WorkerId, mount: MountId): boolean {
+    return this.#heard.get(worker)?.unhealthy.every((each) => each.mount !== mount) ?? true;
+  }
+
+  /** What workers that were heard of within `withinMs` say of a mount whose store does not answer them. */
+  unhealthyAt(
+    mount: MountId,
+    withinMs: number,
+  ): { readonly worker: WorkerId; readonly forMs: number; readonly reason: string }[] {
+    return [...this.#heard].flatMap(([worker, { unhealthy }]) => {
+      const found = unhealthy.find((each) => each.mount === mount);
+      const silentMs = this.silentMs(worker);
+      if (found === undefined || silentMs > withinMs) return [];
+      return [{ worker, forMs: found.forMs + silentMs, reason: found.reason }];
+    });
+  }
+
   #firstOf(beat: Heartbeat): Heard {
     const heard: Heard = {
       incarnation: beat.incarnation,
@@ -189,6 +209,7 @@ export class WorkerRegistry {
       jobs: beat.jobs !== false,
       lastMs: this.#clock.monotonicMs(),
       usedBytes: beat.usedBytes,
+      unhealthy: beat.unhealthy ?? [],
       poll: undefined,
     };
     this.#heard.set(beat.worker, heard);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { hasCode, WeirError } from "../../../src/lib/errors.ts";
-import type { InodeId, WorkerId, WriteId } from "../../../src/lib/ids.ts";
+import type { InodeId, MountId, UfsOpId, WorkerId, WriteId } from "../../../src/lib/ids.ts";
 import { Locations } from "../../../src/master/services/locations.ts";
 import { type Placement, TaskDispatcher } from "../../../src/master/services/task-dispatcher.ts";
 import { WorkerRegistry } from "../../../src/master/services/worker-registry.ts";
@@ -61,6 +61,72 @@ describe("TaskDispatcher", () => {
       new AbortController().signal,
     );
   }
+
+  function list(mount: number): Promise<unknown> {
+    const target = { id: mount as MountId, uri: "file:///x", readOnly: false, options: {} };
+    const task = { kind: "listDirectory" as const, mount: target, path: "", limit: 1 };
+    const { signal } = new AbortController();
+    return dispatcher.run({ ...task, after: undefined }, { urgent: true }, signal);
+  }
+
+  function effect(mount: number): Promise<unknown> {
+    const target = { id: mount as MountId, uri: "file:///x", readOnly: false, options: {} };
+    const action = { kind: "delete" as const, path: "x" };
+    const { signal } = new AbortController();
+    return dispatcher.run(
+      { kind: "ufsOp", op: 1 as UfsOpId, mount: target, action },
+      { urgent: false },
+      signal,
+    );
+  }
+
+  const mountsIn = (tasks: readonly Task[]) =>
+    tasks.map((task) =>
+      task.kind === "listDirectory" || task.kind === "ufsOp" ? (task.mount.id as number) : 0,
+    );
+
+  it("gives one mount a part of a worker, however much waits for it, and the rest to others", async () => {
+    live = new Set([one]);
+    for (let i = 0; i < 30; i++) {
+      list(7).catch(() => undefined);
+      effect(7).catch(() => undefined);
+    }
+    list(8).catch(() => undefined);
+    effect(8).catch(() => undefined);
+    const counted = (await poll(one, { slots: 32 })).reduce<Record<string, number>>((all, task) => {
+      const key = `${task.kind} ${String(mountsIn([task])[0])}`;
+      return { ...all, [key]: (all[key] ?? 0) + 1 };
+    }, {});
+    assert.deepEqual(counted, {
+      "listDirectory 7": 4,
+      "listDirectory 8": 1,
+      "ufsOp 7": 16,
+      "ufsOp 8": 1,
+    });
+  });
+
+  it("asks workers that a store answers, and one task at a time where it answers none", async () => {
+    const report = (worker: WorkerId, unhealthy: number[]) =>
+      registry.report({
+        ...{ worker, incarnation: "first", sequence: 0, full: true, changed: [], removed: [] },
+        ...{ usedBytes: [], freeSlots: 4, waitMs: 0, complete: true, jobs: false },
+        unhealthy: unhealthy.map((mount) => ({
+          mount: mount as MountId,
+          forMs: 1,
+          reason: "it is away",
+        })),
+      });
+    report(one, [7, 8]);
+    report(two, [8]);
+    for (let i = 0; i < 3; i++) {
+      effect(7).catch(() => undefined);
+      effect(8).catch(() => undefined);
+    }
+    const polls = [poll(one, { slots: 20 }), poll(two, { slots: 10 })];
+    const [atOne, atTwo] = await Promise.all(polls);
+    assert.deepEqual(mountsIn(atOne!), [8]);
+    assert.deepEqual(mountsIn(atTwo!).sort(), [7, 7, 7, 8]);
+  });
 
   it("hands a task out on an open poll and gives its result back", async () => {
     const polled = poll(one);

@@ -4,7 +4,10 @@
  *
  * Messages hold names of the namespace as latin1 (one character per byte), and so does what is added here.
  */
+import type { WeirClient } from "../client/client.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
+import { type CliContext, type CommonOptions, withClient } from "./context.ts";
+import type { Output } from "./output.ts";
 import { lastPart } from "./paths.ts";
 
 /** What is being done: `make "/a"`, or with two subjects `rename "/a" to "/b"`. */
@@ -26,6 +29,18 @@ export async function attempt<T>(doing: Doing, use: () => Promise<T>): Promise<T
   } catch (error) {
     throw inWordsOf(doing, error);
   }
+}
+
+/** As `withClient`, with failures in the words of the command. */
+export function withPaths<T>(
+  context: CliContext,
+  options: CommonOptions,
+  doing: Doing,
+  use: (client: WeirClient, output: Output) => Promise<T>,
+): Promise<T> {
+  return withClient(context, options, (client, output) =>
+    attempt(doing, () => use(client, output)),
+  );
 }
 
 /** Exported for its test: the failure as `attempt` throws it. */

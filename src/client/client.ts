@@ -31,6 +31,7 @@ import type { DirectoryEntry, FileHandle } from "./file-system.ts";
 import { InodeClient } from "./inode-client.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { type PathPlace, splitPath } from "./path-names.ts";
+import { changeFields, type MountChanges, mountFields, type MountOptions } from "./mounts.ts";
 import { Session } from "./session.ts";
 
 const streamBytes = 1024 * 1024;
@@ -309,21 +310,27 @@ export class WeirClient {
   async mount(
     path: string,
     uri: string,
-    options: { readOnly?: boolean; options?: Readonly<Record<string, string>> } = {},
+    options: MountOptions = {},
   ): Promise<{ id: MountId | undefined; status: FileStatus }> {
     const { parent, name } = await this.#place(path);
     const { id, status } = await this.#session.execute(
-      {
-        kind: "mount",
-        parent,
-        name,
-        uri,
-        readOnly: options.readOnly ?? false,
-        options: options.options ?? {},
-      },
+      { kind: "mount", parent, name, ...mountFields(uri, { owner: owner(), ...options }) },
       `Cannot mount "${uri}" at "${path}"`,
     );
     return { id: id as MountId | undefined, status: status ?? (await this.stat(path)) };
+  }
+
+  /** Changes a mount while it is in use; what `changes` does not name stays. */
+  async updateMount(path: string, changes: MountChanges): Promise<void> {
+    const doing = `Cannot update the mount at "${path}"`;
+    const mount = (await this.mounts()).find((each) => each.path === path);
+    if (mount === undefined) {
+      throw new WeirError("NotFound", `${doing}: it is no mount point`);
+    }
+    await this.#session.execute(
+      { kind: "updateMount", mount: mount.id, ...changeFields(changes) },
+      doing,
+    );
   }
 
   async unmount(path: string): Promise<void> {

@@ -19,12 +19,14 @@ import { silentLogger } from "../lib/logger.ts";
 import type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 import { WeirClient, type WriteFileOptions } from "./client.ts";
 import type { FileHandle } from "./file-system.ts";
+import type { MountChanges, MountOptions } from "./mounts.ts";
 import { fromText, toText } from "./path-names.ts";
 
 export { type ErrorCode, type Outcome, WeirError } from "../lib/errors.ts";
 export type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 export type { WriteFileOptions } from "./client.ts";
 export type { FileHandle } from "./file-system.ts";
+export type { MountChanges, MountOptions } from "./mounts.ts";
 
 export interface ConnectOptions {
   /** Path of weir.yaml; WEIR_* variables of the environment override it. */
@@ -119,12 +121,13 @@ export class Weir {
   }
 
   /** Mounts `file:///dir` or `s3://bucket/prefix`. Credentials in `options` are never shown again. */
-  async mount(
-    path: string,
-    uri: string,
-    options: { readOnly?: boolean; options?: Readonly<Record<string, string>> } = {},
-  ): Promise<void> {
+  async mount(path: string, uri: string, options: MountOptions = {}): Promise<void> {
     await this.#client.mount(fromText(path), uri, options);
+  }
+
+  /** Changes a mount while it is in use; what `changes` does not name stays. */
+  updateMount(path: string, changes: MountChanges): Promise<void> {
+    return this.#client.updateMount(fromText(path), changes);
   }
 
   unmount(path: string): Promise<void> {

@@ -7,6 +7,7 @@ import { knownCode, WeirError } from "../lib/errors.ts";
 import type {
   InodeId,
   LineageId,
+  MountId,
   SessionId,
   TreeOpId,
   UfsOpId,
@@ -153,8 +154,29 @@ const clientCommands = {
   persist: { inode },
 
   // Mounts
-  mount: { parent: inode, name, uri: text, readOnly: boolean, options: textMap },
+  mount: {
+    parent: inode,
+    name,
+    uri: text,
+    readOnly: boolean,
+    options: textMap,
+    /** False: only its owner and the superuser may enter. Absent: whom the modes let in. */
+    shared: appended(boolean),
+    /** Of a mount that is not shared. Absent: the superuser. */
+    owner: appended(struct({ uid: unsigned(), gid: unsigned() })),
+    /** Another mount may have the same store or a part of it: who asks knows that neither sees the changes of the other. */
+    overlap: appended(boolean),
+  },
   unmount: { parent: inode, name },
+  /** Changes what is given of a mount; what is queued for its store goes on with that. `unset` takes options away. */
+  updateMount: {
+    mount: unsigned<MountId>(),
+    set: textMap,
+    unset: list(text),
+    readOnly: optional(boolean),
+    shared: optional(boolean),
+    overlap: optional(boolean),
+  },
 
   // Lineage
   /** Makes missing outputs as empty files that the lineage owns, all or none. */
@@ -229,7 +251,7 @@ const leaderCommands = {
 
   // Mounts
   /**
-   * In the place of a client's `mount`, in its request and under its sequence: the store could not be read. The result is
+   * In the place of a client's `mount` or `updateMount`, in its request and under its sequence: the store could not be read. The result is
    * this refusal, so that every copy of the request gets it; its code is kept as it is sent. See `sinceVersion`.
    */
   refuseMount: { code: text, detail: text },
@@ -293,11 +315,13 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   stepTreeOp: 2,
   setXattr: 2,
   removeXattr: 2,
+  updateMount: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */
 export function levelOf(of: Command): number {
   if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
+  if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap) !== undefined) return 2;
   return sinceLevel[of.kind] ?? 1;
 }
 

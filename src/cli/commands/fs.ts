@@ -3,14 +3,13 @@ import { createHash } from "node:crypto";
 import { pipeline } from "node:stream/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { WeirError } from "../../lib/errors.ts";
-import type { WeirClient } from "../../client/client.ts";
 import type { FileStatus } from "../../rpc/namespace.ts";
 import { type CliContext, type CommonOptions, withClient, commandsBelow } from "../context.ts";
-import { type Doing, attempt } from "../attempt.ts";
-import { answer, bytesText, countOf, type Output, table } from "../output.ts";
-import { parsePath, showPath } from "../paths.ts";
+import { attempt, withPaths } from "../attempt.ts";
+import { answer, bytesText, countOf } from "../output.ts";
+import { parsePath } from "../paths.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
-import { collectPairs, storeOptions } from "./store-options.ts";
+import { registerMounts } from "./mounts.ts";
 import {
   getFile,
   getTree,
@@ -20,7 +19,7 @@ import {
   type WriteOptions,
 } from "./transfer.ts";
 
-type FsCommand = (name: string, description: string, examples: readonly string[]) => Command;
+type FsCommand = ReturnType<typeof commandsBelow>;
 
 export function registerFs(program: Command, context: CliContext): void {
   const fs = program
@@ -207,81 +206,6 @@ function registerWriting(command: FsCommand, context: CliContext): void {
     );
 }
 
-function registerMounts(command: FsCommand, context: CliContext): void {
-  command(
-    "mount <path> <uri>",
-    "mount a store at a path: file:///directory or s3://bucket/prefix",
-    [
-      "mount /data file:///srv/data --read-only",
-      "mount /photos s3://photos --option endpoint=http://127.0.0.1:7480 --option-file photos.options",
-      "mount /photos s3://photos --option accessKey=@env:ACCESS_KEY --option secretKey=@env:SECRET_KEY",
-    ],
-  )
-    .option("--read-only", "refuse every change below")
-    .option(
-      "-o, --option <key=value>",
-      "of the store; can be given several times; the value @env:NAME stands for a variable",
-      collectPairs,
-    )
-    .option("--option-file <file>", "more of them, a line key=value each: ps does not show them")
-    .action(
-      (
-        path: string,
-        uri: string,
-        options: CommonOptions & {
-          readOnly?: true;
-          option?: Record<string, string>;
-          optionFile?: string;
-        },
-      ) =>
-        withPaths(
-          context,
-          options,
-          { verb: "mount", subjects: [uri, path], preposition: "at" },
-          async (client, output) => {
-            await client.mount(parsePath(path), uri, {
-              readOnly: options.readOnly === true,
-              options: storeOptions(context, options.option ?? {}, options.optionFile),
-            });
-            answer(
-              output,
-              { path, uri, readOnly: options.readOnly === true },
-              () => `Mounted ${uri} at ${path}`,
-            );
-          },
-        ),
-    );
-  command("unmount <path>", "take a mount away; its store keeps its files", [
-    "unmount /data",
-  ]).action((path: string, options: CommonOptions) =>
-    withPaths(context, options, { verb: "unmount", subjects: [path] }, async (client, output) => {
-      await client.unmount(parsePath(path));
-      answer(output, { path }, () => `Unmounted ${path}`);
-    }),
-  );
-  command("mounts", "list the mounts", ["mounts"]).action((options: CommonOptions) =>
-    withClient(context, options, async (client, output) => {
-      const mounts = (await client.mounts()).map((mount) => ({
-        ...mount,
-        path: showPath(mount.path),
-      }));
-      answer(output, mounts, (all) =>
-        table(
-          ["PATH", "STORE", "ACCESS", "OPTIONS"],
-          all.map(({ path, uri, readOnly, options: shown }) => [
-            path,
-            uri,
-            readOnly ? "read-only" : "read-write",
-            Object.entries(shown)
-              .map(([key, value]) => `${key}=${value}`)
-              .join(" "),
-          ]),
-        ),
-      );
-    }),
-  );
-}
-
 function registerPlacement(command: FsCommand, context: CliContext): void {
   command("persist <path>", "write a file, or all below a directory, to the under storage", [
     "persist /reports/today.csv",
@@ -345,16 +269,4 @@ function parseCount(text: string): number {
 
 function transferredText({ files, bytes }: Transferred): string {
   return `${countOf(files, "file")}, ${bytesText(bytes)}`;
-}
-
-/** As `withClient`, with failures in the words of the command. */
-function withPaths<T>(
-  context: CliContext,
-  options: CommonOptions,
-  doing: Doing,
-  use: (client: WeirClient, output: Output) => Promise<T>,
-): Promise<T> {
-  return withClient(context, options, (client, output) =>
-    attempt(doing, () => use(client, output)),
-  );
 }

@@ -1,11 +1,13 @@
 /**
- * Looks at a store before it is mounted: a worker lists its root once. So a missing directory, a wrong credential or an
+ * Looks at a store before it is mounted, or before the options of its mount are changed: a worker lists its root once. So a missing directory, a wrong credential or an
  * endpoint where nobody listens is refused with what the store itself says, and no mount is left that can never be read.
  */
+import { isDeepStrictEqual } from "node:util";
 import { WeirError } from "../../lib/errors.ts";
 import type { Command } from "../../rpc/commands.ts";
 import { unmountedId } from "../../rpc/tasks.ts";
-import { edgeOf, inodeOf, workersOf } from "../state/queries.ts";
+import { edgeOf, inodeOf, mountOf, workersOf } from "../state/queries.ts";
+import { optionsAfter } from "../state/mount-commands.ts";
 import { flawOfStore } from "../state/store-address.ts";
 import type { StateReader } from "../store/types.ts";
 import { failureOf } from "./directory-loader.ts";
@@ -14,22 +16,40 @@ import type { TaskDispatcher } from "./task-dispatcher.ts";
 /** The client of a bucket gives up a connection within 5 s, several times over. */
 const checkLimitMs = 8000;
 
-type Mount = Extract<Command, { kind: "mount" }>;
+/** What is to be looked at: a store as it would be mounted. */
+export interface StoreToCheck {
+  readonly uri: string;
+  readonly readOnly: boolean;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** The store that a command would mount, or reach by other options than before; undefined when there is nothing to look at. */
+export function storeToCheck(reader: StateReader, command: Command): StoreToCheck | undefined {
+  if (command.kind === "mount") {
+    const existing = edgeOf(reader, command.parent, command.name);
+    // Mounted already: by this very request, whose answer was lost, or by another. The state knows.
+    if (existing !== undefined && inodeOf(reader, existing.child)?.mountPoint === true) return;
+    return flawOfStore(command.uri) === undefined ? command : undefined;
+  }
+  if (command.kind !== "updateMount") return undefined;
+  const mount = mountOf(reader, command.mount);
+  if (mount === undefined) return undefined;
+  const options = optionsAfter(mount.options, command);
+  if (isDeepStrictEqual(options, mount.options)) return undefined;
+  return { uri: mount.uri, readOnly: command.readOnly ?? mount.readOnly, options };
+}
 
 /**
- * Resolves when a worker can list the store, or when the state will refuse the mount anyway.
+ * Resolves when a worker can list the store.
  * @throws WeirError what the store says; `Unavailable` when no worker is there to ask or the store keeps silent
  */
-export async function checkMount(
+export async function checkStore(
   leader: { readonly reader: StateReader; readonly dispatcher: TaskDispatcher },
-  { parent, name, uri, readOnly, options }: Mount,
+  store: StoreToCheck,
   signal: AbortSignal,
 ): Promise<void> {
   const { reader, dispatcher } = leader;
-  const existing = edgeOf(reader, parent, name);
-  // Mounted already: by this very request, whose answer was lost, or by another. The state knows.
-  if (existing !== undefined && inodeOf(reader, existing.child)?.mountPoint === true) return;
-  if (flawOfStore(uri) !== undefined) return;
+  const { uri, readOnly, options } = store;
   if (!workersOf(reader).some((worker) => worker.state === "live")) {
     throw new WeirError(
       "Unavailable",

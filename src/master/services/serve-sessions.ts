@@ -12,7 +12,7 @@ import type { RpcServer } from "../../rpc/server.ts";
 import { directoriesToLoad } from "../state/preload.ts";
 import { levelOfState } from "../state/queries.ts";
 import { isDecided, sequenceWindow } from "../state/session-table.ts";
-import { checkMount } from "./mount-check.ts";
+import { checkStore, storeToCheck } from "./mount-check.ts";
 import { loadDirectory, type MasterParts } from "./parts.ts";
 import type { Outcome } from "./proposer.ts";
 
@@ -70,9 +70,11 @@ export function serveSessions(server: RpcServer, parts: MasterParts): void {
   });
 }
 
-/** Whether the request would mount a store. Of all but the superuser it is refused, and no store is asked in vain. */
+/** Whether the request would mount a store or change how it is reached. Of all but the superuser it is refused, and no store is asked in vain. */
 function asksStores({ caller, commands }: Request): boolean {
-  return caller === undefined && commands.some(({ kind }) => kind === "mount");
+  return (
+    caller === undefined && commands.some(({ kind }) => kind === "mount" || kind === "updateMount")
+  );
 }
 
 /**
@@ -158,7 +160,7 @@ async function loadForCommands(
   }
 }
 
-/** A mount whose store could not be read, by its place among the commands of a request, and what the store says. */
+/** A mount (or a change of one) whose store could not be read, by its place among the commands of a request, and what the store says. */
 interface MountRefusal {
   readonly place: number;
   readonly code: ErrorCode;
@@ -175,10 +177,11 @@ async function refusalOfMounts(
   signal: AbortSignal,
 ): Promise<MountRefusal | undefined> {
   for (const [place, command] of commands.entries()) {
-    if (command.kind !== "mount") continue;
+    const wanted = storeToCheck(parts.store, command);
+    if (wanted === undefined) continue;
     const { dispatcher } = await parts.leader(signal);
     try {
-      await checkMount({ reader: parts.store, dispatcher }, command, signal);
+      await checkStore({ reader: parts.store, dispatcher }, wanted, signal);
     } catch (thrown) {
       if (signal.aborted || hasCode(thrown, "NotLeader")) throw thrown;
       const { code, message: detail } = toWeirError(thrown, "Cannot look at the store");

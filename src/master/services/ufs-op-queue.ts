@@ -102,6 +102,12 @@ export class UfsOpQueue {
       } else if (event.kind === "ufsOpDone") {
         this.#queues.get(event.mount)?.pending.delete(event.op);
         this.#planRound();
+      } else if (event.kind === "mountUpdated") {
+        // What the store refused with the former options may go well now.
+        for (const pending of this.#queues.get(event.mount)?.pending.values() ?? []) {
+          pending.notBeforeMs = 0;
+        }
+        this.#planRound();
       } else if (event.kind === "unmounted") {
         this.#queues.delete(event.mount);
       }

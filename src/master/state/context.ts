@@ -34,6 +34,7 @@ export type StateEvent =
   | { readonly kind: "ufsOpDone"; readonly mount: MountId; readonly op: UfsOpId }
   | { readonly kind: "directoryLoaded"; readonly directory: InodeId }
   | { readonly kind: "mounted"; readonly mount: MountId }
+  | { readonly kind: "mountUpdated"; readonly mount: MountId }
   | { readonly kind: "unmounted"; readonly mount: MountId }
   | { readonly kind: "sessionOpened"; readonly session: SessionId }
   | { readonly kind: "sessionClosed"; readonly session: SessionId }

@@ -37,7 +37,7 @@ import {
 } from "./lineage-commands.ts";
 import { loadPage } from "./load-commands.ts";
 import { type StateClock, stateClock } from "./model.ts";
-import { bootstrap, mount, refuseMount, unmount } from "./mount-commands.ts";
+import { bootstrap, mount, refuseMount, unmount, updateMount } from "./mount-commands.ts";
 import {
   create,
   deleteTree,
@@ -316,6 +316,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return mount(context, command);
     case "unmount":
       return unmount(context, command);
+    case "updateMount":
+      return updateMount(context, command);
 
     // Lineage
     case "recordLineage":

@@ -222,6 +222,8 @@ export const mount = struct({
   movedIndex: unsigned(),
   /** The empty directory that the mount point hides; it comes back at unmount. */
   covered: optional(inodeId),
+  /** Of a mount that is not shared: the mode that its root gets back when it is. Absent: shared. */
+  sharedMode: appended(unsigned()),
 });
 export type Mount = Infer<typeof mount>;
 

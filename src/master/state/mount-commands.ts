@@ -1,11 +1,19 @@
-/** The mount table, from the first command of a cluster on. */
+/**
+ * The mount table, from the first command of a cluster on.
+ *
+ * Invariants
+ * 1. Two mounts of which one may be written reach no common object, unless one was made by somebody who knows of it.
+ * 2. The root of a mount that is not shared has no mode for its group or for others.
+ */
 import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import {
   type Context,
   makeInode,
   needDirectory,
+  needWritable,
   patchInode,
+  patchMount,
   Refusal,
   refuse,
   takeId,
@@ -31,8 +39,11 @@ import {
   isReachable,
   mountOf,
   mountsOf,
+  pathOf,
 } from "./queries.ts";
-import { flawOfStore } from "./store-address.ts";
+import { privateMode } from "./private-mounts.ts";
+import { chmodList } from "./xattrs.ts";
+import { flawOfStore, isInside, placeOfStore } from "./store-address.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -86,15 +97,27 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
   const name: Link = { parent: parent.id, name: command.name };
   const covered = cover(context, name);
   if (covered === undefined) needLoaded(parent);
+  const { uri, readOnly, options } = command;
+  if (context.level >= 2) {
+    if (covered === undefined) needWritable(context, parent);
+    if (command.overlap !== true) needStoreOfItsOwn(context, { uri, readOnly, options });
+  }
   const id = takeId(context, "Mount") as MountId;
-  const { mode, uid, gid } = covered === undefined ? parent : inodeOf(context.state, covered)!;
+  const above = covered === undefined ? parent : inodeOf(context.state, covered)!;
+  const isPrivate = command.shared === false;
+  const { uid, gid } = isPrivate ? (command.owner ?? superuser) : above;
   const root = makeInode(
     context,
-    { kind: "directory", mode, uid, gid, mountId: id },
+    {
+      kind: "directory",
+      mode: isPrivate ? privateMode(above.mode) : above.mode,
+      uid,
+      gid,
+      mountId: id,
+    },
     { mountPoint: true, loaded: false },
   );
   addLink(context, root, name);
-  const { uri, readOnly, options } = command;
   putMount(context, {
     id,
     uri,
@@ -104,8 +127,80 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
     pendingOps: 0,
     movedIndex: 0,
     covered,
+    sharedMode: isPrivate ? above.mode : undefined,
   });
   return { ...shown(context, root.id), id } as CommandResult;
+}
+
+/** Whom a mount that is not shared lets in, if nobody is named. */
+const superuser = { uid: 0, gid: 0 };
+
+/** Refuses a store of which another mount has a part, when one of them may be written. */
+function needStoreOfItsOwn(
+  context: Context,
+  wanted: Pick<Mount, "uri" | "readOnly" | "options">,
+  itself?: MountId,
+): void {
+  const place = placeOfStore(wanted.uri, wanted.options);
+  for (const other of mountsOf(context.state)) {
+    if (other.id === itself || (other.readOnly && wanted.readOnly)) continue;
+    const otherPlace = placeOfStore(other.uri, other.options);
+    const how = isInside(place, otherPlace)
+      ? place === otherPlace
+        ? "is"
+        : "lies in"
+      : isInside(otherPlace, place)
+        ? "has in it"
+        : undefined;
+    if (how === undefined) continue;
+    const path = pathOf(context.state, other.root) ?? "/";
+    refuse(
+      "Busy",
+      `"${wanted.uri}" ${how} "${other.uri}", which is mounted at "${path}": what is changed through one of them would not be seen through the other; wanted both read-only, or that you say that they may overlap`,
+    );
+  }
+}
+
+/** The superuser's alone. Result: the status of the mount's root. */
+export function updateMount(context: Context, command: Of<"updateMount">): CommandResult {
+  needSuperuser(context);
+  const of = mountOf(context.state, command.mount);
+  if (of === undefined) refuse("NotFound", `no mount ${command.mount} exists`);
+  const readOnly = command.readOnly ?? of.readOnly;
+  if (readOnly && !of.readOnly && of.pendingOps > 0) {
+    refuse("Busy", `${of.pendingOps} changes are not in the store yet, and could not get there`);
+  }
+  const options = optionsAfter(of.options, command);
+  const isElsewhere = placeOfStore(of.uri, options) !== placeOfStore(of.uri, of.options);
+  if (command.overlap !== true && (isElsewhere || (of.readOnly && !readOnly))) {
+    needStoreOfItsOwn(context, { uri: of.uri, readOnly, options }, of.id);
+  }
+  patchMount(context, of.id, { readOnly, options });
+  if (command.shared !== undefined) share(context, of, command.shared);
+  context.notes.events.push({ kind: "mountUpdated", mount: of.id });
+  return shown(context, of.root);
+}
+
+/** The options of a mount as an update leaves them. */
+export function optionsAfter(
+  before: Mount["options"],
+  { set, unset }: Pick<Of<"updateMount">, "set" | "unset">,
+): Record<string, string> {
+  const gone = new Set(unset);
+  return Object.fromEntries(
+    Object.entries({ ...before, ...set }).filter(([key]) => !gone.has(key)),
+  );
+}
+
+/** Opens the root to whom its mode lets in, or closes it to all but its owner. */
+function share(context: Context, of: Mount, isShared: boolean): void {
+  const isPrivate = of.sharedMode !== undefined;
+  if (isShared !== isPrivate) return;
+  const root = inodeOf(context.state, of.root)!;
+  const mode = isShared ? of.sharedMode! : privateMode(root.mode);
+  chmodList(context, root, mode);
+  patchInode(context, root.id, { mode, ctime: context.wallTime });
+  patchMount(context, of.id, { sharedMode: isShared ? undefined : root.mode });
 }
 
 /**

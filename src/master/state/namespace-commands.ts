@@ -43,6 +43,7 @@ import {
   needWriteIn,
   ownMode,
 } from "./permissions.ts";
+import { needPrivate } from "./private-mounts.ts";
 import { ancestorsOf, inodeOf, isReachable, linksOf, mountsOf, statusOf } from "./queries.ts";
 import {
   persistByWriteType,
@@ -310,6 +311,7 @@ export function setAttributes(context: Context, command: Of<"setAttributes">): C
   needMayChown(context, of, command);
   const modeNow = modeAfter(context, of, command);
   const mode = command.mode === undefined && modeNow === of.mode ? undefined : modeNow;
+  if (mode !== undefined) needPrivate(context, of, mode);
   if (mode !== undefined) chmodList(context, of, mode);
   const changed = patchInode(context, of.id, {
     mode: modeNow,

@@ -330,6 +330,8 @@ export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {
     uri: of.uri,
     readOnly: of.readOnly,
     options: Object.fromEntries(options),
+    shared: of.sharedMode === undefined,
+    pendingOps: of.pendingOps,
   };
 }
 

@@ -27,3 +27,40 @@ export function flawOfStore(uri: string): string | undefined {
   }
   return `no store is known for the scheme "${scheme}", ${wanted}`;
 }
+
+/**
+ * Where a store is, so that of two stores one is inside of the other if its place begins with the other's. Different
+ * names of one place are beyond it: symbolic links, two names of one host.
+ */
+export function placeOfStore(uri: string, options: Readonly<Record<string, string>>): string {
+  const parts = /^([a-z][a-z0-9+.-]*):\/\/([^/]*)(.*)$/s.exec(uri);
+  if (parts === null) return uri;
+  const [, scheme, authority, path] = parts as unknown as [string, string, string, string];
+  if (scheme === "file") return `file:/${namesOf(unescaped(path))}`;
+  const endpoint = (options["endpoint"] ?? "").toLowerCase().replace(/\/$/, "");
+  return `${scheme}:${endpoint}|${authority}/${namesOf(path)}`;
+}
+
+/** Whether the first of two places is the second, or inside of it. */
+export function isInside(place: string, other: string): boolean {
+  return place.startsWith(other);
+}
+
+/** The names of a path, each with a "/" behind it; "." and ".." are followed. */
+function namesOf(path: string): string {
+  const names: string[] = [];
+  for (const name of path.split("/")) {
+    if (name === "..") names.pop();
+    else if (name !== "" && name !== ".") names.push(`${name}/`);
+  }
+  return names.join("");
+}
+
+/** With escapes of bytes as the characters that they make in an address written without them, where they make any. */
+function unescaped(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}

@@ -13,6 +13,7 @@ import { maxXattrNameBytes, maxXattrValueBytes } from "../../rpc/xattr.ts";
 import { type Context, needInode, needWritable, patchInode, Refusal, refuse } from "./context.ts";
 import type { Inode } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
+import { needPrivate } from "./private-mounts.ts";
 import { xattrOf } from "./queries.ts";
 import { queueAttributes } from "./ufsops.ts";
 import { xattrRefusal } from "./xattr-rights.ts";
@@ -79,6 +80,7 @@ function setAcl(context: Context, of: Inode, name: string, acl: Acl | undefined)
     return shown(context, of.id);
   }
   const mode = chmodMode(caller, modeOfAcl(acl, of.mode), of.gid);
+  needPrivate(context, of, mode);
   const value = isEquivalentToMode(acl) ? undefined : encodeAcl(acl);
   const changed = patchInode(context, of.id, {
     ...putXattr(context, of, name, value),

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { type ErrorCode, WeirError } from "../../../src/lib/errors.ts";
-import { rootInodeId } from "../../../src/lib/ids.ts";
-import { checkMount } from "../../../src/master/services/mount-check.ts";
+import { type MountId, rootInodeId } from "../../../src/lib/ids.ts";
+import { checkStore, storeToCheck } from "../../../src/master/services/mount-check.ts";
+import type { ClientCommand } from "../../../src/rpc/commands.ts";
 import { type Task, type TaskResult, unmountedId } from "../../../src/rpc/tasks.ts";
 import { LeaderFixture, obey } from "./leader-fixture.ts";
 
@@ -15,6 +16,16 @@ const mount = {
   options: { key: "value" },
 };
 
+const mountUpdate = (id: MountId) => ({
+  kind: "updateMount" as const,
+  mount: id,
+  set: {},
+  unset: [],
+  readOnly: undefined,
+  shared: undefined,
+  overlap: undefined,
+});
+
 describe("checking a store before it is mounted", () => {
   let fixture: LeaderFixture;
   let asked: Task[];
@@ -25,9 +36,11 @@ describe("checking a store before it is mounted", () => {
   });
   afterEach(() => fixture.end());
 
-  const check = (of: typeof mount = mount) => {
+  const check = async (of: ClientCommand = mount) => {
     const { machine, dispatcher } = fixture;
-    return checkMount({ reader: machine.state, dispatcher }, of, never);
+    const wanted = storeToCheck(machine.state, of);
+    if (wanted === undefined) return;
+    await checkStore({ reader: machine.state, dispatcher }, wanted, never);
   };
   const withWorker = (answer: (task: Task) => TaskResult) => {
     fixture.worker("w", (task) => {
@@ -68,6 +81,29 @@ describe("checking a store before it is mounted", () => {
     await check({ ...mount, uri: "ftp://x" });
     fixture.machine.done(mount);
     await check();
+    assert.deepEqual(asked, []);
+  });
+
+  it("looks at the store of a mount anew, with the options that it is to have", async () => {
+    withWorker(obey);
+    const id = fixture.machine.done(mount).id as MountId;
+    const update = { ...mountUpdate(id), set: { other: "2" }, unset: ["key"] };
+    await check(update);
+    const [task] = asked;
+    assert(asked.length === 1 && task?.kind === "listDirectory");
+    assert.deepEqual(task.mount, {
+      id: unmountedId,
+      uri: mount.uri,
+      readOnly: true,
+      options: { other: "2" },
+    });
+  });
+
+  it("does not look at a store whose options stay as they are", async () => {
+    withWorker(obey);
+    const id = fixture.machine.done(mount).id as MountId;
+    await check({ ...mountUpdate(id), set: { key: "value" }, readOnly: false });
+    await check(mountUpdate(77 as MountId));
     assert.deepEqual(asked, []);
   });
 });

@@ -52,6 +52,11 @@ export function checkInvariants(state: InspectableState): void {
   for (const mount of mountsOf(state)) {
     const queued = state.entries(ufsOpRange(mount.id).from);
     assert.equal(queued.length, mount.pendingOps, "pendingOps is wrong");
+    const root = inodeOf(state, mount.root);
+    assert.ok(root?.mountPoint === true && root.mountId === mount.id, "a mount without its root");
+    if (mount.sharedMode !== undefined) {
+      assert.equal(root.mode & 0o077, 0, "others may enter a mount that is not shared");
+    }
   }
 }
 

@@ -1,0 +1,192 @@
+/** `weir fs mount`, `unmount`, `update-mount` and `mounts`: the mount table from the command line. */
+import { type Command, InvalidArgumentError } from "commander";
+import { WeirError } from "../../lib/errors.ts";
+import type { MountInfo } from "../../rpc/namespace.ts";
+import { withPaths } from "../attempt.ts";
+import { type CliContext, type CommonOptions, type commandsBelow, withClient } from "../context.ts";
+import { answer, table } from "../output.ts";
+import { parsePath, showPath } from "../paths.ts";
+import { collectPairs, storeOptions } from "./store-options.ts";
+
+interface StoreFlags {
+  readonly option?: Record<string, string>;
+  readonly optionFile?: string;
+}
+
+interface MountFlags extends CommonOptions, StoreFlags {
+  readonly readOnly?: true;
+  readonly private?: true;
+  readonly overlap?: true;
+}
+
+interface UpdateFlags extends CommonOptions, StoreFlags {
+  readonly unset?: readonly string[];
+  readonly readOnly?: true;
+  readonly readWrite?: true;
+  readonly shared?: true;
+  readonly private?: true;
+  readonly overlap?: true;
+}
+
+export function registerMounts(
+  command: ReturnType<typeof commandsBelow>,
+  context: CliContext,
+): void {
+  withStoreOptions(
+    command(
+      "mount <path> <uri>",
+      "mount a store at a path: file:///directory or s3://bucket/prefix",
+      [
+        "mount /data file:///srv/data --read-only",
+        "mount /photos s3://photos --option endpoint=http://127.0.0.1:7480 --option-file photos.options",
+        "mount /photos s3://photos --option accessKey=@env:ACCESS_KEY --option secretKey=@env:SECRET_KEY",
+      ],
+    ),
+  )
+    .option("--read-only", "refuse every change below")
+    .option(
+      "--private",
+      "let only who mounts it and the superuser in (default: whom the modes let)",
+    )
+    .option(
+      "--overlap",
+      "though another mount has the same store or a part of it, and neither sees the changes of the other",
+    )
+    .action((path: string, uri: string, options: MountFlags) =>
+      withPaths(
+        context,
+        options,
+        { verb: "mount", subjects: [uri, path], preposition: "at" },
+        async (client, output) => {
+          const readOnly = options.readOnly === true;
+          const shared = options.private !== true;
+          await client.mount(parsePath(path), uri, {
+            ...{ readOnly, shared, overlap: options.overlap === true },
+            options: storeOptions(context, options.option ?? {}, options.optionFile),
+          });
+          answer(output, { path, uri, readOnly, shared }, () => `Mounted ${uri} at ${path}`);
+        },
+      ),
+    );
+  withStoreOptions(
+    command("update-mount <path>", "change a mount while it is in use", [
+      "update-mount /photos --option accessKey=@env:ACCESS_KEY --option secretKey=@env:SECRET_KEY",
+      "update-mount /photos --unset sessionToken",
+      "update-mount /data --read-only",
+      "update-mount /data --read-write --shared",
+    ]),
+  )
+    .alias("updateMount")
+    .option("--unset <key>", "take an option away; can be given several times", collectNames)
+    .option("--read-only", "refuse every change below from now on")
+    .option("--read-write", "take changes from now on")
+    .option("--shared", "let in whom the modes let")
+    .option("--private", "let only who mounted it and the superuser in")
+    .option("--overlap", "though another mount has the same store or a part of it")
+    .action((path: string, options: UpdateFlags) =>
+      withPaths(
+        context,
+        options,
+        { verb: "update the mount at", subjects: [path] },
+        async (client, output) => {
+          const changes = {
+            readOnly: oneOf(options, "readOnly", "readWrite"),
+            shared: oneOf(options, "shared", "private"),
+            ...(options.overlap === true ? { overlap: true } : {}),
+            set: storeOptions(context, options.option ?? {}, options.optionFile),
+            unset: options.unset ?? [],
+          };
+          const { readOnly, shared, set, unset } = changes;
+          const count = Object.keys(set).length + unset.length;
+          if (readOnly === undefined && shared === undefined && count === 0) {
+            throw new WeirError(
+              "InvalidArgument",
+              `Cannot update the mount at "${path}": nothing is to be changed, wanted an option such as --read-only`,
+            );
+          }
+          await client.updateMount(parsePath(path), changes);
+          const changed = {
+            ...(readOnly === undefined ? {} : { readOnly }),
+            ...(shared === undefined ? {} : { shared }),
+            // Of options only the names: a value may be a secret.
+            ...(count === 0 ? {} : { set: Object.keys(set), unset }),
+          };
+          answer(output, { path, ...changed }, () => `Updated the mount at ${path}`);
+        },
+      ),
+    );
+  command("unmount <path>", "take a mount away; its store keeps its files", [
+    "unmount /data",
+  ]).action((path: string, options: CommonOptions) =>
+    withPaths(context, options, { verb: "unmount", subjects: [path] }, async (client, output) => {
+      await client.unmount(parsePath(path));
+      answer(output, { path }, () => `Unmounted ${path}`);
+    }),
+  );
+  command("mounts", "list the mounts, and whether their stores answer", ["mounts"]).action(
+    (options: CommonOptions) =>
+      withClient(context, options, async (client, output) => {
+        const mounts = (await client.mounts()).map((mount) => ({
+          ...mount,
+          path: showPath(mount.path),
+        }));
+        answer(output, mounts, mountsText);
+      }),
+  );
+}
+
+/** The mounts as people read them. */
+function mountsText(mounts: readonly MountInfo[]): string {
+  return table(
+    ["PATH", "STORE", "ACCESS", "HEALTH", "OPTIONS"],
+    mounts.map((mount) => [
+      mount.path,
+      mount.uri,
+      `${mount.readOnly ? "read-only" : "read-write"}${mount.shared === false ? ", private" : ""}`,
+      healthText(mount),
+      Object.entries(mount.options)
+        .map(([key, value]) => `${key}=${value}`)
+        .join(" "),
+    ]),
+  );
+}
+
+/** Whether the store of a mount answers the workers. */
+export function healthText({ unhealthy = [] }: Pick<MountInfo, "unhealthy">): string {
+  const [worst] = [...unhealthy].sort((a, b) => b.forMs - a.forMs);
+  if (worst === undefined) return "ok";
+  const workers = unhealthy.map(({ worker }) => String(worker)).join(", ");
+  const seconds = String(Math.round(worst.forMs / 1000));
+  return `no answer to worker ${workers} for ${seconds} s: ${worst.reason}`;
+}
+
+function withStoreOptions(command: Command): Command {
+  return command
+    .option(
+      "-o, --option <key=value>",
+      "of the store; can be given several times; the value @env:NAME stands for a variable",
+      collectPairs,
+    )
+    .option("--option-file <file>", "more of them, a line key=value each: ps does not show them");
+}
+
+function collectNames(name: string, before: readonly string[] = []): readonly string[] {
+  if (name === "" || name.includes("=")) throw new InvalidArgumentError("wanted the name alone");
+  return [...before, name];
+}
+
+/** True for the first of two flags, false for the second, undefined for neither. */
+function oneOf<K extends string>(
+  flags: { readonly [key in K]?: true },
+  yes: K,
+  no: K,
+): boolean | undefined {
+  if (flags[yes] === true && flags[no] === true) {
+    throw new WeirError(
+      "InvalidArgument",
+      `Cannot take both of the flags "${yes}" and "${no}": they contradict each other`,
+    );
+  }
+  if (flags[yes] === true) return true;
+  return flags[no] === true ? false : undefined;
+}

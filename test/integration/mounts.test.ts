@@ -1,0 +1,156 @@
+/** Several stores under one namespace, one of which falls silent: real processes, a real S3 server behind a proxy. */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
+import { WeirClient } from "../../src/client/client.ts";
+import { hasCode } from "../../src/lib/errors.ts";
+import { silentLogger } from "../../src/lib/logger.ts";
+import { eventually } from "../lib/eventually.ts";
+import { LocalCluster } from "../lib/local-cluster.ts";
+import { type S3Server, s3Server } from "../lib/s3-server.ts";
+import { SwitchableProxy } from "../lib/switchable-proxy.ts";
+
+const bucket = "weir-mounts";
+
+describe("Mounts of several stores [needs: s3]", function () {
+  this.timeout(120_000);
+  let directory: string;
+  let server: S3Server;
+  let proxy: SwitchableProxy;
+  let cluster: LocalCluster;
+  let client: WeirClient;
+  const keys = () => ({ accessKey: server.accessKey, secretKey: server.secretKey });
+  const optionsOfBucket = () => ({ endpoint: `http://127.0.0.1:${proxy.port}`, ...keys() });
+
+  before(async function () {
+    this.timeout(600_000);
+    server = await s3Server();
+    const endpoint = new URL(server.endpoint);
+    proxy = await SwitchableProxy.start({ host: endpoint.hostname, port: Number(endpoint.port) });
+    const direct = new S3Client({
+      ...{ endpoint: server.endpoint, region: "us-east-1", forcePathStyle: true },
+      credentials: { accessKeyId: server.accessKey, secretAccessKey: server.secretKey },
+      requestChecksumCalculation: "WHEN_REQUIRED",
+    });
+    await direct.send(new CreateBucketCommand({ Bucket: bucket }));
+    direct.destroy();
+    directory = await mkdtemp(join(tmpdir(), "weir-mounts-"));
+    for (const name of ["one", "two"]) await mkdir(join(directory, name));
+    cluster = await LocalCluster.start({ directory, masters: 1, workers: 1 });
+    const { config } = cluster;
+    client = await WeirClient.connect({ config, logger: silentLogger, name: "test" });
+  });
+  after(async () => {
+    await client?.close();
+    await cluster?.close();
+    await proxy?.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  const write = (path: string, text: string) =>
+    client.writeFile(path, [Buffer.from(text)], { writeType: "CACHE_THROUGH" });
+  const read = async (path: string) => {
+    const parts: Uint8Array[] = [];
+    for await (const part of client.readFile(path)) parts.push(part);
+    return Buffer.concat(parts).toString();
+  };
+  const list = async (path: string) => {
+    const names: string[] = [];
+    for await (const { name } of client.list(path)) names.push(name);
+    return names;
+  };
+
+  it("holds the others up in nothing when one falls silent, says so, and has it back by itself", async () => {
+    await client.mount("/one", `file://${join(directory, "one")}`);
+    await client.mount("/one/s3", `s3://${bucket}/p`, { options: optionsOfBucket() });
+    await write("/one/a", "local");
+    await write("/one/s3/b", "object");
+    await client.mkdir("/one/s3/unseen");
+    await client.persist("/one/s3");
+
+    await client.mount("/view", `s3://${bucket}/p`, {
+      ...{ options: optionsOfBucket(), readOnly: true, overlap: true },
+    });
+
+    proxy.swallow();
+    await assert.rejects(list("/view"), (thrown) => {
+      assert(hasCode(thrown, "DeadlineExceeded", "Unavailable"), String(thrown));
+      assert.match(thrown.message, /s3:\/\/weir-mounts\/p.* within 10 s/);
+      return true;
+    });
+    const silent = `s3://${bucket}/dead`;
+    await assert.rejects(
+      client.mount("/dead", silent, { options: optionsOfBucket() }),
+      (thrown) => {
+        assert(hasCode(thrown, "DeadlineExceeded", "Unavailable"), String(thrown));
+        assert.match(thrown.message, /s3:\/\/weir-mounts\/dead/);
+        return true;
+      },
+    );
+    // More effects than a worker takes at once wait for the silent one.
+    for (let i = 0; i < 40; i++) {
+      await client.writeFile(`/one/s3/f${i}`, [Buffer.from("x")], { writeType: "ASYNC_THROUGH" });
+    }
+    for (let i = 0; i < 5; i++) await write(`/one/c${i}`, "still goes on");
+    assert.equal(await readFile(join(directory, "one", "c4"), "utf8"), "still goes on");
+    assert.deepEqual(await list("/"), ["one", "view"]);
+    assert((await list("/one")).includes("c4"));
+
+    const unhealthy = await eventually(
+      "the mount to be shown as unhealthy",
+      async () => (await client.mounts()).find(({ path }) => path === "/one/s3")?.unhealthy?.[0],
+      90_000,
+    );
+    assert.match(unhealthy.reason, /s3:\/\/weir-mounts\/p.*did not answer/);
+    const others = (await client.mounts()).filter(({ uri }) => !uri.startsWith("s3:"));
+    assert(others.every((each) => each.unhealthy?.length === 0));
+
+    proxy.pass();
+    await eventually(
+      "everything to be in the bucket",
+      async () => {
+        const mount = (await client.mounts()).find(({ path }) => path === "/one/s3");
+        return mount?.pendingOps === 0 && mount.unhealthy?.length === 0;
+      },
+      100_000,
+    );
+    assert.equal(await read("/one/s3/b"), "object");
+    assert((await list("/view")).includes("f39"));
+  });
+
+  it("goes on with changed options, credentials first, and shows none of them", async () => {
+    await client.mount("/two", `s3://${bucket}/two`, { options: optionsOfBucket() });
+    await write("/two/a", "before");
+    const wrong = { accessKey: "nobody", secretKey: "hush-hush-hush" };
+    await assert.rejects(client.updateMount("/two", { set: wrong }), (thrown) => {
+      assert(hasCode(thrown, "PermissionDenied"), String(thrown));
+      assert(!thrown.message.includes("hush"));
+      return true;
+    });
+    await write("/two/b", "as before");
+    await client.updateMount("/two", { set: { endpoint: server.endpoint } });
+    const shown = (await client.mounts()).find(({ path }) => path === "/two")!;
+    assert.deepEqual(shown.options, { endpoint: server.endpoint });
+    proxy.swallow();
+    await write("/two/c", "past the proxy");
+    proxy.pass();
+    await client.updateMount("/two", { readOnly: true });
+    await assert.rejects(write("/two/d", "no"), (thrown) => hasCode(thrown, "ReadOnly"));
+    assert.equal(await read("/two/c"), "past the proxy");
+    await client.unmount("/two");
+  });
+
+  it("refuses a store that another mount has, with the place and the way out", async () => {
+    const uri = `file://${join(directory, "two")}`;
+    await client.mount("/m", uri);
+    await assert.rejects(
+      client.mount("/n", `${uri}/`),
+      /mounted at "\/m": .*wanted both read-only/,
+    );
+    await client.mount("/n", `${uri}/`, { overlap: true });
+    await client.unmount("/n");
+    await client.unmount("/m");
+  });
+});

@@ -1,0 +1,292 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../../src/lib/ids.ts";
+import { mountInfoOf, mountOf, mountsOf } from "../../../src/master/state/queries.ts";
+import { accessAclName, aclOfMode, encodeAcl } from "../../../src/rpc/acl.ts";
+import type { Command } from "../../../src/rpc/commands.ts";
+import { entryOf, Machine, pageOf, requestOf } from "./machine-fixture.ts";
+
+type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
+
+const user = { uid: 1000, gid: 1000, groups: [] };
+
+function mountCommand(name: string, uri: string, of: Partial<Of<"mount">> = {}): Of<"mount"> {
+  return { kind: "mount", parent: rootInodeId, name, uri, readOnly: false, options: {}, ...of };
+}
+
+function update(mount: MountId, of: Partial<Of<"updateMount">> = {}): Of<"updateMount"> {
+  const nothing = { readOnly: undefined, shared: undefined, overlap: undefined };
+  return { kind: "updateMount", mount, set: {}, unset: [], ...nothing, ...of };
+}
+
+describe("the mount table", () => {
+  let machine: Machine;
+  const mount = (name: string, uri: string, of: Partial<Of<"mount">> = {}) =>
+    machine.done(mountCommand(name, uri, of)).id as MountId;
+  /** A directory below a mount that its store has to get. */
+  const queueOne = (path: string) => {
+    machine.done(pageOf(machine.at(path).id, []));
+    machine.mkdir(`${path}/d`);
+    machine.write(`${path}/d/f`, 5, {
+      keepers: [machine.worker("w")],
+      session: machine.openSession(),
+    });
+  };
+
+  beforeEach(() => {
+    machine = Machine.make();
+  });
+
+  it("refuses what no store could be mounted at, each with what would be right", () => {
+    machine.create("/file");
+    machine.mkdir("/full");
+    machine.mkdir("/full/below");
+    const inside = machine.at("/file").id;
+    const tried: [Parameters<Machine["refused"]>[0], Of<"mount">, RegExp][] = [
+      ["NotDirectory", mountCommand("file", "file:///a"), /"file" is a file/],
+      ["NotEmpty", mountCommand("full", "file:///a"), /not empty/],
+      ["NotDirectory", { ...mountCommand("m", "file:///a"), parent: inside }, /is a file/],
+      ["NotFound", { ...mountCommand("m", "file:///a"), parent: 99 as InodeId }, /no inode 99/],
+      ["InvalidArgument", mountCommand("a/b", "file:///a"), /is no name/],
+      ["InvalidArgument", mountCommand("m", "nonsense"), /no address of a store, wanted file:/],
+      ["InvalidArgument", mountCommand("m", "ftp://host/a"), /no store is known.*"ftp"/],
+      ["InvalidArgument", mountCommand("m", "file://host/a"), /relative or names a host/],
+      ["InvalidArgument", mountCommand("m", "s3://key:secret@b"), /credentials in it/],
+    ];
+    for (const [code, command, message] of tried) {
+      assert.match(machine.refused(code, command), message);
+    }
+    mount("m", "file:///a");
+    assert.match(machine.refused("Busy", mountCommand("m", "file:///b")), /a mount point already/);
+  });
+
+  it("covers an empty directory, gives it back, and nests", () => {
+    const empty = machine.mkdir("/empty");
+    mount("empty", "file:///a");
+    const outer = machine.at("/empty");
+    machine.done(pageOf(outer.id, [entryOf("x")]));
+    const inner = { ...mountCommand("in", "file:///b"), parent: outer.id };
+    machine.done(inner);
+    const unmountOuter = { kind: "unmount" as const, parent: rootInodeId, name: "empty" };
+    assert.match(machine.refused("Busy", unmountOuter), /"file:\/\/\/b" is mounted below/);
+    machine.done({ kind: "unmount", parent: outer.id, name: "in" });
+    machine.done(unmountOuter);
+    assert.equal(machine.at("/empty").id, empty.inode);
+  });
+
+  it("makes no name below a read-only mount, and covers a directory that is there", () => {
+    mount("ro", "file:///a", { readOnly: true });
+    const parent = machine.at("/ro").id;
+    machine.done(pageOf(parent, [entryOf("d", { kind: "directory" })]));
+    const below = { ...mountCommand("new", "file:///b"), parent };
+    assert.match(machine.refused("ReadOnly", below), /"file:\/\/\/a" is read-only/);
+    machine.done(pageOf(machine.at("/ro/d").id, []));
+    machine.done({ ...below, name: "d" });
+    assert.equal(machine.at("/ro/d").mountPoint, true);
+  });
+
+  it("leaves mounting and changing of mounts to the superuser", () => {
+    const id = mount("m", "file:///a");
+    const command = update(id, { readOnly: true });
+    const { results } = machine.apply(requestOf([command], { caller: user }));
+    assert.equal((results[0]![0] as { code?: string }).code, "NotPermitted");
+    assert.equal(mountOf(machine.state, id)!.readOnly, false);
+  });
+
+  describe("stores that overlap", () => {
+    const pairs: [string, string, boolean][] = [
+      ["file:///a", "file:///a", true],
+      ["file:///a", "file:///a/", true],
+      ["file:///a", "file:///a//b", true],
+      ["file:///a/./b", "file:///a/x/../b/c", true],
+      ["file:///a%62", "file:///ab", true],
+      ["file:///a/b", "file:///a", true],
+      ["file:///a", "file:///ab", false],
+      ["s3://bucket", "s3://bucket/p", true],
+      ["s3://bucket/p", "s3://bucket/p/q/", true],
+      ["s3://bucket/p", "s3://bucket/pq", false],
+      ["s3://bucket/p", "s3://other/p", false],
+      ["s3://bucket", "file:///bucket", false],
+    ];
+    for (const [first, second, overlaps] of pairs) {
+      it(`${overlaps ? "refuses" : "takes"} ${second} beside ${first}`, () => {
+        mount("one", first);
+        const other = mountCommand("two", second);
+        if (overlaps) assert.match(machine.refused("Busy", other), /mounted at "\/one": .*wanted/);
+        else machine.done(other);
+      });
+    }
+
+    it("takes one bucket name of two endpoints for two buckets, and two spellings of one for one", () => {
+      mount("one", "s3://b", { options: { endpoint: "http://Host:1/" } });
+      machine.done(mountCommand("two", "s3://b", { options: { endpoint: "http://host:2" } }));
+      const same = mountCommand("three", "s3://b", { options: { endpoint: "http://host:1" } });
+      machine.refused("Busy", same);
+    });
+
+    it("takes them when both are read-only, or when the caller says that they may", () => {
+      mount("one", "file:///a", { readOnly: true });
+      mount("two", "file:///a/b", { readOnly: true });
+      machine.refused("Busy", mountCommand("three", "file:///a/b"));
+      mount("three", "file:///a/b", { overlap: true });
+    });
+
+    it("refuses to make one of two read-only ones writable, or to lead it to the other's place", () => {
+      const one = mount("one", "file:///a", { readOnly: true });
+      mount("two", "file:///a", { readOnly: true });
+      machine.refused("Busy", update(one, { readOnly: false }));
+      machine.done(update(one, { readOnly: false, overlap: true }));
+      mount("x", "s3://b", { options: { endpoint: "http://x" } });
+      const y = mount("y", "s3://b", { options: { endpoint: "http://y" } });
+      machine.refused("Busy", update(y, { set: { endpoint: "http://x" } }));
+    });
+
+    it("looks at the root's store as well", () => {
+      assert.match(machine.refused("Busy", mountCommand("m", "file:///root/sub")), /at "\/"/);
+    });
+  });
+
+  describe("a mount that is not shared", () => {
+    const modeOf = (path: string) => machine.at(path).mode;
+
+    it("lets in its owner alone, whatever the modes above, until it is shared", () => {
+      const id = mount("m", "file:///a", { shared: false, owner: { uid: 7, gid: 8 } });
+      const { mode, uid, gid } = machine.at("/m");
+      assert.deepEqual([mode, uid, gid], [0o700, 7, 8]);
+      assert.equal(mountInfoOf(machine.state, mountOf(machine.state, id)!).shared, false);
+      machine.done(update(id, { shared: true }));
+      assert.equal(modeOf("/m"), 0o755);
+      machine.done(update(id, { shared: false }));
+      machine.done(update(id, { shared: false }));
+      assert.equal(modeOf("/m"), 0o700);
+    });
+
+    it("takes no mode for others", () => {
+      const id = mount("m", "file:///a", { shared: false });
+      const chmod = (mode: number) => ({
+        ...{ kind: "setAttributes" as const, inode: machine.at("/m").id, mode },
+        ...{ uid: undefined, gid: undefined, atime: undefined, mtime: undefined },
+      });
+      assert.match(machine.refused("NotPermitted", chmod(0o710)), /not shared/);
+      const list = {
+        ...{ kind: "setXattr" as const, inode: machine.at("/m").id, name: accessAclName },
+        ...{ value: encodeAcl(aclOfMode(0o750)), how: "set" as const },
+      };
+      assert.match(machine.refused("NotPermitted", list), /not shared/);
+      machine.done(chmod(0o500));
+      machine.done(update(id, { shared: true }));
+      machine.done(chmod(0o777));
+    });
+  });
+
+  it("changes and takes away options, and shows no credential", () => {
+    const options = { endpoint: "http://x", accessKey: "key", secretKey: "hush" };
+    const id = mount("m", "s3://b", { options });
+    machine.done(update(id, { set: { secretKey: "new", region: "r" }, unset: ["accessKey"] }));
+    const changed = mountOf(machine.state, id)!;
+    assert.deepEqual(changed.options, { endpoint: "http://x", secretKey: "new", region: "r" });
+    const info = mountInfoOf(machine.state, changed);
+    assert.deepEqual(info.options, { endpoint: "http://x", region: "r" });
+    machine.done(update(rootMountId, { set: { region: "s" } }));
+    assert.equal(mountOf(machine.state, rootMountId)!.options["region"], "s");
+    machine.refused("NotFound", update(77 as MountId));
+  });
+
+  it("refuses read-only while changes wait for the store, and takes it when they are there", () => {
+    const id = mount("m", "file:///a");
+    queueOne("/m");
+    assert.match(machine.refused("Busy", update(id, { readOnly: true })), /not in the store yet/);
+    machine.done(update(id, { set: { any: "thing" } }));
+    assert.ok(machine.pending().length > 0, "what waits goes on waiting");
+    machine.settle();
+    machine.done(update(id, { readOnly: true }));
+    const parent = machine.at("/m").id;
+    const create = { kind: "deleteTree" as const, parent, name: "d" };
+    assert.match(machine.refused("ReadOnly", create), /read-only/);
+    machine.done(update(id, { readOnly: false }));
+    machine.done(create);
+  });
+
+  it("agrees with a plain table through any mounts, updates and unmounts", () => {
+    const stores = ["file:///a", "file:///a/b", "file:///c", "s3://b", "s3://b/p"];
+    const name = fc.constantFrom("m1", "m2", "m3");
+    const flag = fc.option(fc.boolean(), { nil: undefined });
+    const step = fc.oneof(
+      fc.record({
+        ...{ kind: fc.constant("mount" as const), name, uri: fc.constantFrom(...stores) },
+        ...{ readOnly: fc.boolean(), shared: flag, overlap: flag },
+      }),
+      fc.record({ kind: fc.constant("unmount" as const), name }),
+      fc.record({
+        ...{ kind: fc.constant("update" as const), name, readOnly: flag, shared: flag },
+        ...{ overlap: flag, value: fc.option(fc.constantFrom("1", "2"), { nil: undefined }) },
+      }),
+    );
+    const overlap = (a: string, b: string) =>
+      `${a}/`.startsWith(`${b}/`) || `${b}/`.startsWith(`${a}/`);
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
+        machine = Machine.make();
+        const table = new Map<
+          string,
+          {
+            id: MountId;
+            uri: string;
+            readOnly: boolean;
+            shared: boolean;
+            option?: string | undefined;
+          }
+        >();
+        const clashes = (uri: string, readOnly: boolean, but?: string) =>
+          [...table].some(
+            ([at, other]) => at !== but && overlap(uri, other.uri) && !(readOnly && other.readOnly),
+          );
+        for (const each of steps) {
+          const known = table.get(each.name);
+          if (each.kind === "mount") {
+            const { uri, readOnly, shared, overlap: may } = each;
+            const result = machine.run(
+              mountCommand(each.name, uri, {
+                readOnly,
+                ...(shared === undefined ? {} : { shared }),
+                ...(may === undefined ? {} : { overlap: may }),
+              }),
+            );
+            const wanted = known === undefined && (may === true || !clashes(uri, readOnly));
+            assert.equal(result.ok, wanted, JSON.stringify(each));
+            if (result.ok) {
+              const id = result.id as MountId;
+              table.set(each.name, { id, uri, readOnly, shared: shared ?? true });
+            }
+          } else if (each.kind === "unmount") {
+            const result = machine.run({ kind: "unmount", parent: rootInodeId, name: each.name });
+            assert.equal(result.ok, known !== undefined);
+            table.delete(each.name);
+          } else if (known !== undefined) {
+            const { readOnly, shared, overlap: may, value } = each;
+            const set: Record<string, string> = value === undefined ? {} : { key: value };
+            const result = machine.run(update(known.id, { readOnly, shared, overlap: may, set }));
+            const opens = known.readOnly && readOnly === false;
+            const wanted = may === true || !opens || !clashes(known.uri, false, each.name);
+            assert.equal(result.ok, wanted, JSON.stringify(each));
+            if (!wanted) continue;
+            known.readOnly = readOnly ?? known.readOnly;
+            known.shared = shared ?? known.shared;
+            known.option = value ?? known.option;
+          }
+        }
+        const shown = mountsOf(machine.state)
+          .slice(1)
+          .map((of) => [
+            mountInfoOf(machine.state, of).path,
+            ...[of.uri, of.readOnly, of.sharedMode === undefined, of.options["key"]],
+          ]);
+        const wanted = [...table].map(([at, of]) => [
+          `/${at}`,
+          ...[of.uri, of.readOnly, of.shared, of.option],
+        ]);
+        assert.deepEqual(new Set(shown.map(String)), new Set(wanted.map(String)));
+      }),
+    );
+  });
+});

@@ -15,8 +15,8 @@ const mayImport = {
   lineage: ["lib", "rpc"],
   client: ["lib", "rpc", "blocks"],
   fuse: ["lib", "client", "rpc"],
-  // Backups are files of the masters' own: the offline tools for them live there.
-  cli: ["lib", "client", "rpc", "journal", "master/backup"],
+  // Backups and stopped masters' files are the masters' own: the offline tools for them live there.
+  cli: ["lib", "client", "rpc", "journal", "master/backup", "master/fsck"],
 };
 
 const dependencyRules = Object.entries(mayImport).map(([folder, allowed]) => ({
@@ -44,6 +44,7 @@ const dependencyRules = Object.entries(mayImport).map(([folder, allowed]) => ({
 const pureFiles = [
   "src/raft/**/*.ts",
   "src/master/state/**/*.ts",
+  "src/master/fsck/{check-context,differences,directory-tree,fact-set,finding,relation,state-check,*-rows}.ts",
   "src/worker/eviction*.ts",
   "src/lineage/graph.ts",
   "src/lineage/plan.ts",

@@ -4,6 +4,7 @@ import { exitCodeOf, toWeirError } from "../lib/errors.ts";
 import { registerBackup } from "./commands/backup.ts";
 import { registerCluster } from "./commands/cluster.ts";
 import { registerFs } from "./commands/fs.ts";
+import { registerFsck } from "./commands/fsck.ts";
 import { registerJournal } from "./commands/journal.ts";
 import { registerLineage } from "./commands/lineage.ts";
 import { registerParts } from "./commands/parts.ts";
@@ -31,6 +32,7 @@ export function buildProgram(context: CliContext, version: string): Command {
   registerCluster(program, context);
   registerBackup(program, context);
   registerJournal(program, context);
+  registerFsck(program, context);
   program.addHelpText(
     "after",
     `

@@ -25,6 +25,7 @@ import type { MasterParts } from "./services/parts.ts";
 import { PendingMoves } from "./services/pending-moves.ts";
 import { Proposer } from "./services/proposer.ts";
 import { serveBackup } from "./services/serve-backup.ts";
+import { serveFsck } from "./services/serve-fsck.ts";
 import { serveCluster } from "./services/serve-cluster.ts";
 import { serveLineage } from "./services/serve-lineage.ts";
 import { serveNamespace } from "./services/serve-namespace.ts";
@@ -251,6 +252,7 @@ async function start(
   serveLineage(server, parts);
   serveCluster(server, parts);
   serveBackup(server, parts);
+  serveFsck(server, parts);
 
   return {
     rpcPort: server.port,

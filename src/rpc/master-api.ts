@@ -17,6 +17,7 @@ import {
 } from "../lib/schema.ts";
 import { backupItem } from "./backup-items.ts";
 import { clientCommand, commandResult } from "./commands.ts";
+import { fsckItem } from "./fsck-items.ts";
 import { method, streamMethod } from "./method.ts";
 import {
   caller,
@@ -277,6 +278,15 @@ export const masterApi = {
   ),
   /** The metadata as of one index, with credentials, for the superuser, from any master; how far that one is, the header says. */
   backup: streamMethod("backup", struct({ caller: by }), backupItem),
+  /**
+   * Looks through the whole state as of one index, on any master, beside its work, for the superuser: at most `rowsPerSecond` (0: what it
+   * likes). At most `limit` findings are given.
+   */
+  fsck: streamMethod(
+    "fsck",
+    struct({ rowsPerSecond: unsigned(), limit: unsigned(), caller: by }),
+    fsckItem,
+  ),
   /** The change feed. */
   subscribe: streamMethod(
     "subscribe",

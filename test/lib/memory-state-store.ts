@@ -180,6 +180,10 @@ export class MemoryStateStore implements StateStore {
       async *chunks() {
         for (let i = 0; i < rows.length; i += chunkLength) yield rows.slice(i, i + chunkLength);
       },
+      async *rows({ from, to }) {
+        const within = rows.filter(([key]) => key >= from && key < to);
+        for (let i = 0; i < within.length; i += chunkLength) yield within.slice(i, i + chunkLength);
+      },
       close: async () => undefined,
     };
   }

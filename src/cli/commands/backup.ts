@@ -11,7 +11,7 @@ import { writeBackup } from "../../master/backup/write.ts";
 import { RpcClient } from "../../rpc/client.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import { attempt } from "../attempt.ts";
-import { viewCluster, type MasterView } from "../cluster-view.ts";
+import { sourceOf } from "../whole-state-source.ts";
 import {
   type CliContext,
   type CommonOptions,
@@ -20,9 +20,6 @@ import {
   commandsBelow,
 } from "../context.ts";
 import { answer, bytesText, countText, sheet, table } from "../output.ts";
-
-/** A follower that is at most so many entries behind the leader is as good a source as the leader. */
-const freshEntries = 1000;
 
 interface CreateOptions extends CommonOptions {
   readonly from?: string;
@@ -179,29 +176,4 @@ async function create(config: Config, path: string, from: string | undefined) {
   } finally {
     client.close();
   }
-}
-
-/** The master to take a backup from. Any has the whole state; the leader has other things to do. */
-async function sourceOf(
-  config: Config,
-  from: string | undefined,
-): Promise<{ host: string; port: number }> {
-  const named = config.masters.find((master) => master.name === from);
-  if (from !== undefined && named === undefined) {
-    const known = config.masters.map((master) => master.name).join(", ");
-    throw new WeirError("InvalidArgument", `there is no master "${from}", wanted one of ${known}`);
-  }
-  const chosen = named?.name ?? bestSource((await viewCluster(config)).masters)?.name;
-  const found = config.masters.find((master) => master.name === chosen);
-  if (found === undefined) {
-    throw new WeirError("Unavailable", "no master answers: weir status shows what is missing");
-  }
-  return { host: found.host, port: found.rpcPort };
-}
-
-function bestSource(masters: readonly MasterView[]): MasterView | undefined {
-  const answering = masters.filter((master) => master.appliedIndex !== undefined);
-  const furthest = Math.max(...answering.map((master) => master.appliedIndex!));
-  const fresh = answering.filter((master) => master.appliedIndex! >= furthest - freshEntries);
-  return fresh.find((master) => master.role !== "leader") ?? fresh[0];
 }

@@ -129,7 +129,7 @@ async function reading<T>(path: string, use: (file: FileHandle) => Promise<T>): 
 }
 
 /** Goes through a file once: `header`, then `rows` to their end. */
-class BackupReader {
+export class BackupReader {
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #sum: Hash = createHash("sha256");
@@ -183,6 +183,13 @@ class BackupReader {
     }
   }
 
+  /** The rows of the part at an offset where `rows` gave some before. */
+  async rowsAt(offset: number): Promise<readonly KeyValue[]> {
+    const { item } = await this.#itemAt(offset);
+    if (item.kind !== "rows") throw this.#damage("it has changed while it was read", offset);
+    return this.#rowsOf(item.chunk, offset);
+  }
+
   #rowsOf(chunk: Uint8Array, at: number): readonly KeyValue[] {
     try {
       return decodeChunk(chunk);
@@ -213,7 +220,13 @@ class BackupReader {
   }
 
   async #next(): Promise<BackupItem> {
-    const at = this.offset;
+    const { item, header, payload } = await this.#itemAt(this.offset);
+    if (item.kind !== "end") this.#sum.update(header).update(payload);
+    this.offset += header.length + payload.length;
+    return item;
+  }
+
+  async #itemAt(at: number): Promise<{ item: BackupItem; header: Buffer; payload: Buffer }> {
     const header = await readAt(this.#file, at, frameHeaderBytes);
     if (header === undefined) throw this.#damage("it ends before its end: it was cut short");
     const length = header.readUInt32BE(0);
@@ -227,9 +240,7 @@ class BackupReader {
     } catch (cause) {
       throw this.#damage("a part is none of this version", at, cause);
     }
-    if (item.kind !== "end") this.#sum.update(header).update(payload);
-    this.offset = at + frameHeaderBytes + length;
-    return item;
+    return { item, header, payload };
   }
 
   #damage(what: string, at = this.offset, cause?: unknown): WeirError {

@@ -40,6 +40,11 @@ function idAt(key: string, offset: number): number {
   return value;
 }
 
+/** The id that stands first in a key, behind its word. */
+export function firstIdOf(key: string): number {
+  return idAt(key, key.indexOf("/") + 1);
+}
+
 const slots = 4096;
 
 /**
@@ -136,6 +141,10 @@ export function parentKey(inode: InodeId): string {
 /** A name in a directory that a pending side effect takes out of the store. */
 export function tombKey(directory: InodeId, name: string): string {
   return `tomb/${id(directory)}/${name}`;
+}
+/** The name in a `tombKey`. */
+export function nameOfTomb(key: string): string {
+  return key.slice(edgePrefixLength);
 }
 
 /** An extended attribute by its full name, as in `user.comment`. */

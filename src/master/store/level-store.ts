@@ -269,6 +269,7 @@ class LevelStore implements StateStore {
       term: snapshot.term,
       hash: snapshot.hash,
       chunks: () => checkedChunks(snapshot, this.#directory),
+      rows: (range) => pagesOf(snapshot.open(range)),
       close: () => snapshot.close(),
     };
   }
@@ -338,6 +339,18 @@ class LevelStore implements StateStore {
       await Promise.all(this.#retiring);
       await this.#database.close();
     }
+  }
+}
+
+async function* pagesOf(cursor: Cursor): AsyncGenerator<readonly KeyValue[]> {
+  try {
+    for (;;) {
+      const rows = await cursor.next();
+      if (rows.length === 0) return;
+      yield rows;
+    }
+  } finally {
+    await cursor.close();
   }
 }
 

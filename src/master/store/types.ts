@@ -94,6 +94,8 @@ export interface StoreSnapshot {
   /** `hash()` as of the index: what the rows must sum up to. */
   readonly hash: string;
   chunks(): AsyncIterable<readonly KeyValue[]>;
+  /** The rows of a range in order, in pages. Several may be read at once. */
+  rows(range: KeyRange): AsyncIterable<readonly KeyValue[]>;
   /** To be called exactly once; the store does not close before. */
   close(): Promise<void>;
 }

@@ -21,6 +21,7 @@ import {
   writeIdOfContainer,
   xattrRange,
 } from "../../../src/master/state/keys.ts";
+import { checkRows } from "../../../src/master/fsck/run-check.ts";
 import * as model from "../../../src/master/state/model.ts";
 import {
   aclOf,
@@ -58,6 +59,14 @@ export function checkInvariants(state: InspectableState): void {
       assert.equal(root.mode & 0o077, 0, "others may enter a mount that is not shared");
     }
   }
+  checkAsFsckDoes(state);
+}
+
+/** What the checker for people would say, of the same state. */
+function checkAsFsckDoes(state: InspectableState): void {
+  const found = checkRows(state.all(), { index: state.appliedIndex + 1, buckets: 16 });
+  const damage = found.filter(({ check }) => check !== "lost");
+  assert.deepEqual(damage, [], "the checker has findings");
 }
 
 /** Operations on trees know how many directories they have before them, and none is of an operation that is gone. */

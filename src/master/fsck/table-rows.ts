@@ -1,0 +1,242 @@
+/** Looks at the small tables (mounts, workers, counters), and at what waits: side effects, garbage, lineages. Pure. */
+import type { InodeId, MountId, WorkerId } from "../../lib/ids.ts";
+import type { Schema } from "../../lib/schema.ts";
+import {
+  clockKey,
+  clusterKey,
+  configurationKey,
+  containerOfKept,
+  type CounterName,
+  counterKey,
+  firstIdOf,
+  inodeCountKey,
+  levelKey,
+  lineageOfKey,
+  mountIdsKey,
+  mountKey,
+  nameOfTomb,
+  parseGarbageKey,
+  ufsOpKey,
+  workerKey,
+  workerUuidKey,
+} from "../state/keys.ts";
+import * as model from "../state/model.ts";
+import { type CheckContext, facts, recordOf, shownKey } from "./check-context.ts";
+import type { CheckName } from "../../rpc/fsck-items.ts";
+
+const counterNames: readonly CounterName[] = ["Inode", "Mount", "Worker", "Lineage", "UfsOp"];
+
+/** Rows of `meta/` and what they hold. */
+const metaSchemas: ReadonlyMap<string, Schema<unknown>> = new Map<string, Schema<unknown>>([
+  [clusterKey, model.cluster],
+  [clockKey, model.stateClock],
+  [configurationKey, model.storedConfiguration],
+  [mountIdsKey, model.mountIds],
+  [levelKey, model.count],
+  [inodeCountKey, model.count],
+  ...counterNames.map((name): [string, Schema<unknown>] => [counterKey(name), model.storedId]),
+]);
+
+export class TableRows {
+  readonly #context: CheckContext;
+  readonly #meta = new Map<string, unknown>();
+  readonly #greatest = new Map<CounterName, number>();
+  /** Queued operations of each mount. */
+  readonly #queued = new Map<MountId, number>();
+  /** By uuid: the id that it has, less that of the worker who has it. */
+  readonly #uuids = new Map<string, number>();
+
+  constructor(context: CheckContext) {
+    this.#context = context;
+  }
+
+  /** Rows of meta/, mount/, worker/ and uuid/. */
+  small(table: number, key: string, value: Uint8Array): void {
+    if (table === 0) this.#metaRow(key, value);
+    else if (table === 1) this.#mountRow(key, value);
+    else if (table === 2) this.#workerRow(key, value);
+    else {
+      const id = recordOf(this.#context, model.storedId, key, value);
+      if (id !== undefined) this.#addUuid(key, id);
+    }
+  }
+
+  #metaRow(key: string, value: Uint8Array): void {
+    const schema = metaSchemas.get(key);
+    if (schema === undefined) {
+      this.#report("row", `row ${shownKey(key)}`, "is of no kind that is known here", "none");
+      return;
+    }
+    const record = recordOf(this.#context, schema, key, value);
+    if (record !== undefined) this.#meta.set(key, record);
+    if (key === clusterKey && record !== undefined) {
+      this.#context.tables.blockSizeBytes = (record as model.Cluster).blockSizeBytes;
+    }
+  }
+
+  #mountRow(key: string, value: Uint8Array): void {
+    const of = recordOf(this.#context, model.mount, key, value);
+    if (of === undefined) return;
+    const { mounts, mountRoots, covered } = this.#context.tables;
+    this.#see("Mount", of.id);
+    if (mountKey(of.id) !== key) {
+      this.#report("row", `row ${shownKey(key)}`, `says that it is mount ${of.id}`, "its own id");
+    }
+    if (mountRoots.has(of.root)) {
+      this.#report("mounts", `mount ${of.id}`, `has the root ${of.root} of another one`, "its own");
+    }
+    mounts.set(of.id, of);
+    mountRoots.add(of.root);
+    if (of.covered !== undefined) covered.add(of.covered);
+  }
+
+  #workerRow(key: string, value: Uint8Array): void {
+    const of = recordOf(this.#context, model.worker, key, value);
+    if (of === undefined) return;
+    this.#see("Worker", of.id);
+    this.#context.tables.workers.add(of.id);
+    if (of.state === "live") this.#context.tables.live.add(of.id);
+    if (workerKey(of.id) !== key) {
+      this.#report("row", `row ${shownKey(key)}`, `says that it is worker ${of.id}`, "its own id");
+    }
+    this.#addUuid(workerUuidKey(of.uuid), 0 - of.id);
+  }
+
+  #addUuid(key: string, id: number): void {
+    this.#uuids.set(key, (this.#uuids.get(key) ?? 0) + id);
+  }
+
+  /** After all rows of `small`. */
+  endSmall(): void {
+    const { mounts, workers } = this.#context.tables;
+    const listed = (this.#meta.get(mountIdsKey) ?? []) as readonly MountId[];
+    const same = listed.length === mounts.size && listed.every((id) => mounts.has(id));
+    if (!same) {
+      const wanted = [...mounts.keys()].join(", ");
+      this.#report("mounts", "the list of mounts", `is ${listed.join(", ")}`, wanted);
+    }
+    const last = this.#next("Worker");
+    for (let id = 1; id < last; id++) {
+      if (workers.has(id as WorkerId)) continue;
+      this.#report("counters", `worker ${id}`, "has no row", "one, since its id was given out");
+    }
+  }
+
+  /** Rows of lineage/, ufsop/ and tomb/. */
+  queue(table: number, key: string, value: Uint8Array): void {
+    const { known } = this.#context;
+    if (table === 0) {
+      const id = lineageOfKey(key);
+      this.#see("Lineage", id);
+      if (recordOf(this.#context, model.lineage, key, value) !== undefined) {
+        known.add(facts.lineage(id));
+      }
+    } else if (table === 1) {
+      const op = recordOf(this.#context, model.ufsOp, key, value);
+      if (op !== undefined) this.#operation(key, op);
+    } else {
+      known.add(facts.tomb(firstIdOf(key) as InodeId, nameOfTomb(key)));
+    }
+  }
+
+  #operation(key: string, op: model.UfsOp): void {
+    const { known } = this.#context;
+    this.#see("UfsOp", op.id);
+    this.#queued.set(op.mountId, (this.#queued.get(op.mountId) ?? 0) + 1);
+    if (ufsOpKey(op.mountId, op.id) !== key) {
+      this.#report(
+        "row",
+        `row ${shownKey(key)}`,
+        `says that it is operation ${op.id}`,
+        "its own id",
+      );
+    }
+    if ("inode" in op.action) known.add(facts.op(op.id, op.action.inode));
+    if (op.tomb !== undefined) known.add(facts.tombOf(op.id, op.tomb.directory, op.tomb.name));
+  }
+
+  /** Rows of ufsop/ and tomb/ again: each needs its counterpart. */
+  queueAgain(table: number, key: string, value: Uint8Array): void {
+    const { known } = this.#context;
+    if (table === 0) {
+      const tomb = recordOf(this.#context, model.ufsOp, key, value)?.tomb;
+      if (tomb === undefined || known.has(facts.tomb(tomb.directory, tomb.name))) return;
+      const is = `takes ${shownKey(tomb.name)} from the store, and nothing hides it`;
+      this.#report("effects", `operation ${shownKey(key)}`, is, "a tomb", tomb.directory);
+      return;
+    }
+    const op = recordOf(this.#context, model.storedId, key, value);
+    const directory = firstIdOf(key) as InodeId;
+    const name = nameOfTomb(key);
+    if (op === undefined || known.has(facts.tombOf(op, directory, name))) return;
+    const is = `is hidden by operation ${op}`;
+    this.#report("effects", `name ${shownKey(name)}`, is, "an operation that is queued", directory);
+  }
+
+  /** After all rows of `queueAgain`. */
+  endQueues(): void {
+    const { mounts } = this.#context.tables;
+    for (const { id, pendingOps } of mounts.values()) {
+      const queued = this.#queued.get(id) ?? 0;
+      if (pendingOps === queued) continue;
+      this.#report("effects", `mount ${id}`, `says ${pendingOps} pending operations`, `${queued}`);
+    }
+    for (const [id, count] of this.#queued) {
+      if (mounts.has(id)) continue;
+      this.#report("effects", `mount ${id}`, `is gone, and has ${count} operations`, "none");
+    }
+  }
+
+  /** A row of garbage/, if it is of the part that is looked at. */
+  garbage(key: string): void {
+    const { known, part, parts } = this.#context;
+    const garbage = parseGarbageKey(key);
+    if (garbage === undefined) {
+      this.#report("row", `row ${shownKey(key)}`, "is no key of garbage", "its three parts");
+    } else if (garbage.inode % parts === part) {
+      known.add(facts.garbage(garbage.inode, garbage.writeId));
+    }
+  }
+
+  /** A row of kept/. */
+  kept(key: string): void {
+    const { inode, writeId } = containerOfKept(key);
+    this.#context.relation.add(facts.kept(firstIdOf(key) as WorkerId, inode, writeId), 1);
+  }
+
+  /** After all rows: the counts, and the ids that come next. */
+  counters(found: { readonly inodes: number; readonly greatestInode: number }): void {
+    const count = (this.#meta.get(inodeCountKey) ?? 0) as number;
+    if (count !== found.inodes) {
+      this.#report("counters", "the number of inodes", `is ${count}`, `${found.inodes}`);
+    }
+    this.#see("Inode", found.greatestInode);
+    for (const name of counterNames) {
+      const greatest = this.#greatest.get(name) ?? 0;
+      if (this.#next(name) > greatest) continue;
+      const subject = `the next id (${counterKey(name)})`;
+      this.#report(
+        "counters",
+        subject,
+        `is ${this.#next(name)}`,
+        `more than ${greatest}, which is taken`,
+      );
+    }
+    for (const [key, difference] of this.#uuids) {
+      if (difference === 0) continue;
+      this.#report("counters", `row ${shownKey(key)}`, "names no worker that has that name", "one");
+    }
+  }
+
+  #next(name: CounterName): number {
+    return (this.#meta.get(counterKey(name)) ?? 1) as number;
+  }
+
+  #see(name: CounterName, id: number): void {
+    this.#greatest.set(name, Math.max(this.#greatest.get(name) ?? 0, id));
+  }
+
+  #report(check: CheckName, subject: string, is: string, wanted: string, inode?: InodeId): void {
+    this.#context.report({ check, inode, subject, is, wanted });
+  }
+}

@@ -23,6 +23,8 @@ import {
  * - `leases`, `holds`: write leases and holds beyond the last name belong to sessions that exist;
  * - `garbage`: what nothing uses is on the list of what is to be reclaimed;
  * - `effects`: queued side effects on stores, the names that they hide, what inodes say of them;
+ * - `attributes`: extended attributes, access control lists, and what inodes say of them;
+ * - `operations`: operations on trees, and the directories that they have before them;
  * - `mounts`, `lineages`, `counters`: those tables, and counts and next ids;
  * - `lost`: bytes that a file has and no live worker and no store has;
  * - `orphan`: copies at workers that nothing in the state names. They take room, no more.
@@ -38,6 +40,8 @@ export const checkName = word(
   "holds",
   "garbage",
   "effects",
+  "attributes",
+  "operations",
   "mounts",
   "lineages",
   "counters",

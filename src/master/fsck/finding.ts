@@ -21,6 +21,8 @@ export const cures: Readonly<Record<CheckName, string>> = {
   holds: `close the session's client, which ends its holds; if that changes nothing, ${replicated}`,
   garbage: `it takes room and does no other harm; ${replicated}`,
   effects: replicated,
+  attributes: replicated,
+  operations: replicated,
   mounts: replicated,
   lineages: replicated,
   counters: replicated,

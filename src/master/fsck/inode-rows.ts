@@ -13,11 +13,19 @@ import { decodeExtent } from "../state/content.ts";
 import { firstIdOf, inodeKey, nameOfEdge, wholeInode, writeIdOfContainer } from "../state/keys.ts";
 import * as model from "../state/model.ts";
 import { type CheckContext, facts, recordOf } from "./check-context.ts";
+import { XattrRows } from "./xattr-rows.ts";
 import type { DirectoryTree } from "./directory-tree.ts";
 import type { CheckName } from "../../rpc/fsck-items.ts";
 
 /** In the order in which the rows of one inode come. */
-export const inodeTables = ["inode/", "parent/", "extent/", "container/", "edge/"] as const;
+export const inodeTables = [
+  "inode/",
+  "parent/",
+  "extent/",
+  "container/",
+  "edge/",
+  "xattr/",
+] as const;
 
 /** Whether anybody can give the bytes of a container with these keepers, of which `live` are not lost. */
 export type Holders = (
@@ -38,6 +46,7 @@ export class InodeRows {
   readonly #uses = new Map<WriteId, { count: number; reach: number }>();
   #edgeCount = 0;
   #directoryCount = 0;
+  readonly #xattrs: XattrRows;
   /** Words of rows whose inode is missing: one finding for each. */
   readonly #ownerless = new Set<string>();
 
@@ -52,6 +61,7 @@ export class InodeRows {
     this.#context = context;
     this.#tree = tree;
     this.#holders = holders;
+    this.#xattrs = new XattrRows(context);
   }
 
   get count(): number {
@@ -74,7 +84,8 @@ export class InodeRows {
     else if (table === 1) this.#links = recordOf(this.#context, model.links, key, value);
     else if (table === 2) this.#extent(this.#inode, key, value);
     else if (table === 3) this.#container(this.#inode, key, value);
-    else this.#edge(this.#inode, key, value);
+    else if (table === 4) this.#edge(this.#inode, key, value);
+    else this.#xattrs.row(key, value);
   }
 
   /** After the last row of an inode. */
@@ -92,6 +103,9 @@ export class InodeRows {
       this.#names(of);
       this.#content(of);
       this.#others(of);
+      for (const [is, wanted] of this.#xattrs.end(of)) {
+        this.#report("attributes", `inode ${of.id}`, is, wanted);
+      }
     }
     this.#inode = this.#links = undefined;
     this.#extentCount = this.#contentEnd = this.#edgeCount = this.#directoryCount = 0;
@@ -229,21 +243,21 @@ export class InodeRows {
 
   #directory(of: model.Inode, links: model.Links): void {
     const subject = `directory ${of.id}`;
-    const subdirectories = 2 + this.#directoryCount;
-    if (of.nlink !== subdirectories) {
-      this.#report("links", subject, `has nlink ${of.nlink}`, `${subdirectories}`);
-    }
+    const { covered } = this.#context.tables;
+    const isRoot = of.id === rootInodeId || of.id === model.trashInodeId || covered.has(of.id);
+    // Without a name it was removed, and somebody holds it.
+    const isRemoved = !isRoot && links.length === 0 && of.nlink === 0;
+    const nlink = isRemoved ? 0 : 2 + this.#directoryCount;
+    if (of.nlink !== nlink) this.#report("links", subject, `has nlink ${of.nlink}`, `${nlink}`);
     if (of.childCount !== this.#edgeCount) {
       this.#report("links", subject, `says ${of.childCount} names`, `${this.#edgeCount}`);
     }
-    const { covered } = this.#context.tables;
-    const isRoot = of.id === rootInodeId || of.id === model.trashInodeId || covered.has(of.id);
-    const wanted = isRoot ? 0 : 1;
+    const wanted = isRoot || isRemoved ? 0 : 1;
     if (links.length !== wanted) {
       this.#report("names", subject, `has ${links.length} names`, `${wanted}`);
     }
     if (this.#context.mode !== "check") return;
-    this.#tree.add(of.id, isRoot ? 0 : (links[0]?.parent ?? of.id));
+    this.#tree.add(of.id, wanted === 0 ? 0 : (links[0]?.parent ?? of.id));
   }
 
   #content(of: model.Inode): void {

@@ -19,6 +19,7 @@ import { foundIn } from "./differences.ts";
 import { Relation } from "./relation.ts";
 import { SessionRows, sessionTables } from "./session-rows.ts";
 import { TableRows } from "./table-rows.ts";
+import { TreeOpRows, treeOpTables } from "./tree-op-rows.ts";
 
 /** One reading: of each range all rows, merged by the first id in their keys, and then by the place of the range. */
 export interface Reading {
@@ -56,9 +57,12 @@ const words = [
   "retained/",
   "session/",
   "tomb/",
+  "treedir/",
+  "treeop/",
   "ufsop/",
   "uuid/",
   "worker/",
+  "xattr/",
 ] as const;
 
 export class StateCheck {
@@ -67,6 +71,7 @@ export class StateCheck {
   readonly #tree = new DirectoryTree();
   readonly #inodes: InodeRows;
   readonly #sessions: SessionRows;
+  readonly #treeOps: TreeOpRows;
   readonly #tables: TableRows;
 
   constructor(options: StateCheckOptions) {
@@ -92,6 +97,7 @@ export class StateCheck {
     };
     this.#inodes = new InodeRows(this.#context, this.#tree, options.holders);
     this.#sessions = new SessionRows(this.#context);
+    this.#treeOps = new TreeOpRows(this.#context);
     this.#tables = new TableRows(this.#context);
   }
 
@@ -124,6 +130,10 @@ export class StateCheck {
     tables.endQueues();
     yield* this.#inodeReadings();
     yield* this.#others();
+    yield reading(treeOpTables, (table, key, value) => {
+      this.#treeOps.row(table, key, value);
+    });
+    this.#treeOps.end();
     yield* this.#wholes();
     yield* this.#differences();
   }
@@ -187,7 +197,10 @@ export class StateCheck {
 
   /** What can be said only when all was read. */
   *#wholes(): Generator<undefined, void> {
-    this.#tables.counters({ inodes: this.#inodes.count, greatestInode: this.#inodes.greatestId });
+    this.#tables.counters(this.#inodes.count, {
+      Inode: this.#inodes.greatestId,
+      TreeOp: this.#treeOps.greatestId,
+    });
     for (const id of this.#tree.unreached()) {
       yield undefined;
       if (id === undefined) continue;

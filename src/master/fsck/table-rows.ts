@@ -24,7 +24,14 @@ import * as model from "../state/model.ts";
 import { type CheckContext, facts, recordOf, shownKey } from "./check-context.ts";
 import type { CheckName } from "../../rpc/fsck-items.ts";
 
-const counterNames: readonly CounterName[] = ["Inode", "Mount", "Worker", "Lineage", "UfsOp"];
+const counterNames: readonly CounterName[] = [
+  "Inode",
+  "Mount",
+  "Worker",
+  "Lineage",
+  "UfsOp",
+  "TreeOp",
+];
 
 /** Rows of `meta/` and what they hold. */
 const metaSchemas: ReadonlyMap<string, Schema<unknown>> = new Map<string, Schema<unknown>>([
@@ -205,21 +212,20 @@ export class TableRows {
   }
 
   /** After all rows: the counts, and the ids that come next. */
-  counters(found: { readonly inodes: number; readonly greatestInode: number }): void {
+  counters(inodes: number, greatest: Partial<Record<CounterName, number>>): void {
     const count = (this.#meta.get(inodeCountKey) ?? 0) as number;
-    if (count !== found.inodes) {
-      this.#report("counters", "the number of inodes", `is ${count}`, `${found.inodes}`);
+    if (count !== inodes) {
+      this.#report("counters", "the number of inodes", `is ${count}`, `${inodes}`);
     }
-    this.#see("Inode", found.greatestInode);
     for (const name of counterNames) {
-      const greatest = this.#greatest.get(name) ?? 0;
-      if (this.#next(name) > greatest) continue;
+      const taken = Math.max(greatest[name] ?? 0, this.#greatest.get(name) ?? 0);
+      if (this.#next(name) > taken) continue;
       const subject = `the next id (${counterKey(name)})`;
       this.#report(
         "counters",
         subject,
         `is ${this.#next(name)}`,
-        `more than ${greatest}, which is taken`,
+        `more than ${taken}, which is taken`,
       );
     }
     for (const [key, difference] of this.#uuids) {

@@ -5,6 +5,7 @@ import type {
   LineageId,
   MountId,
   SessionId,
+  TreeOpId,
   UfsOpId,
   WorkerId,
   WriteId,
@@ -15,6 +16,7 @@ import type { Found } from "../../../src/master/fsck/finding.ts";
 import { checkRows } from "../../../src/master/fsck/run-check.ts";
 import * as keys from "../../../src/master/state/keys.ts";
 import * as model from "../../../src/master/state/model.ts";
+import { type Acl, accessAclName, encodeAcl } from "../../../src/rpc/acl.ts";
 import type { CheckName } from "../../../src/rpc/fsck-items.ts";
 import { Machine } from "../state/machine-fixture.ts";
 
@@ -39,7 +41,16 @@ interface Whole {
   readonly lineage: LineageId;
   readonly output: InodeId;
   readonly deletion: UfsOpId;
+  readonly treeOp: TreeOpId;
 }
+
+const sharedList: Acl = [
+  { tag: "userObj", permissions: 7 },
+  { tag: "user", id: 9, permissions: 5 },
+  { tag: "groupObj", permissions: 5 },
+  { tag: "mask", permissions: 5 },
+  { tag: "other", permissions: 5 },
+];
 
 function makeWhole(): Whole {
   const machine = Machine.make();
@@ -80,6 +91,13 @@ function makeWhole(): Whole {
     uid: 1,
     gid: 1,
   }).id as LineageId;
+  const attribute = (inode: InodeId, name: string, value: Uint8Array) => {
+    machine.done({ kind: "setXattr", inode, name, value, how: "set" });
+  };
+  attribute(file, "user.comment", Buffer.from("text"));
+  attribute(directory, accessAclName, encodeAcl(sharedList));
+  const change = { mode: undefined, uid: 7, gid: undefined };
+  const treeOp = machine.done({ kind: "startTreeOp", inode: directory, change }).id as TreeOpId;
   machine.mkdir("/tree");
   machine.mkdir("/tree/below");
   machine.done({ kind: "deleteTree", parent: rootInodeId, name: "tree" });
@@ -93,6 +111,7 @@ function makeWhole(): Whole {
     lineage,
     output: machine.at("/output").id,
     deletion,
+    treeOp,
   };
 }
 
@@ -479,6 +498,63 @@ const damages: readonly Damage[] = [
     check: "lineages",
     inode: ({ output }) => output,
     plant: ({ rows, lineage }) => rows.delete(keys.lineageKey(lineage)),
+  },
+  {
+    what: "a wrong number of attributes",
+    check: "attributes",
+    inode: ({ file }) => file,
+    plant: ({ rows, file }) => patchInode(rows, file, { xattrCount: 2 }),
+  },
+  {
+    what: "a wrong number of bytes of attributes",
+    check: "attributes",
+    inode: ({ file }) => file,
+    plant: ({ rows, file }) => {
+      rows.set(keys.xattrKey(file, "user.comment"), encode(model.xattrValue, Buffer.from("more")));
+      patchInode(rows, file, { xattrBytes: 1 });
+    },
+  },
+  {
+    what: "an access control list that its inode does not know",
+    check: "attributes",
+    inode: ({ directory }) => directory,
+    plant: ({ rows, directory }) => patchInode(rows, directory, { acl: undefined }),
+  },
+  {
+    what: "an access control list that differs from the mode",
+    check: "attributes",
+    inode: ({ directory }) => directory,
+    plant: ({ rows, directory }) => patchInode(rows, directory, { mode: 0o700 }),
+  },
+  {
+    what: "an access control list that is none",
+    check: "attributes",
+    inode: ({ directory }) => directory,
+    plant: ({ rows, directory }) => {
+      const bad = encode(model.xattrValue, Buffer.from("bad"));
+      rows.set(keys.xattrKey(directory, accessAclName), bad);
+    },
+  },
+  {
+    what: "an operation on a tree that counts its directories wrongly",
+    check: "operations",
+    plant: ({ rows, treeOp }) => {
+      const key = keys.treeOpKey(treeOp);
+      patch(rows, model.treeOp, key, (of) => ({ ...of, openDirectories: 3 }));
+    },
+  },
+  {
+    what: "directories of an operation on a tree that is gone",
+    check: "operations",
+    plant: ({ rows, treeOp }) => rows.delete(keys.treeOpKey(treeOp)),
+  },
+  {
+    what: "an operation on a tree that is over and has directories left",
+    check: "operations",
+    plant: ({ rows, treeOp }) => {
+      const done = (of: model.TreeOp): model.TreeOp => ({ ...of, state: "done" });
+      patch(rows, model.treeOp, keys.treeOpKey(treeOp), done);
+    },
   },
   {
     what: "a wrong number of inodes",

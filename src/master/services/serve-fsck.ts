@@ -13,6 +13,7 @@ import { runCheck } from "../fsck/run-check.ts";
 import { containerUse, workersOf } from "../state/queries.ts";
 import { MissingCopies } from "./missing-copies.ts";
 import type { MasterParts } from "./parts.ts";
+import { needSuperuser } from "./read-rights.ts";
 
 /** Copies that are looked at in one go. */
 const copiesPerStep = 500;
@@ -26,7 +27,10 @@ interface Several {
 }
 
 export function serveFsck(server: RpcServer, parts: MasterParts): void {
-  server.handleStream(masterApi.fsck, (request, { signal }) => checkLive(parts, request, signal));
+  server.handleStream(masterApi.fsck, ({ caller, ...request }, { signal }) => {
+    needSuperuser(caller, "Cannot check the metadata");
+    return checkLive(parts, request, signal);
+  });
 }
 
 /** What a check of a live master looks at. */

@@ -11,10 +11,19 @@ import { hasCode, WeirError } from "../lib/errors.ts";
 import type { InodeId, LineageId, MountId, TreeOpId } from "../lib/ids.ts";
 import { rootInodeId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
+import {
+  accessAclName,
+  type Acl,
+  aclOfMode,
+  decodeAcl,
+  defaultAclName,
+  encodeAcl,
+} from "../rpc/acl.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
 import type {
+  FileKind,
   FileStatus,
   Job,
   LineageInfo,
@@ -55,6 +64,12 @@ export interface FileLocations {
   /** The store's object that holds the same bytes. */
   readonly ufs: UfsObject | undefined;
   readonly workers: readonly WorkerInfo[];
+}
+
+/** The access control lists of one inode. */
+export interface AccessLists {
+  readonly access: Acl;
+  readonly defaults: Acl | undefined;
 }
 
 export class WeirClient {
@@ -190,6 +205,72 @@ export class WeirClient {
   async rename(from: string, to: string, options: { noReplace?: boolean } = {}): Promise<void> {
     const [source, target] = await Promise.all([this.#place(from), this.#place(to)]);
     await this.inodes.rename(source, target, options);
+  }
+
+  /** Makes a fifo, a socket or a device (`rdev`: major · 2^32 + minor); devices are the superuser's to make. */
+  async makeNode(
+    path: string,
+    options: { kind: FileKind; mode?: number | undefined; rdev?: number | undefined },
+  ): Promise<FileStatus> {
+    const { parent, name } = await this.#place(path);
+    const { kind, mode = 0o644, rdev } = options;
+    return this.inodes.makeNode(parent, name, { kind, mode, rdev, ...owner() });
+  }
+
+  /** The value of an extended attribute. @throws WeirError `NoData` where there is none */
+  async getXattr(path: string, name: string): Promise<Uint8Array> {
+    return this.inodes.getXattr((await this.stat(path)).inode, name);
+  }
+
+  async listXattrs(path: string): Promise<readonly string[]> {
+    return this.inodes.listXattrs((await this.stat(path)).inode);
+  }
+
+  async setXattr(
+    path: string,
+    name: string,
+    value: Uint8Array,
+    how?: "set" | "create" | "replace",
+  ): Promise<FileStatus> {
+    return this.inodes.setXattr((await this.stat(path)).inode, name, value, how);
+  }
+
+  async removeXattr(path: string, name: string): Promise<FileStatus> {
+    return this.inodes.removeXattr((await this.stat(path)).inode, name);
+  }
+
+  /** The access control lists of a path: a plain one is what the mode says, most directories have no default one. */
+  async getAcls(path: string): Promise<AccessLists & { readonly status: FileStatus }> {
+    const status = await this.stat(path);
+    const access = await this.#acl(status, accessAclName);
+    const defaults = await this.#acl(status, defaultAclName);
+    return { status, access: access ?? aclOfMode(status.mode), defaults };
+  }
+
+  /** Sets the lists that are given; an empty one takes it away. */
+  async setAcls(path: string, lists: Partial<AccessLists>): Promise<FileStatus> {
+    let status = await this.stat(path);
+    const { inode } = status;
+    const { access, defaults } = lists;
+    if (access !== undefined) {
+      status = await this.inodes.setXattr(inode, accessAclName, encodeAcl(access));
+    }
+    if (defaults !== undefined) {
+      status = await this.inodes.setXattr(inode, defaultAclName, encodeAcl(defaults));
+    }
+    return status;
+  }
+
+  async #acl({ inode, hasXattrs }: FileStatus, name: string): Promise<Acl | undefined> {
+    if (hasXattrs !== true) return undefined;
+    try {
+      const decoded = decodeAcl(await this.inodes.getXattr(inode, name));
+      if ("acl" in decoded) return decoded.acl;
+      throw new WeirError("ProtocolError", `Cannot read "${name}": ${decoded.fault}`);
+    } catch (error) {
+      if (hasCode(error, "NoData")) return undefined;
+      throw error;
+    }
   }
 
   async symlink(target: string, path: string): Promise<FileStatus> {

@@ -11,6 +11,8 @@ export interface Ownership {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
+  /** Bits that are taken from `mode`, unless the directory has a default access control list. */
+  readonly umask?: number | undefined;
 }
 
 export interface DirectoryEntry {
@@ -73,11 +75,11 @@ export interface FileSystem {
   /** All names of a directory in byte order, without `.` and `..`. */
   list(directory: InodeId): AsyncIterable<DirectoryEntry>;
   create(parent: InodeId, name: string, options: CreateOptions): Promise<FileHandle>;
-  /** Makes an inode without content: a fifo, a socket, an empty file. */
+  /** Makes an inode without content: a fifo, a socket, a device (`rdev`: major · 2^32 + minor), an empty file. */
   makeNode(
     parent: InodeId,
     name: string,
-    options: Ownership & { kind: FileKind },
+    options: Ownership & { kind: FileKind; rdev?: number | undefined },
   ): Promise<FileStatus>;
   mkdir(parent: InodeId, name: string, options: Ownership): Promise<FileStatus>;
   symlink(
@@ -95,6 +97,18 @@ export interface FileSystem {
     options?: { noReplace?: boolean },
   ): Promise<void>;
   setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus>;
+  /** The value of an extended attribute; the name has its namespace. @throws WeirError `NoData` where there is none */
+  getXattr(inode: InodeId, name: string): Promise<Uint8Array>;
+  /** Names of all extended attributes, in byte order. */
+  listXattrs(inode: InodeId): Promise<readonly string[]>;
+  /** @throws WeirError `AlreadyExists`, `NoData` as `how` asks; `NotSupported` for a namespace that there is not */
+  setXattr(
+    inode: InodeId,
+    name: string,
+    value: Uint8Array,
+    how?: "set" | "create" | "replace",
+  ): Promise<FileStatus>;
+  removeXattr(inode: InodeId, name: string): Promise<FileStatus>;
   truncate(inode: InodeId, size: number): Promise<FileStatus>;
   open(inode: InodeId, options: OpenOptions): Promise<FileHandle>;
   statFs(): Promise<{ inodes: number; capacityBytes: number; usedBytes: number }>;

@@ -189,7 +189,7 @@ export class InodeClient implements FileSystem {
   }
 
   async create(parent: InodeId, name: string, options: CreateOptions): Promise<FileHandle> {
-    const { mode, uid, gid, exclusive, keepers, append } = options;
+    const { mode, uid, gid, umask, exclusive, keepers, append } = options;
     const { status, writeId, ...at } = await untilFree(this.#host.writes, () =>
       this.#session.execute(
         {
@@ -204,6 +204,7 @@ export class InodeClient implements FileSystem {
           lease: true,
           exclusive,
           writeType: options.writeType ?? this.#config.client.writeType,
+          umask,
         },
         `Cannot create "${name}" in directory ${String(parent)}`,
       ),
@@ -224,9 +225,9 @@ export class InodeClient implements FileSystem {
   async makeNode(
     parent: InodeId,
     name: string,
-    options: Ownership & { kind: FileKind; target?: string },
+    options: Ownership & { kind: FileKind; target?: string; rdev?: number | undefined },
   ): Promise<FileStatus> {
-    const { mode, uid, gid, kind, target } = options;
+    const { mode, uid, gid, kind, target, rdev, umask } = options;
     const { status, ...at } = await this.#session.execute(
       {
         kind: "create",
@@ -240,6 +241,8 @@ export class InodeClient implements FileSystem {
         lease: false,
         exclusive: true,
         writeType: kind === "file" ? this.#config.client.writeType : undefined,
+        rdev,
+        umask,
       },
       `Cannot create "${name}" in directory ${String(parent)}`,
     );
@@ -322,11 +325,44 @@ export class InodeClient implements FileSystem {
       { kind: "setAttributes", inode, mode, uid, gid, atime, mtime },
       `Cannot change the attributes of inode ${String(inode)}`,
     );
-    const writer = this.#files.get(inode)?.writer;
-    if (mtime !== undefined) writer?.setModified(mtime);
-    const fresh = await this.#changed(inode, status, at);
-    writer?.refresh(fresh);
-    return this.overlaid(fresh);
+    if (mtime !== undefined) this.#files.get(inode)?.writer?.setModified(mtime);
+    return this.#refreshed(inode, status, at);
+  }
+
+  async getXattr(inode: InodeId, name: string): Promise<Uint8Array> {
+    const { hasXattrs } = await this.getStatus(inode);
+    // The kernel asks before each write, for nearly all files in vain.
+    if (hasXattrs !== true) throw noXattr(inode, name);
+    const request = { inode, name, consistency: "linearizable" } as const;
+    return Uint8Array.from((await this.#read(masterApi.getXattr, request)).value);
+  }
+
+  async listXattrs(inode: InodeId): Promise<readonly string[]> {
+    const { hasXattrs } = await this.getStatus(inode);
+    if (hasXattrs !== true) return [];
+    const request = { inode, consistency: "linearizable" } as const;
+    return (await this.#read(masterApi.listXattrs, request)).names;
+  }
+
+  async setXattr(
+    inode: InodeId,
+    name: string,
+    value: Uint8Array,
+    how: "set" | "create" | "replace" = "set",
+  ): Promise<FileStatus> {
+    const { status, ...at } = await this.#session.execute(
+      { kind: "setXattr", inode, name, value, how },
+      `Cannot set attribute "${name}" of inode ${String(inode)}`,
+    );
+    return this.#refreshed(inode, status, at);
+  }
+
+  async removeXattr(inode: InodeId, name: string): Promise<FileStatus> {
+    const { status, ...at } = await this.#session.execute(
+      { kind: "removeXattr", inode, name },
+      `Cannot remove attribute "${name}" of inode ${String(inode)}`,
+    );
+    return this.#refreshed(inode, status, at);
   }
 
   async truncate(inode: InodeId, size: number): Promise<FileStatus> {
@@ -505,6 +541,17 @@ export class InodeClient implements FileSystem {
     this.#cache.invalidateName(parent, name, index);
   }
 
+  /** The status after a command that changed attributes, for the cache and for who writes the file. */
+  async #refreshed(
+    inode: InodeId,
+    status: FileStatus | undefined,
+    at: AnswerTime,
+  ): Promise<FileStatus> {
+    const fresh = await this.#changed(inode, status, at);
+    this.#files.get(inode)?.writer?.refresh(fresh);
+    return this.overlaid(fresh);
+  }
+
   async #changed(
     inode: InodeId,
     status: FileStatus | undefined,
@@ -523,5 +570,12 @@ function notFound(parent: InodeId, name: string): WeirError {
   return new WeirError(
     "NotFound",
     `Cannot find "${name}" in directory ${String(parent)}: there is no such name`,
+  );
+}
+
+function noXattr(inode: InodeId, name: string): WeirError {
+  return new WeirError(
+    "NoData",
+    `Cannot read attribute "${name}" of inode ${String(inode)}: it has no such attribute`,
   );
 }

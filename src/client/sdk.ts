@@ -17,14 +17,15 @@ import { readFile } from "node:fs/promises";
 import { type Config, loadConfig } from "../lib/config.ts";
 import { silentLogger } from "../lib/logger.ts";
 import type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
-import { WeirClient, type WriteFileOptions } from "./client.ts";
+import { type AccessLists, WeirClient, type WriteFileOptions } from "./client.ts";
 import type { FileHandle } from "./file-system.ts";
 import type { MountChanges, MountOptions } from "./mounts.ts";
 import { fromText, toText } from "./path-names.ts";
 
 export { type ErrorCode, type Outcome, WeirError } from "../lib/errors.ts";
 export type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
-export type { WriteFileOptions } from "./client.ts";
+export type { Acl, AclEntry, AclTag } from "../rpc/acl.ts";
+export type { AccessLists, WriteFileOptions } from "./client.ts";
 export type { FileHandle } from "./file-system.ts";
 export type { MountChanges, MountOptions } from "./mounts.ts";
 
@@ -95,6 +96,42 @@ export class Weir {
   /** As rename(2), within one mount; an existing target is replaced unless `noReplace`. */
   rename(from: string, to: string, options: { noReplace?: boolean } = {}): Promise<void> {
     return this.#client.rename(fromText(from), fromText(to), options);
+  }
+
+  /** The value of an extended attribute, such as `user.comment`. @throws WeirError `NoData` where there is none */
+  getXattr(path: string, name: string): Promise<Uint8Array> {
+    return this.#client.getXattr(fromText(path), fromText(name));
+  }
+
+  /** Names of all extended attributes, in byte order. */
+  async listXattrs(path: string): Promise<string[]> {
+    return (await this.#client.listXattrs(fromText(path))).map(toText);
+  }
+
+  /** As setxattr(2): `create` refuses an attribute that is there, `replace` one that is not. Text is set as UTF-8. */
+  async setXattr(
+    path: string,
+    name: string,
+    value: Uint8Array | string,
+    how: "set" | "create" | "replace" = "set",
+  ): Promise<void> {
+    const bytes = typeof value === "string" ? Buffer.from(value, "utf8") : value;
+    await this.#client.setXattr(fromText(path), fromText(name), bytes, how);
+  }
+
+  async removeXattr(path: string, name: string): Promise<void> {
+    await this.#client.removeXattr(fromText(path), fromText(name));
+  }
+
+  /** The access control lists of a path: what the mode says where there is no more. See acl(5). */
+  async getAcls(path: string): Promise<AccessLists> {
+    const { access, defaults } = await this.#client.getAcls(fromText(path));
+    return { access, defaults };
+  }
+
+  /** Sets the lists that are given. An empty one takes the list away: then the mode alone decides. */
+  async setAcls(path: string, lists: Partial<AccessLists>): Promise<void> {
+    await this.#client.setAcls(fromText(path), lists);
   }
 
   /** The bytes of a file, or of [offset, offset + length) of it, in chunks of up to 1 MiB. */

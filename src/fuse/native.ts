@@ -19,7 +19,13 @@ import type { Attributes, Place, PosixOperations } from "./operations.ts";
 type Reply = (result: number, ...values: unknown[]) => void;
 type Handler = (...values: never[]) => void;
 
+/** Answers the kernel: a negative errno or the number of bytes, and the buffer that the binding lent. */
+type Signal = (result: number, buffer: ArrayBufferLike) => void;
+
 interface Fuse {
+  readonly ops: Readonly<Record<string, Handler>>;
+  _op_getxattr: (signal: Signal, path: string, name: string, room: Buffer) => void;
+  _op_listxattr: (signal: Signal, path: string, room: Buffer) => void;
   mount(callback: (error: Error | null) => void): void;
   /** What the native half calls, by its number of the operation. */
   readonly _handlers: (
@@ -77,6 +83,7 @@ export async function mountNative(
     subtype: ["weir", ...libfuseOptions(options)].join(","),
   });
   repairUtimens(fuse);
+  repairXattrs(fuse);
   await new Promise<void>((resolve, reject) => {
     fuse.mount((cause) => {
       if (cause === null) resolve();
@@ -228,8 +235,43 @@ function handlersOf(operations: PosixOperations, logger: Logger): Record<string,
     mkdir: (path: string, mode: number, reply: Reply) => {
       run("make a directory", reply, async () => operations.mkdir(await placeAt(path), mode));
     },
-    mknod: (path: string, mode: number, _device: number, reply: Reply) => {
-      run("make a node", reply, async () => operations.makeNode(await placeAt(path), mode));
+    mknod: (path: string, mode: number, device: number, reply: Reply) => {
+      run("make a node", reply, async () => operations.makeNode(await placeAt(path), mode, device));
+    },
+    setxattr: (
+      path: string,
+      name: string,
+      value: Buffer,
+      _position: number,
+      flags: number,
+      reply: Reply,
+    ) => {
+      // The bytes are the kernel's again once this is answered.
+      const kept = Uint8Array.from(value);
+      run("set an attribute", reply, async () =>
+        operations.setXattr((await statusAt(path)).inode, nameOf(name), kept, flags),
+      );
+    },
+    getxattr: (path: string, name: string, _position: number, reply: Reply) => {
+      run(
+        "read an attribute",
+        reply,
+        async () => operations.getXattr((await statusAt(path)).inode, nameOf(name)),
+        (value) => [0, value],
+      );
+    },
+    listxattr: (path: string, reply: Reply) => {
+      run(
+        "list attributes",
+        reply,
+        async () => operations.listXattrs((await statusAt(path)).inode),
+        (names) => [0, Buffer.from(names.map((name) => `${name}\0`).join(""), "latin1")],
+      );
+    },
+    removexattr: (path: string, name: string, reply: Reply) => {
+      run("remove an attribute", reply, async () =>
+        operations.removeXattr((await statusAt(path)).inode, nameOf(name)),
+      );
     },
     unlink: (path: string, reply: Reply) => {
       run("unlink", reply, async () => operations.unlink(await placeAt(path)));
@@ -313,6 +355,8 @@ const expected: ReadonlySet<string> = new Set([
   "ReadOnly",
   "CrossMount",
   "InvalidArgument",
+  "NoData",
+  "NotSupported",
 ]);
 
 function namesOf(path: string): string[] {
@@ -358,6 +402,34 @@ function repairUtimens(fuse: Fuse): void {
     }
   };
 }
+
+/**
+ * fuse-native 2.2.6 copies as much of an attribute as there is room for and says that it was all, upon which libfuse reads
+ * beyond the buffer; and it writes names as text. Both answers are bytes here, and ERANGE where there is no room for them;
+ * no room at all asks for their number.
+ */
+function repairXattrs(fuse: Fuse): void {
+  const answer = (signal: Signal, room: Buffer) => (result: number, value?: Uint8Array) => {
+    if (value === undefined) signal(result, room.buffer);
+    else if (room.length === 0) signal(value.length, room.buffer);
+    else if (value.length > room.length) signal(notEnoughRoom, room.buffer);
+    else {
+      room.set(value);
+      signal(value.length, room.buffer);
+    }
+  };
+  fuse._op_getxattr = (signal, path, name, room) => {
+    const getxattr = fuse.ops["getxattr"] as (...values: unknown[]) => void;
+    getxattr(path, name, 0, answer(signal, room));
+  };
+  fuse._op_listxattr = (signal, path, room) => {
+    const listxattr = fuse.ops["listxattr"] as (...values: unknown[]) => void;
+    listxattr(path, answer(signal, room));
+  };
+}
+
+/** ERANGE. */
+const notEnoughRoom = -34;
 
 function firstLine(thrown: unknown): string {
   return (thrown instanceof Error ? thrown.message : String(thrown)).split("\n")[0]!;

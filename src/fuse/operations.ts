@@ -18,6 +18,8 @@ export interface Attributes {
   readonly nlink: number;
   readonly uid: number;
   readonly gid: number;
+  /** Of a device, as the kernel writes it. */
+  readonly rdev: number;
   readonly size: number;
   /** In units of 512 bytes. */
   readonly blocks: number;
@@ -41,11 +43,14 @@ const typeBits: Readonly<Record<FileKind, number>> = {
   charDevice: 0o020000,
   blockDevice: 0o060000,
 };
+/** What mknod(2) makes. */
+const nodeKinds = ["file", "fifo", "socket", "charDevice", "blockDevice"] as const;
 const typeMask = 0o170000;
 const permissionMask = 0o7777;
 
 /** open(2) flags of Linux. */
 const flagBits = { accessMode: 0o3, readOnly: 0, writeOnly: 1, truncate: 0o1000, append: 0o2000 };
+const xattrFlags = { create: 1, replace: 2 };
 /** What programs should read and write at once: the largest request of libfuse 2. */
 const preferredBytes = 128 * 1024;
 /** chown(2): leave as it is. */
@@ -89,6 +94,7 @@ export class PosixOperations {
       nlink: Math.max(nlink, 1),
       uid,
       gid,
+      rdev: kernelDevice(status.rdev ?? 0),
       size,
       blocks: Math.ceil(size / 512),
       blksize: preferredBytes,
@@ -171,21 +177,45 @@ export class PosixOperations {
     await this.#fileSystem.mkdir(parent, name, ownership);
   }
 
-  async makeNode({ parent, name }: Place, mode: number): Promise<void> {
+  /** mknod(2); `device` as the kernel writes it, of no meaning but for devices. */
+  async makeNode({ parent, name }: Place, mode: number, device: number): Promise<void> {
     this.#refuseReadOnly(`create "${name}"`);
     const type = mode & typeMask;
-    const kind: FileKind | undefined =
-      type === 0
-        ? "file"
-        : (["file", "fifo", "socket"] as const).find((each) => typeBits[each] === type);
+    const kind = type === 0 ? "file" : nodeKinds.find((each) => typeBits[each] === type);
     if (kind === undefined) {
       throw new WeirError(
-        "NotPermitted",
-        `Cannot create "${name}": device files are not supported, wanted a file, fifo or socket`,
+        "InvalidArgument",
+        `Cannot create "${name}": wanted a file, fifo, socket or device`,
       );
     }
     const ownership = { mode: mode & permissionMask, ...this.#owner };
-    await this.#fileSystem.makeNode(parent, name, { ...ownership, kind });
+    const rdev = kind === "charDevice" || kind === "blockDevice" ? deviceOf(device) : undefined;
+    await this.#fileSystem.makeNode(parent, name, { ...ownership, kind, rdev });
+  }
+
+  /** setxattr(2), `flags` with XATTR_CREATE and XATTR_REPLACE. */
+  async setXattr(inode: InodeId, name: string, value: Uint8Array, flags: number): Promise<void> {
+    this.#refuseReadOnly(`set attribute "${name}"`);
+    const how =
+      (flags & xattrFlags.create) !== 0
+        ? "create"
+        : (flags & xattrFlags.replace) !== 0
+          ? "replace"
+          : "set";
+    await this.#fileSystem.setXattr(inode, name, value, how);
+  }
+
+  getXattr(inode: InodeId, name: string): Promise<Uint8Array> {
+    return this.#fileSystem.getXattr(inode, name);
+  }
+
+  listXattrs(inode: InodeId): Promise<readonly string[]> {
+    return this.#fileSystem.listXattrs(inode);
+  }
+
+  async removeXattr(inode: InodeId, name: string): Promise<void> {
+    this.#refuseReadOnly(`remove attribute "${name}"`);
+    await this.#fileSystem.removeXattr(inode, name);
   }
 
   async symlink({ parent, name }: Place, target: string): Promise<void> {
@@ -303,4 +333,17 @@ function milliseconds({ sec, nsec }: Timestamp): number {
 function timestamp(ms: number): Timestamp {
   const sec = Math.floor(ms / 1000);
   return { sec, nsec: (Math.floor(ms) - sec * 1000) * 1_000_000 };
+}
+
+/** A device number of ours (major · 2^32 + minor) as the kernel writes it in 32 bits. */
+function kernelDevice(rdev: number): number {
+  const major = Math.floor(rdev / 2 ** 32);
+  const minor = rdev % 2 ** 32;
+  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)) >>> 0;
+}
+
+function deviceOf(kernel: number): number {
+  const major = (kernel >>> 8) & 0xfff;
+  const minor = (kernel & 0xff) | ((kernel >>> 12) & 0xfff00);
+  return major * 2 ** 32 + minor;
 }

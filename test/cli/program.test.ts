@@ -55,6 +55,10 @@ describe("the weir command", () => {
     ...["ls", "cat", "put", "get", "mkdir", "mv", "rm", "stat", "mount", "unmount", "mounts"].map(
       (name) => ["fs", name],
     ),
+    ...["getfattr", "setfattr", "getfacl", "setfacl", "ln", "mkfifo", "mknod"].map((name) => [
+      "fs",
+      name,
+    ]),
     ...["persist", "free", "locations", "checksum"].map((name) => ["fs", name]),
     ...["record", "run", "ls", "show", "recover", "rm"].map((name) => ["lineage", name]),
     ...["members", "add", "remove", "promote", "replace", "transfer"].map((name) => [

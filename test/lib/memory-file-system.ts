@@ -1,6 +1,6 @@
 /**
  * A file system in the heap, with the interface of the client: for tests of what stands on it. One process, no
- * permissions, no limits.
+ * permissions, no limits, no access control lists but those that are just a mode.
  */
 import type {
   AttributeChanges,
@@ -14,12 +14,15 @@ import type {
 import { type ErrorCode, WeirError } from "../../src/lib/errors.ts";
 import { type InodeId, rootInodeId, rootMountId } from "../../src/lib/ids.ts";
 import type { FileKind, FileStatus, Timestamp } from "../../src/rpc/namespace.ts";
+import { accessAclName, decodeAcl, modeOfAcl } from "../../src/rpc/acl.ts";
+import { namespaceOf } from "../../src/rpc/xattr.ts";
 
 interface Node {
   status: FileStatus;
   bytes: Buffer;
   /** Of a directory: sorted only when listed. */
   readonly names: Map<string, InodeId>;
+  readonly xattrs: Map<string, Uint8Array>;
 }
 
 export class MemoryFileSystem implements FileSystem {
@@ -64,9 +67,10 @@ export class MemoryFileSystem implements FileSystem {
   async makeNode(
     parent: InodeId,
     name: string,
-    options: Ownership & { kind: FileKind },
+    options: Ownership & { kind: FileKind; rdev?: number | undefined },
   ): Promise<FileStatus> {
-    return this.#make(parent, name, options.kind, options);
+    const { inode } = this.#make(parent, name, options.kind, options);
+    return this.#update(inode, { rdev: options.rdev });
   }
 
   async mkdir(parent: InodeId, name: string, options: Ownership): Promise<FileStatus> {
@@ -121,6 +125,39 @@ export class MemoryFileSystem implements FileSystem {
   async setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus> {
     const given = Object.entries(changes).filter(([, value]) => value !== undefined);
     return this.#update(inode, Object.fromEntries(given));
+  }
+
+  async getXattr(inode: InodeId, name: string): Promise<Uint8Array> {
+    return this.#get(inode).xattrs.get(name) ?? fail("NoData", name);
+  }
+
+  async listXattrs(inode: InodeId): Promise<readonly string[]> {
+    return [...this.#get(inode).xattrs.keys()].sort();
+  }
+
+  async setXattr(
+    inode: InodeId,
+    name: string,
+    value: Uint8Array,
+    how: "set" | "create" | "replace" = "set",
+  ): Promise<FileStatus> {
+    const { xattrs } = this.#get(inode);
+    if (namespaceOf(name) === undefined) fail("NotSupported", name);
+    if (how === "create" && xattrs.has(name)) fail("AlreadyExists", name);
+    if (how === "replace" && !xattrs.has(name)) fail("NoData", name);
+    if (name === accessAclName) {
+      const decoded = decodeAcl(value);
+      if (!("acl" in decoded)) return fail("InvalidArgument", name);
+      return this.#update(inode, { mode: modeOfAcl(decoded.acl, this.#get(inode).status.mode) });
+    }
+    xattrs.set(name, Uint8Array.from(value));
+    return this.#update(inode, { hasXattrs: true });
+  }
+
+  async removeXattr(inode: InodeId, name: string): Promise<FileStatus> {
+    const { xattrs } = this.#get(inode);
+    if (!xattrs.delete(name)) fail("NoData", name);
+    return this.#update(inode, {});
   }
 
   async truncate(inode: InodeId, size: number): Promise<FileStatus> {
@@ -206,7 +243,7 @@ export class MemoryFileSystem implements FileSystem {
       writeType: undefined,
       mountPoint: false,
     };
-    return { status, bytes: Buffer.alloc(0), names: new Map() };
+    return { status, bytes: Buffer.alloc(0), names: new Map(), xattrs: new Map() };
   }
 
   #update(inode: InodeId, changes: Partial<FileStatus>): FileStatus {

@@ -25,6 +25,8 @@ export function statusSheet(path: string, status: FileStatus): string {
       status.target === undefined ? status.kind : `${status.kind} to ${showPath(status.target)}`,
     ],
     ["mode", `${modeText(status)} (${status.mode.toString(8).padStart(4, "0")})`],
+    ["device", status.rdev === undefined ? undefined : deviceText(status.rdev)],
+    ["access list", status.hasAcl === true ? "see getfacl" : undefined],
     ["owner", `${String(status.uid)}:${String(status.gid)}`],
     [
       "size",
@@ -40,6 +42,11 @@ export function statusSheet(path: string, status: FileStatus): string {
     ["made by", status.lineageId === undefined ? undefined : `lineage ${String(status.lineageId)}`],
     ["mount", `${String(status.mountId)}${status.mountPoint ? " (its root)" : ""}`],
   ]);
+}
+
+/** The major and the minor number of a device. */
+function deviceText(rdev: number): string {
+  return `${String(Math.floor(rdev / 2 ** 32))}:${String(rdev % 2 ** 32)}`;
 }
 
 /** Lists a directory, or shows one file, as it comes: nothing waits for a large directory to end. */
@@ -90,7 +97,8 @@ function listLine(name: string, status: FileStatus): string {
   const state = status.kind === "file" ? status.persistence : status.mountPoint ? "mount" : "";
   const target = status.target === undefined ? "" : ` -> ${showPath(status.target)}`;
   const owner = `${String(status.uid)}:${String(status.gid)}`;
-  return `${modeText(status)}  ${owner.padEnd(9)}  ${size.padStart(8)}  ${isoTime(status.mtime).slice(0, 19)}  ${state.padEnd(9)}  ${showPath(name)}${target}`;
+  const more = status.hasAcl === true ? "+" : " ";
+  return `${modeText(status)}${more} ${owner.padEnd(9)}  ${size.padStart(8)}  ${isoTime(status.mtime).slice(0, 19)}  ${state.padEnd(9)}  ${showPath(name)}${target}`;
 }
 
 const kindLetters = {

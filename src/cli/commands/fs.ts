@@ -8,8 +8,10 @@ import { type CliContext, type CommonOptions, withClient, commandsBelow } from "
 import { attempt, withPaths } from "../attempt.ts";
 import { answer, bytesText, countOf } from "../output.ts";
 import { parsePath } from "../paths.ts";
+import { registerAttributes } from "./attributes.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
 import { registerMounts } from "./mounts.ts";
+import { registerNodes } from "./nodes.ts";
 import {
   getFile,
   getTree,
@@ -33,6 +35,8 @@ export function registerFs(program: Command, context: CliContext): void {
   const command = commandsBelow(fs, "weir fs");
   registerReading(command, context);
   registerWriting(command, context);
+  registerNodes(command, context);
+  registerAttributes(command, context);
   registerMounts(command, context);
   registerPlacement(command, context);
 }

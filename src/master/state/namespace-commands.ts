@@ -97,6 +97,9 @@ export function create(context: Context, command: Of<"create">): CommandResult {
     const detail = `the target has ${command.target.length} bytes, wanted at most ${maxTargetBytes}`;
     refuse("NameTooLong", detail);
   }
+  if (command.rdev !== undefined && !isDevice(command.fileKind)) {
+    refuse("InvalidArgument", `a ${command.fileKind} has no device numbers`);
+  }
   if (command.lease && command.fileKind !== "file") {
     refuse("InvalidArgument", `a ${command.fileKind} has no write lease`);
   }
@@ -133,6 +136,10 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   if (made.kind === "directory" || made.kind === "symlink") queueMake(context, made);
   else persistByWriteType(context, made.id);
   return shown(context, made.id);
+}
+
+function isDevice(kind: FileKind): boolean {
+  return kind === "charDevice" || kind === "blockDevice";
 }
 
 function openExisting(

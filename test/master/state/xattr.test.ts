@@ -269,6 +269,42 @@ function reap(machine: Machine): void {
   });
 }
 
+describe("special files", () => {
+  it("keep their device numbers, which nothing else has", () => {
+    const machine = Machine.make();
+    const rdev = 259 * 2 ** 32 + 70_000;
+    const home = machine.mkdir("/home", { mode: 0o755 }).inode;
+    for (const fileKind of ["charDevice", "blockDevice"] as const) {
+      assert.equal(machine.create(`/${fileKind}`, { fileKind, rdev }).rdev, rdev);
+      assert.equal(machine.at(`/${fileKind}`).rdev, rdev);
+      const make = createCommand(home, "x", { fileKind, rdev });
+      assert.equal(codeOf(machine, make, owner), "NotPermitted");
+    }
+    for (const fileKind of ["file", "directory", "fifo", "socket"] as const) {
+      machine.refused("InvalidArgument", createCommand(rootInodeId, "x", { fileKind, rdev }));
+      assert.equal(machine.create(`/${fileKind}`, { fileKind }).rdev, undefined);
+    }
+  });
+
+  it("are in no store, move and go without one, and are found by name like all others", () => {
+    const machine = Machine.make();
+    machine.mkdir("/d");
+    for (const fileKind of ["fifo", "socket", "charDevice", "blockDevice"] as const) {
+      machine.create(`/d/${fileKind}`, { fileKind });
+      machine.refused("NotSupported", { kind: "persist", inode: machine.at(`/d/${fileKind}`).id });
+    }
+    machine.settle();
+    const { id } = machine.at("/d");
+    const from = { sourceParent: id, sourceName: "fifo", targetParent: id };
+    machine.done({ kind: "rename", ...from, targetName: "pipe", noReplace: false });
+    machine.done({ kind: "link", inode: machine.at("/d/pipe").id, parent: id, name: "same" });
+    machine.done({ kind: "unlink", parent: id, name: "pipe", held: false });
+    machine.done({ kind: "unlink", parent: id, name: "socket", held: false });
+    assert.equal(machine.at("/d/same").kind, "fifo");
+    assert.deepEqual(machine.pending(), []);
+  });
+});
+
 describe("access control lists of the namespace", () => {
   it("show their mask in the mode, are changed by chmod, and go again", () => {
     const machine = Machine.make();

@@ -5,6 +5,7 @@ import {
   type KeyRange,
   type KeyValue,
   prefixRange,
+  type ScanRange,
   type StateStore,
 } from "../../src/master/store/types.ts";
 
@@ -26,7 +27,7 @@ export function texts(rows: readonly KeyValue[]): [string, string][] {
 }
 
 /** The rows of a range that is loaded for this. */
-export async function scanned(store: StateStore, range: KeyRange): Promise<[string, string][]> {
+export async function scanned(store: StateStore, range: ScanRange): Promise<[string, string][]> {
   await store.load([range]);
   const rows = store.scan(range);
   store.release([range]);
@@ -145,6 +146,23 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
       ]);
       store.release([range]);
       store.applied(4, 1);
+    });
+
+    it("loads the row before a range, and the first rows of one, whatever else there is", async () => {
+      for (let i = 0; i < 50; i++) store.put(`edge/1/${String(i + 10)}`, bytes("1"));
+      store.applied(1, 1);
+      await store.flush();
+      for (let i = 25; i < 30; i++) store.delete(`edge/1/${String(i + 10)}`);
+      store.applied(2, 1);
+      const reaching: ScanRange = { from: "edge/1/40", to: "edge/1/42", since: "edge/1/" };
+      const first: ScanRange = { from: "edge/1/33", to: "edge/1/9", limit: 3 };
+      const loading = store.load([reaching, first]);
+      await Promise.all([loading, store.flush()]);
+      assert.throws(() => store.scan({ from: "edge/1/40", to: "edge/1/42" }), /not loaded/);
+      assert.deepEqual(keysOf(store.scan(reaching)), ["edge/1/34", "edge/1/40", "edge/1/41"]);
+      assert.deepEqual(keysOf(store.scan(first)), ["edge/1/33", "edge/1/34", "edge/1/40"]);
+      store.release([reaching, first]);
+      assert.throws(() => store.scan(reaching), /not loaded/);
     });
 
     it("takes back what came after a savepoint, nested ones too", async () => {
@@ -385,6 +403,14 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
               if (loaded !== undefined) assert.deepEqual(texts(tested.scan(loaded)), inRange());
               assert.deepEqual(texts(await tested.iterate(everything, 100)), sortedRows(model));
               assert.deepEqual(texts(await tested.iterate(range, 2)), inRange().slice(0, 2));
+              for (const from of ["a/1", "a/2", "a/3", "a/4"]) {
+                const before = inRange().filter(([at]) => at < from);
+                const after = inRange().filter(([at]) => at >= from);
+                const reaching: ScanRange = { from, to: range.to, since: range.from };
+                assert.deepEqual(await scanned(tested, reaching), [...before.slice(-1), ...after]);
+                const first: ScanRange = { from, to: range.to, limit: 1 };
+                assert.deepEqual(await scanned(tested, first), after.slice(0, 1));
+              }
             }
           } finally {
             await tested.close();
@@ -395,6 +421,10 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
       );
     });
   });
+}
+
+function keysOf(rows: readonly KeyValue[]): string[] {
+  return rows.map(([key]) => key);
 }
 
 function sortedRows(model: ReadonlyMap<string, string>): [string, string][] {

@@ -6,9 +6,11 @@ import assert from "node:assert/strict";
 import { WeirError } from "../../src/lib/errors.ts";
 import { decode, encode, type Schema } from "../../src/lib/schema.ts";
 import { StateHash } from "../../src/master/store/state-hash.ts";
+import { partOf } from "../../src/master/store/pinned-ranges.ts";
 import type {
   KeyRange,
   KeyValue,
+  ScanRange,
   StateStore,
   StoreSnapshot,
 } from "../../src/master/store/types.ts";
@@ -33,7 +35,7 @@ export class MemoryStateStore implements StateStore {
   #appliedTerm: number;
   #undo: (readonly [key: string, before: Uint8Array | undefined])[] = [];
   #savepoints = 0;
-  #loaded: KeyRange[] = [];
+  #loaded: ScanRange[] = [];
 
   constructor(flushed: Flushed = { values: new Map(), index: 0, term: 0 }) {
     this.#flushed = flushed;
@@ -107,21 +109,25 @@ export class MemoryStateStore implements StateStore {
     if (this.#savepoints > 0) this.#undo.push([key, this.#values.get(key)]);
   }
 
-  async load(ranges: readonly KeyRange[]): Promise<void> {
+  async load(ranges: readonly ScanRange[]): Promise<void> {
     this.#loaded.push(...ranges);
   }
 
-  release(ranges: readonly KeyRange[]): void {
-    for (const { from, to } of ranges) {
-      const at = this.#loaded.findIndex((range) => range.from === from && range.to === to);
+  release(ranges: readonly ScanRange[]): void {
+    for (const range of ranges) {
+      const at = this.#loaded.findIndex((each) => isSame(each, range));
       if (at >= 0) this.#loaded.splice(at, 1);
     }
   }
 
-  scan(range: KeyRange): readonly KeyValue[] {
-    const loaded = this.#loaded.some(({ from, to }) => range.from >= from && range.to <= to);
+  scan(range: ScanRange): readonly KeyValue[] {
+    const { since = range.from, to } = range;
+    const loaded = this.#loaded.some((each) => {
+      const isWhole = each.since === undefined && each.limit === undefined;
+      return isSame(each, range) || (isWhole && since >= each.from && to <= each.to);
+    });
     assert(loaded, "scan of a range that was not loaded");
-    return this.#rows(range);
+    return partOf(this.#rows({ from: since, to }), range);
   }
 
   async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
@@ -214,6 +220,10 @@ export class MemoryStateStore implements StateStore {
   async close(): Promise<void> {
     await this.flush();
   }
+}
+
+function isSame(a: ScanRange, b: ScanRange): boolean {
+  return a.from === b.from && a.to === b.to && a.since === b.since && a.limit === b.limit;
 }
 
 function sumOf(values: ReadonlyMap<string, Uint8Array>): StateHash {

@@ -227,6 +227,11 @@ export class Database {
     return this.#cursor(range, { limit: Math.min(limit, 2 ** 31 - 1), highWaterMarkBytes: 65_536 });
   }
 
+  /** The rows of a range as they are now, the last one first, for who needs few of them. */
+  openBackwards(range: KeyRange): Cursor {
+    return this.#cursor(range, { reverse: true, highWaterMarkBytes: 1024 });
+  }
+
   snapshot(): DatabaseSnapshot {
     this.#enter();
     const snapshot = this.#level.snapshot();
@@ -246,6 +251,7 @@ export class Database {
     { from, to }: KeyRange,
     options: {
       limit?: number;
+      reverse?: boolean;
       snapshot?: LdbSnapshot;
       fillCache?: boolean;
       highWaterMarkBytes: number;

@@ -52,9 +52,19 @@ export class Generation {
 
   /** Keys of a range in order: all that were changed, and perhaps some that were not. Not to be added to while reading. */
   range({ from, to }: KeyRange): Generator<string> {
+    this.#sortIn();
+    return this.#keys.range(from, to);
+  }
+
+  /** As `range`, the last key first. */
+  backwards({ from, to }: KeyRange): Generator<string> {
+    this.#sortIn();
+    return this.#keys.backwards(from, to);
+  }
+
+  #sortIn(): void {
     for (; this.#sortedUpTo < this.cells.length; this.#sortedUpTo++) {
       this.#keys.add(this.cells[this.#sortedUpTo]!.key);
     }
-    return this.#keys.range(from, to);
   }
 }

@@ -22,13 +22,13 @@ import { bytesOf, Cell } from "./cell.ts";
 import { type Cursor, type Database, isOwnKey } from "./database.ts";
 import { Flusher } from "./flusher.ts";
 import type { Generation } from "./generation.ts";
-import { changesIn, Merge } from "./merge.ts";
+import { changesIn, lastLiving, Merge } from "./merge.ts";
 import { Overlay } from "./overlay.ts";
 import { PinnedRanges } from "./pinned-ranges.ts";
 import { type Named, openCurrent, openNext, type Wanted } from "./replacement.ts";
 import { RowTable } from "./row-table.ts";
 import type { StateHash } from "./state-hash.ts";
-import { everything, type KeyRange, type KeyValue } from "./types.ts";
+import { everything, type KeyRange, type KeyValue, type ScanRange } from "./types.ts";
 import type { StateStore, StoreSnapshot } from "./types.ts";
 import { checkedChunks } from "./whole-state.ts";
 
@@ -211,11 +211,13 @@ class LevelStore implements StateStore {
     this.#flusher.wake();
   }
 
-  async load(ranges: readonly KeyRange[]): Promise<void> {
+  async load(ranges: readonly ScanRange[]): Promise<void> {
     this.#assertOpen();
     await Promise.all(
       ranges.map((range) =>
         this.#pins.pin(range, () => {
+          if (range.since !== undefined) return this.#withTheRowBefore(range, range.since);
+          if (range.limit !== undefined) return this.iterate(range, range.limit);
           const cursor = this.#database.open(range, Number.MAX_SAFE_INTEGER);
           return readAll(cursor, new Merge([], Number.MAX_SAFE_INTEGER));
         }),
@@ -223,11 +225,37 @@ class LevelStore implements StateStore {
     );
   }
 
-  release(ranges: readonly KeyRange[]): void {
+  /** The rows of a range as they are on disk, from the last one in [since, from) that lives on. */
+  async #withTheRowBefore({ from, to }: KeyRange, since: string): Promise<KeyValue[]> {
+    // What hides rows on disk is looked at in the turn in which their reading begins.
+    const generations = this.#overlay.generations();
+    const last = lastLiving(generations, this.#newest, { from: since, to: from });
+    const between = { from: last ?? since, to: from };
+    const changes = changesIn(generations, this.#newest, between, Number.MAX_SAFE_INTEGER);
+    const hidden = new Set(changes.map(([key]) => key));
+    const cursor = this.#database.openBackwards({ from: between.from, to });
+    const rows: KeyValue[] = [];
+    try {
+      for (;;) {
+        const page = await cursor.next();
+        for (const row of page) {
+          if (row[0] >= from) rows.push(row);
+          else if (!hidden.has(row[0])) return [...rows, row].reverse();
+        }
+        if (page.length === 0) break;
+      }
+    } finally {
+      await cursor.close();
+    }
+    if (last !== undefined) rows.push([last, this.get(last)!]);
+    return rows.reverse();
+  }
+
+  release(ranges: readonly ScanRange[]): void {
     for (const range of ranges) this.#pins.unpin(range);
   }
 
-  scan(range: KeyRange): readonly KeyValue[] {
+  scan(range: ScanRange): readonly KeyValue[] {
     return this.#pins.scan(range, this.#overlay.generations(), this.#newest);
   }
 

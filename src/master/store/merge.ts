@@ -36,6 +36,22 @@ export function changesIn(
   return changes;
 }
 
+/** The greatest key of a range that was changed and lives, over all generations; `newest` as above. */
+export function lastLiving(
+  generations: readonly Generation[],
+  newest: (key: string) => Uint8Array | null | undefined,
+  range: KeyRange,
+): string | undefined {
+  let last: string | undefined;
+  for (const generation of generations) {
+    for (const key of generation.backwards(range)) {
+      if (last !== undefined && key <= last) break;
+      if (newest(key) instanceof Uint8Array) last = key;
+    }
+  }
+  return last;
+}
+
 /** Merges rows that arrive in order with changes above them, up to `limit` rows. */
 export class Merge {
   readonly rows: KeyValue[] = [];

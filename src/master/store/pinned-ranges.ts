@@ -1,17 +1,20 @@
 /**
  * Ranges that were read ahead from LevelDB so that apply can scan them without waiting.
  *
- * Invariant: the rows of a pin are those of LevelDB at the moment of `load`; what is flushed since is kept beside them,
- * in order, until the pin is released. So a scan is right whatever was flushed between.
+ * Invariants
+ * 1. The rows of a pin are those of LevelDB at the moment of `load`; what is flushed since is kept beside them, in order,
+ *    until the pin is released. So a scan is right whatever was flushed between.
+ * 2. A pin of a part of a range (`since`, `limit`) has the rows that the part was made of at the moment of `load`: it
+ *    answers that very question alone.
  */
 import assert from "node:assert/strict";
 import { bytesOf } from "./cell.ts";
 import type { Generation } from "./generation.ts";
 import { changesIn, Merge } from "./merge.ts";
-import type { KeyRange, KeyValue } from "./types.ts";
+import type { KeyValue, ScanRange } from "./types.ts";
 
 interface Pin {
-  readonly range: KeyRange;
+  readonly range: ScanRange;
   /** Undefined while they are being read. */
   rows: readonly KeyValue[] | undefined;
   readonly flushedSince: Generation[];
@@ -21,7 +24,7 @@ export class PinnedRanges {
   #pins: Pin[] = [];
 
   /** Pins a range; `read` is called at once and gives its rows as they are in LevelDB now. */
-  async pin(range: KeyRange, read: () => Promise<readonly KeyValue[]>): Promise<void> {
+  async pin(range: ScanRange, read: () => Promise<readonly KeyValue[]>): Promise<void> {
     const pin: Pin = { range, rows: undefined, flushedSince: [] };
     this.#pins.push(pin);
     try {
@@ -32,10 +35,8 @@ export class PinnedRanges {
     }
   }
 
-  unpin(range: KeyRange): void {
-    const at = this.#pins.findIndex(
-      (pin) => isWithin(range, pin.range) && isWithin(pin.range, range),
-    );
+  unpin(range: ScanRange): void {
+    const at = this.#pins.findIndex((pin) => isSame(range, pin.range));
     if (at >= 0) this.#pins.splice(at, 1);
   }
 
@@ -53,25 +54,32 @@ export class PinnedRanges {
    * that they changed.
    */
   scan(
-    range: KeyRange,
+    range: ScanRange,
     generations: readonly Generation[],
     newest: (key: string) => Uint8Array | null | undefined,
   ): KeyValue[] {
-    const pin = this.#pins.find((each) => each.rows !== undefined && isWithin(range, each.range));
+    const pin =
+      this.#pins.find((each) => each.rows !== undefined && isWithin(range, each.range)) ??
+      this.#pins.find((each) => each.rows !== undefined && isSame(range, each.range));
     assert(pin?.rows !== undefined, "scan of a range that was not loaded");
     const { flushedSince } = pin;
+    const whole = { from: range.since ?? range.from, to: range.to };
     const known = (key: string) => {
       const value = newest(key);
       return value === undefined ? lastOf(flushedSince, key) : value;
     };
     const all = [...flushedSince, ...generations];
-    const changes = changesIn(all, known, range, Number.MAX_SAFE_INTEGER);
-    const merge = new Merge(changes, Number.MAX_SAFE_INTEGER);
+    // Of a part no row before its first one lives.
+    const first = pin.rows[0]?.[0] ?? range.from;
+    const from = !isPart(pin.range) ? whole.from : first < range.from ? first : range.from;
+    const limit = range.limit === undefined ? everyRow : range.limit + 1;
+    const changes = changesIn(all, known, { from, to: whole.to }, limit);
+    const merge = new Merge(changes, everyRow);
     for (const row of pin.rows) {
-      if (row[0] >= range.to) break;
-      if (row[0] >= range.from) merge.add(row);
+      if (row[0] >= whole.to) break;
+      if (row[0] >= from) merge.add(row);
     }
-    return merge.finish();
+    return partOf(merge.finish(), range);
   }
 }
 
@@ -84,6 +92,26 @@ function lastOf(generations: readonly Generation[], key: string): Uint8Array | n
   return undefined;
 }
 
-function isWithin(inner: KeyRange, outer: KeyRange): boolean {
-  return inner.from >= outer.from && inner.to <= outer.to;
+const everyRow = Number.MAX_SAFE_INTEGER;
+
+/** Of all rows of a range, in order, those that it asks for. */
+export function partOf(rows: KeyValue[], { from, since, limit }: ScanRange): KeyValue[] {
+  if (since === undefined && limit === undefined) return rows;
+  const begin = rows.findIndex(([key]) => key >= from);
+  const before = begin < 0 ? rows.length : begin;
+  const end = limit === undefined ? rows.length : Math.min(rows.length, before + limit);
+  return rows.slice(Math.max(0, before - (since === undefined ? 0 : 1)), end);
+}
+
+function isPart({ since, limit }: ScanRange): boolean {
+  return since !== undefined || limit !== undefined;
+}
+
+/** Whether all rows of `inner` are among those of `outer`, as far as it is no part. */
+function isWithin(inner: ScanRange, outer: ScanRange): boolean {
+  return !isPart(outer) && (inner.since ?? inner.from) >= outer.from && inner.to <= outer.to;
+}
+
+function isSame(a: ScanRange, b: ScanRange): boolean {
+  return a.from === b.from && a.to === b.to && a.since === b.since && a.limit === b.limit;
 }

@@ -28,6 +28,19 @@ export class SortedKeys {
     }
   }
 
+  /** Keys in [from, to), the last one first. Adding while reading is not allowed. */
+  *backwards(from: string, to: string): Generator<string> {
+    this.#sortIn();
+    for (let c = Math.min(this.#chunkOf(to), this.#chunks.length - 1); c >= 0; c--) {
+      const chunk = this.#chunks[c]!;
+      for (let i = lowerBound(chunk, to) - 1; i >= 0; i--) {
+        const key = chunk[i]!;
+        if (key < from) return;
+        yield key;
+      }
+    }
+  }
+
   #sortIn(): void {
     const added = this.#added;
     if (added.length === 0) return;

@@ -16,6 +16,14 @@ export interface KeyRange {
   readonly to: string;
 }
 
+/** What apply asks for: a range, or the part of it that a command needs whatever the range holds. */
+export interface ScanRange extends KeyRange {
+  /** With the last row in [since, from) besides: whose contents may reach into the range. */
+  readonly since?: string | undefined;
+  /** At most so many rows from `from` on, the first ones. */
+  readonly limit?: number | undefined;
+}
+
 /** Every key of the state: `put` takes no other. */
 export const everything: KeyRange = { from: "", to: "\xff" };
 
@@ -49,8 +57,11 @@ export interface StateWriter extends PointReader {
   /** `write` under a key that no row ever had, as the caller knows (a new id): nothing is looked up. */
   add<T>(schema: Schema<T>, key: string, value: T): void;
   delete(key: string): void;
-  /** Keys of a range in order. The range must have been handed to `load` before this entry is applied. */
-  scan(range: KeyRange): readonly KeyValue[];
+  /**
+   * Keys of a range in order. It must have been handed to `load` before this entry is applied, or lie within a range that
+   * was, without `since` and `limit`.
+   */
+  scan(range: ScanRange): readonly KeyValue[];
 }
 
 export interface StateStore extends StateReader, StateWriter {
@@ -60,9 +71,12 @@ export interface StateStore extends StateReader, StateWriter {
   /** `hash()` as it was at `flushedIndex`; known without computing anything. */
   readonly flushedHash: string;
   readonly appliedIndex: number;
-  /** Makes `scan` of these ranges possible until `release` is called with the same list. */
-  load(ranges: readonly KeyRange[]): Promise<void>;
-  release(ranges: readonly KeyRange[]): void;
+  /**
+   * Makes `scan` of these ranges possible until `release` is called with the same list. One with `since` or `limit` is good
+   * for one scan, before the entry changes a row of it: another command that needs the rows needs the whole range.
+   */
+  load(ranges: readonly ScanRange[]): Promise<void>;
+  release(ranges: readonly ScanRange[]): void;
   /** Starts an undo log; `rollback` takes back all puts and deletes since, `commit` forgets the undo log. */
   savepoint(): { rollback(): void; commit(): void };
   /** All writes since the call before belong to the entry (index, term); flushes run in the background. */

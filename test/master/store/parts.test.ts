@@ -55,10 +55,9 @@ describe("sorted keys", () => {
             keys.add(each);
             model.add(each);
           }
-          assert.deepEqual(
-            [...keys.range(from, to)],
-            [...model].filter((each) => each >= from && each < to).sort(),
-          );
+          const inOrder = [...model].filter((each) => each >= from && each < to).sort();
+          assert.deepEqual([...keys.range(from, to)], inOrder);
+          assert.deepEqual([...keys.backwards(from, to)], inOrder.reverse());
         }
       }),
       { numRuns: 50 },

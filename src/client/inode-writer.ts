@@ -29,8 +29,8 @@ const chunkBytes = 1024 * 1024;
 const unsentLimitBytes = 8 * chunkBytes;
 /** Bytes taken and not committed before they are committed although nobody asked. */
 const uncommittedLimitBytes = 64 * 1024 * 1024;
-/** Pieces of one commit: keeps its command small. */
-const pendingPiecesLimit = 20_000;
+/** Pieces of one commit: each is a row or two of the masters' state, which serve nobody else while they write them. */
+const pendingPiecesLimit = 500;
 /** A writer that rests for so long publishes what it has and lets others write. */
 const idleMs = 5000;
 /** Chains that may be full before the write is given up. */
@@ -511,17 +511,17 @@ export class InodeWriter {
     const namedBefore = container?.named;
     if (container !== undefined) container.named = true;
     try {
-      return await this.#targets.session.execute(
-        {
-          kind: "commit",
-          inode: this.#inode,
-          writeId,
-          baseVersion: this.#status.version,
-          keepers: container?.writer.workers ?? [],
-          ...changes,
-        },
-        `Cannot commit inode ${String(this.#inode)}`,
-        { session },
+      const command: Commit = {
+        kind: "commit",
+        inode: this.#inode,
+        writeId,
+        baseVersion: this.#status.version,
+        keepers: container?.writer.workers ?? [],
+        ...changes,
+      };
+      const doing = `Cannot commit inode ${String(this.#inode)}`;
+      return await untilFree(this.#targets, () =>
+        this.#targets.session.execute(command, doing, { session }),
       );
     } catch (error) {
       const refused = error instanceof WeirError && error.outcome === "notApplied";

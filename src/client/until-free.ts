@@ -1,4 +1,7 @@
-/** Waiting for a write lease: its holder gives it up by itself, at the latest some seconds after its last write. */
+/**
+ * Waiting for what somebody else has for a while: a write lease, which its holder gives up, or the part of a file that was
+ * cut off and is still being taken away.
+ */
 import { type Clock, sleep } from "../lib/clock.ts";
 import { hasCode } from "../lib/errors.ts";
 
@@ -6,8 +9,8 @@ const firstPauseMs = 10;
 const longestPauseMs = 200;
 
 /**
- * What `attempt` answers, tried again while another session holds the lease.
- * @throws WeirError `LeaseConflict` when it still does at the deadline; whatever else `attempt` throws, at once
+ * What `attempt` answers, tried again while another session holds the lease (`LeaseConflict`), or what it needs is busy.
+ * @throws WeirError that refusal when it is still so at the deadline; whatever else `attempt` throws, at once
  */
 export async function untilFree<T>(
   { clock, operationTimeoutMs }: { readonly clock: Clock; readonly operationTimeoutMs: number },
@@ -19,7 +22,8 @@ export async function untilFree<T>(
       return await attempt();
     } catch (error) {
       const late = clock.monotonicMs() + pauseMs >= endMs;
-      if (!hasCode(error, "LeaseConflict") || late) throw error;
+      if (!hasCode(error, "LeaseConflict", "Busy") || error.outcome === "unknown" || late)
+        throw error;
     }
     await sleep(pauseMs);
   }

@@ -271,6 +271,8 @@ const leaderCommands = {
     last: boolean,
     error: optional(text),
   },
+  /** Takes up to a bounded number of extents away that count no more. Result: `id` 1 while more is to do. */
+  clearExtents: { inode, generation: unsigned() },
   /** Takes up to a bounded number of names out of a directory in the trash. */
   reapTrash: { directory: inode, names: list(name) },
 
@@ -316,6 +318,7 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   setXattr: 2,
   removeXattr: 2,
   updateMount: 2,
+  clearExtents: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */

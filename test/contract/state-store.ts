@@ -407,7 +407,9 @@ export function describeStateStore(name: string, makePlace: () => Promise<StateP
                 const before = inRange().filter(([at]) => at < from);
                 const after = inRange().filter(([at]) => at >= from);
                 const reaching: ScanRange = { from, to: range.to, since: range.from };
-                assert.deepEqual(await scanned(tested, reaching), [...before.slice(-1), ...after]);
+                const wanted = [...before.slice(-1), ...after];
+                assert.deepEqual(await scanned(tested, reaching), wanted);
+                assert.deepEqual(texts(await tested.iterate(reaching, 100)), wanted);
                 const first: ScanRange = { from, to: range.to, limit: 1 };
                 assert.deepEqual(await scanned(tested, first), after.slice(0, 1));
               }

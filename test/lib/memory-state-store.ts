@@ -10,6 +10,7 @@ import { partOf } from "../../src/master/store/pinned-ranges.ts";
 import type {
   KeyRange,
   KeyValue,
+  ReachingRange,
   ScanRange,
   StateStore,
   StoreSnapshot,
@@ -130,8 +131,9 @@ export class MemoryStateStore implements StateStore {
     return partOf(this.#rows({ from: since, to }), range);
   }
 
-  async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
-    return this.#rows(range).slice(0, Math.max(0, limit));
+  async iterate(range: ReachingRange, limit: number): Promise<readonly KeyValue[]> {
+    const { from, to, since } = range;
+    return partOf(this.#rows({ from: since ?? from, to }), { ...range, limit: Math.max(0, limit) });
   }
 
   #rows({ from, to }: KeyRange): KeyValue[] {

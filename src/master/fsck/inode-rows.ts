@@ -9,8 +9,16 @@ import {
   type WorkerId,
   type WriteId,
 } from "../../lib/ids.ts";
-import { decodeExtent } from "../state/content.ts";
-import { firstIdOf, inodeKey, nameOfEdge, wholeInode, writeIdOfContainer } from "../state/keys.ts";
+import { decodeExtent } from "../state/extent-rows.ts";
+import {
+  clearingOfKey,
+  firstIdOf,
+  generationOfExtent,
+  inodeKey,
+  nameOfEdge,
+  wholeInode,
+  writeIdOfContainer,
+} from "../state/keys.ts";
 import * as model from "../state/model.ts";
 import { type CheckContext, facts, recordOf } from "./check-context.ts";
 import { XattrRows } from "./xattr-rows.ts";
@@ -21,7 +29,9 @@ import type { CheckName } from "../../rpc/fsck-items.ts";
 export const inodeTables = [
   "inode/",
   "parent/",
+  "clearing/",
   "extent/",
+  "extents/",
   "container/",
   "edge/",
   "xattr/",
@@ -42,6 +52,8 @@ export class InodeRows {
   #links: model.Links | undefined;
   #extentCount = 0;
   #contentEnd = 0;
+  /** From where on the extents of a generation wait to be taken away. */
+  readonly #clearings = new Map<number, number>();
   /** Of the extents, by write: their number, and how far they reach in the container. */
   readonly #uses = new Map<WriteId, { count: number; reach: number }>();
   #edgeCount = 0;
@@ -79,13 +91,43 @@ export class InodeRows {
       this.end();
       this.#id = id;
     }
-    if (table === 0) this.#begin(key, value);
-    else if (this.#inode === undefined) this.#ownerless.add(inodeTables[table]!);
-    else if (table === 1) this.#links = recordOf(this.#context, model.links, key, value);
-    else if (table === 2) this.#extent(this.#inode, key, value);
-    else if (table === 3) this.#container(this.#inode, key, value);
-    else if (table === 4) this.#edge(this.#inode, key, value);
-    else this.#xattrs.row(key, value);
+    const word = inodeTables[table]!;
+    if (word === "inode/") this.#begin(key, value);
+    else if (this.#inode === undefined) this.#ownerless.add(word);
+    else this.#rowOf(this.#inode, word, key, value);
+  }
+
+  #rowOf(
+    of: model.Inode,
+    word: Exclude<(typeof inodeTables)[number], "inode/">,
+    key: string,
+    value: Uint8Array,
+  ): void {
+    switch (word) {
+      case "parent/":
+        this.#links = recordOf(this.#context, model.links, key, value);
+        break;
+      case "clearing/": {
+        const clearing = recordOf(this.#context, model.clearing, key, value);
+        if (clearing !== undefined) {
+          this.#clearings.set(clearingOfKey(key).generation, clearing.from);
+        }
+        break;
+      }
+      case "extent/":
+      case "extents/":
+        this.#extent(of, key, value);
+        break;
+      case "container/":
+        this.#container(of, key, value);
+        break;
+      case "edge/":
+        this.#edge(of, key, value);
+        break;
+      case "xattr/":
+        this.#xattrs.row(key, value);
+        break;
+    }
   }
 
   /** After the last row of an inode. */
@@ -110,6 +152,7 @@ export class InodeRows {
     this.#inode = this.#links = undefined;
     this.#extentCount = this.#contentEnd = this.#edgeCount = this.#directoryCount = 0;
     this.#uses.clear();
+    this.#clearings.clear();
     this.#ownerless.clear();
   }
 
@@ -133,8 +176,16 @@ export class InodeRows {
     const { blockSizeBytes } = this.#context.tables;
     const subject = `extent at ${fileOffset} of inode ${of.id}`;
     const end = fileOffset + length;
-    this.#extentCount++;
-    if (fileOffset < this.#contentEnd) {
+    const generation = generationOfExtent(key);
+    const isPresent = generation === (of.cleared?.generation ?? 0);
+    if (isPresent) this.#extentCount++;
+    // What waits to be taken away names its container, and counts for nothing else.
+    const counts = isPresent && fileOffset < (of.cleared?.tailFrom ?? Number.MAX_SAFE_INTEGER);
+    if (!counts && fileOffset < (this.#clearings.get(generation) ?? Number.MAX_SAFE_INTEGER)) {
+      const wanted = "a row that has it taken away";
+      this.#report("content", subject, `is of generation ${generation}, and leaks`, wanted);
+    }
+    if (counts && fileOffset < this.#contentEnd) {
       this.#report(
         "content",
         subject,
@@ -142,7 +193,7 @@ export class InodeRows {
         `${this.#contentEnd}`,
       );
     }
-    this.#contentEnd = Math.max(this.#contentEnd, end);
+    if (counts) this.#contentEnd = Math.max(this.#contentEnd, end);
     if (length === 0 || extent.offset + length > blockSizeBytes) {
       const is = `has ${length} bytes from ${extent.offset} of a block`;
       this.#report("content", subject, is, `1 to ${blockSizeBytes} bytes of one block`);
@@ -273,6 +324,21 @@ export class InodeRows {
     }
     if (of.extentCount !== this.#extentCount) {
       this.#report("content", subject, `says ${of.extentCount} extents`, `${this.#extentCount}`);
+    }
+    const pending = of.cleared?.pending ?? 0;
+    if (pending !== this.#clearings.size) {
+      const is = `says that extents of ${pending} generations are taken away`;
+      this.#report("content", subject, is, `${this.#clearings.size}`);
+    }
+    const isCut = this.#clearings.has(of.cleared?.generation ?? 0);
+    if (isCut !== (of.cleared?.tailFrom !== undefined)) {
+      const is = isCut ? "has extents taken away that count" : "has a tail that is not taken away";
+      this.#report("content", subject, is, "what its inode says of the tail");
+    }
+    const shown = of.source?.shown ?? 0;
+    if (shown > of.size || shown > (of.source?.size ?? 0)) {
+      const is = `shows ${shown} bytes of a store's object of ${of.source?.size ?? 0}`;
+      this.#report("content", subject, is, "no more than there are, and than the file has");
     }
     if (this.#contentEnd > of.size) {
       const is = `has ${of.size} bytes, and extents up to ${this.#contentEnd}`;

@@ -42,9 +42,11 @@ export interface StateCheckOptions {
 /** All words with which keys of the state begin, in order. */
 const words = [
   "answers/",
+  "clearing/",
   "container/",
   "edge/",
   "extent/",
+  "extents/",
   "garbage/",
   "inode/",
   "kept/",

@@ -23,7 +23,7 @@ import { containerUse, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import { KeeperCheck } from "./keeper-check.ts";
 import type { Leadership, Reign } from "./leadership.ts";
-import { garbageBefore, namesBelow, sessionsPage } from "./listings.ts";
+import { clearingsPage, garbageBefore, namesBelow, sessionsPage } from "./listings.ts";
 import type { Locations } from "./locations.ts";
 import type { TaskDispatcher } from "./task-dispatcher.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
@@ -31,6 +31,8 @@ import type { WorkerRegistry } from "./worker-registry.ts";
 const everyMs = 500;
 /** Most things that one step of one kind takes on. */
 const stepLimit = 500;
+/** Most commands in a row that take extents away; garbage and trash have their turn then. */
+const clearingSteps = 200;
 /** Inodes whose containers are compared with the state in one step. */
 const sweepLimit = 2000;
 
@@ -82,6 +84,7 @@ export class Housekeeping {
     await this.#declareLostWorkers();
     await this.#keepers.step();
     await this.#closeExpiredSessions();
+    await this.#clearExtents();
     await this.#reapGarbage();
     await this.#reapTrash();
     this.#dropOrphans();
@@ -119,6 +122,18 @@ export class Housekeeping {
     if (before < 0) return;
     const keys = await garbageBefore(reader, before, stepLimit);
     if (keys.length > 0) await this.#propose([{ kind: "reapGarbage", keys }]);
+  }
+
+  /** Takes extents away that count no more: one small command at a time, so that others get in between. */
+  async #clearExtents(): Promise<void> {
+    for (let steps = 0; steps < clearingSteps; ) {
+      const waiting = await clearingsPage(this.#options.reader, stepLimit);
+      if (waiting.length === 0) return;
+      for (const each of waiting) {
+        await this.#propose([{ kind: "clearExtents", ...each }]);
+        if (++steps === clearingSteps) return;
+      }
+    }
   }
 
   /** Takes names out of the trash; a directory there is emptied first. */

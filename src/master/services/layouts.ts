@@ -1,7 +1,8 @@
 /** Where a file's bytes are: what the state says of its blocks, joined with what the workers told of their copies. */
 import { WeirError } from "../../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
-import type { FileLayout, Segment, UfsObject } from "../../rpc/namespace.ts";
+import type { Extent, FileLayout, Segment, UfsObject } from "../../rpc/namespace.ts";
+import { withSource } from "../state/extents.ts";
 import type { Inode, UfsOp } from "../state/model.ts";
 import {
   clusterOf,
@@ -9,6 +10,7 @@ import {
   inodeOf,
   isUnmade,
   pathInStore,
+  shownSource,
   statusOf,
   ufsPathOf,
   workerOf,
@@ -16,15 +18,6 @@ import {
 import type { StateReader } from "../store/types.ts";
 import { extentsOf } from "./listings.ts";
 import type { Locations } from "./locations.ts";
-
-/** A stretch of a container that the file shows. */
-interface Stretch {
-  readonly fileOffset: number;
-  readonly length: number;
-  readonly writeId: WriteId;
-  readonly blockIndex: number;
-  readonly offset: number;
-}
 
 export class Layouts {
   readonly #reader: StateReader;
@@ -70,11 +63,9 @@ export class Layouts {
     const ufs = this.#objectOf(file);
     const containerSizes = new Map<WriteId, number>();
     // Everything below but the extents is read in one turn: the answer is of one version.
-    const stretches =
-      file.form === "source"
-        ? sourceStretches(file, from, to, blockSizeBytes)
-        : await this.#extentStretches(file, from, to);
-    if (inodeOf(this.#reader, inode)?.version !== file.version) {
+    const stored = file.form === "source" ? [] : await this.#extentStretches(file, from, to);
+    const stretches = withSource(stored, shownSource(file), { from, to, blockSizeBytes });
+    if (!isSameContent(inodeOf(this.#reader, inode), file)) {
       return this.layoutOf(inode, offset, length);
     }
     const segments: Segment[] = [];
@@ -118,9 +109,9 @@ export class Layouts {
     return (file !== undefined && isUnmade(this.#reader, file)) || hasLostBytes(layout);
   }
 
-  async #extentStretches(file: Inode, from: number, to: number): Promise<Stretch[]> {
+  async #extentStretches(file: Inode, from: number, to: number): Promise<Extent[]> {
     if (from >= to) return [];
-    const stretches: Stretch[] = [];
+    const stretches: Extent[] = [];
     for (const extent of await extentsOf(this.#reader, file.id, { from, to })) {
       const start = Math.max(extent.fileOffset, from);
       const end = Math.min(extent.fileOffset + extent.length, to);
@@ -154,7 +145,7 @@ export class Layouts {
   }
 
   /** Keepers first, then cached copies; those not heard of lately last. */
-  #workersWith(inode: InodeId, stretch: Stretch, blockStart: number): WorkerId[] {
+  #workersWith(inode: InodeId, stretch: Extent, blockStart: number): WorkerId[] {
     const { writeId, blockIndex, offset, length } = stretch;
     const reach = blockStart + offset + length;
     const keepers = containerOf(this.#reader, inode, writeId)?.keepers ?? [];
@@ -167,20 +158,14 @@ export class Layouts {
   }
 }
 
-/** The blocks of the store's object that bytes [from, to) lie in. */
-function sourceStretches(file: Inode, from: number, to: number, blockSizeBytes: number): Stretch[] {
-  if (file.source === undefined) return [];
-  const { writeId } = file.source;
-  const end = Math.min(to, file.source.size);
-  const stretches: Stretch[] = [];
-  for (let at = from; at < end; ) {
-    const blockIndex = Math.floor(at / blockSizeBytes);
-    const offset = at - blockIndex * blockSizeBytes;
-    const length = Math.min(blockSizeBytes - offset, end - at);
-    stretches.push({ fileOffset: at, length, writeId, blockIndex, offset });
-    at += length;
-  }
-  return stretches;
+/** Whether a file's bytes are still where they were: a persist moves them without another version. */
+function isSameContent(now: Inode | undefined, before: Inode): boolean {
+  return (
+    now?.version === before.version &&
+    now.form === before.form &&
+    now.source?.writeId === before.source?.writeId &&
+    now.cleared?.generation === before.cleared?.generation
+  );
 }
 
 function hole(from: number, to: number): Segment {

@@ -15,14 +15,16 @@ import type {
 import { decode } from "../../lib/schema.ts";
 import type { Extent, FileKind, FileStatus, LineageInfo } from "../../rpc/namespace.ts";
 import { maxXattrs } from "../../rpc/xattr.ts";
-import { decodeExtent, extentsFrom } from "../state/content.ts";
+import { decodeExtent, extentsFrom } from "../state/extent-rows.ts";
 import { endOf } from "../state/extents.ts";
 import {
+  clearingOfKey,
+  clearingRange,
   containerOfKept,
   containerRange,
   edgeKey,
   edgeRange,
-  extentKey,
+  extentRange,
   garbageRange,
   inodeAtEnd,
   keptKey,
@@ -57,21 +59,22 @@ import {
 import {
   clusterOf,
   containerOf,
+  inodeOf,
   inodeStatus,
   isContainerLost,
   lineageInfoOf,
 } from "../state/queries.ts";
-import type { KeyRange, KeyValue, StateReader } from "../store/types.ts";
+import type { KeyValue, ReachingRange, StateReader } from "../store/types.ts";
 
 /** Keys of one read of a stream. */
 const pageSize = 1000;
 
 /** The range without its keys up to and with `key`. */
-function after(range: KeyRange, key: string | undefined): KeyRange {
+function after(range: ReachingRange, key: string | undefined): ReachingRange {
   return key === undefined ? range : { from: `${key}\0`, to: range.to };
 }
 
-async function* keysOf(reader: StateReader, range: KeyRange): AsyncGenerator<KeyValue, void> {
+async function* keysOf(reader: StateReader, range: ReachingRange): AsyncGenerator<KeyValue, void> {
   let last: string | undefined;
   for (;;) {
     const page = await reader.iterate(after(range, last), pageSize);
@@ -140,18 +143,27 @@ export async function xattrNames(reader: StateReader, inode: InodeId): Promise<s
   return rows.map(([key]) => nameOfXattr(key));
 }
 
-/** The stored extents that overlap bytes [from, to) of a file, in order; none for a file in the source form. */
+/**
+ * The stored extents that count and overlap bytes [from, to) of a file, in order; none for a file in the source form. They
+ * are of one moment only as long as the file keeps its version.
+ */
 export async function extentsOf(
   reader: StateReader,
   inode: InodeId,
-  range: { readonly from: number; readonly to: number },
+  range: { readonly from: number; readonly to: number; readonly limit?: number | undefined },
 ): Promise<Extent[]> {
   const { blockSizeBytes } = clusterOf(reader)!;
-  const { from } = extentsFrom(inode, range.from, blockSizeBytes);
+  const of = inodeOf(reader, inode);
+  if (of === undefined) return [];
+  const { from, limit = Number.MAX_SAFE_INTEGER } = range;
+  const end = Math.min(range.to, of.cleared?.tailFrom ?? range.to);
+  if (end <= from) return [];
+  const since = extentsFrom(of, from, blockSizeBytes).from;
   const extents: Extent[] = [];
-  for await (const stored of keysOf(reader, { from, to: extentKey(inode, range.to) })) {
+  for await (const stored of keysOf(reader, { ...extentRange(of, from, end), since })) {
     const extent = decodeExtent(stored);
-    if (endOf(extent) > range.from) extents.push(extent);
+    if (endOf(extent) > from) extents.push(extent);
+    if (extents.length >= limit) break;
   }
   return extents;
 }
@@ -212,6 +224,15 @@ export async function garbageBefore(
 ): Promise<string[]> {
   const page = await reader.iterate(garbageRange(beforeMs), limit);
   return page.map(([key]) => key);
+}
+
+/** Extents that wait to be taken away: the first `limit` files and generations that have some. */
+export async function clearingsPage(
+  reader: StateReader,
+  limit: number,
+): Promise<{ inode: InodeId; generation: number }[]> {
+  const page = await reader.iterate(clearingRange, limit);
+  return page.map(([key]) => clearingOfKey(key));
 }
 
 /** Sessions in the order of their ids, `after` exclusive. */

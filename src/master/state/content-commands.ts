@@ -1,8 +1,8 @@
 /** Commands of content: leases, commits, sizes, and what holds content beyond its name. */
-import type { SessionId } from "../../lib/ids.ts";
+import type { SessionId, WorkerId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { retireInode, setKeepers } from "./containers.ts";
-import { changeContent, commitBegin } from "./content.ts";
+import { changeContent } from "./content.ts";
 import {
   type Context,
   needInode,
@@ -49,7 +49,8 @@ function needLease(context: Context, command: Of<"commit"> | Of<"releaseLease">)
 export function commit(context: Context, command: Of<"commit">): CommandResult {
   const of = needLease(context, command);
   needWritable(context, of);
-  const { writeId, size, extents, keepers } = command;
+  const { writeId, size, extents } = command;
+  const keepers = context.level < 2 ? command.keepers : [...new Set(command.keepers)];
   if (command.baseVersion !== of.version) {
     refuse("VersionConflict", `it has version ${of.version}, wanted ${command.baseVersion}`);
   }
@@ -62,7 +63,7 @@ export function commit(context: Context, command: Of<"commit">): CommandResult {
     setKeepers(context, { inode: of.id, writeId }, { keepers, size: length });
   }
   if (extents.length > 0 || size !== of.size) {
-    changeContent(context, of, { begin: commitBegin(command), added: extents, size });
+    changeContent(context, of, { added: extents, size });
     dropSetId(context, of);
   }
   if (command.mtime !== undefined) patchInode(context, of.id, { mtime: command.mtime });
@@ -70,7 +71,7 @@ export function commit(context: Context, command: Of<"commit">): CommandResult {
   return shown(context, of.id);
 }
 
-function needKeepers(context: Context, keepers: Of<"commit">["keepers"]): void {
+function needKeepers(context: Context, keepers: readonly WorkerId[]): void {
   if (keepers.length === 0) refuse("InvalidArgument", "no worker keeps the bytes");
   for (const keeper of keepers) {
     if (workerOf(context.state, keeper) === undefined) {
@@ -104,7 +105,7 @@ export function truncate(context: Context, command: Of<"truncate">): CommandResu
     patchInode(context, of.id, { mtime: context.wallTime, ctime: context.wallTime });
     return shown(context, of.id);
   }
-  changeContent(context, of, { begin: size, added: [], size });
+  changeContent(context, of, { added: [], size });
   dropSetId(context, of);
   if (of.lease === undefined) persistByWriteType(context, of.id);
   return shown(context, of.id);

@@ -1,55 +1,53 @@
 /**
  * A file's content as it changes: extents in the state, their containers' counts, and the two forms. Overwriting a part
- * of a store's object first turns it into extents that name the object's blocks; a persist turns extents into the
- * source form again.
+ * of a store's object lets the rest of the object show between the extents; a persist turns extents into the source form
+ * again.
  *
  * Invariants
- * 1. `extentCount` is the number of `extent/<inode>/…` keys; in the source form it is 0.
- * 2. An extent that names `source.writeId` lies in the file where it lies in the object. So a later object of the same
- *    file has the same bytes there, as long as the extent exists.
- * 3. Extents are scanned only where the count is not 0: `rangesOf` relies on it.
+ * 1. `extentCount` is the number of rows of its extents; in the source form it is 0.
+ * 2. Bytes of `source` are in the file where they are in the object, those that show between extents and those of an extent
+ *    that names `source.writeId`. So a later object of the same file has the same bytes there, as long as they show.
+ * 3. A file whose source shows between extents has no extents that name the source.
+ * 4. One command touches as many rows as it overlaps and adds; what it would take away beyond that goes in steps
+ *    (clearing.ts).
  */
-import type { InodeId, WriteId } from "../../lib/ids.ts";
-import { decode } from "../../lib/schema.ts";
+import type { WriteId } from "../../lib/ids.ts";
 import type { Extent } from "../../rpc/namespace.ts";
-import type { KeyRange, KeyValue } from "../store/types.ts";
-import { addReferences, dropContainer } from "./containers.ts";
+import { clearExtents, startClearing } from "./clearing.ts";
 import { type Context, patchInode, refuse } from "./context.ts";
-import { type ByteRange, cut, coveredBy, singleWriteOf, wholeBlocks } from "./extents.ts";
-import { extentKey, extentRange, offsetOfExtent } from "./keys.ts";
-import { type Inode, storedExtent } from "./model.ts";
+import {
+  clearStepLimit,
+  type ContentChange,
+  decodeExtent,
+  ExtentRows,
+  extentsFrom,
+  isClearedAtOnce,
+  rangesOfChange,
+} from "./extent-rows.ts";
+import {
+  type ByteRange,
+  coveredBy,
+  cut,
+  endOf,
+  follows,
+  joined,
+  singleWriteOf,
+  wholeBlocks,
+} from "./extents.ts";
+import { extentRange } from "./keys.ts";
+import type { Inode } from "./model.ts";
 import { containerOf } from "./queries.ts";
 
 /**
- * Most blocks of a store's object that may become extents at once, when a part of it is overwritten: each is a row, and
- * the master that writes them serves nobody meanwhile. With blocks of 64 MiB, files of 16 TiB.
+ * Most blocks of a store's object that may become extents at once below level 2, when a part of it is overwritten: each is
+ * a row then, and the master that writes them serves nobody meanwhile. With blocks of 64 MiB, files of 16 TiB.
  */
-export const maxBlocksAtOnce = 2 ** 18;
+const maxBlocksAtOnce = 2 ** 18;
 
-/** An extent as it is stored. */
-export function decodeExtent([key, value]: KeyValue): Extent {
-  return { fileOffset: offsetOfExtent(key), ...decode(storedExtent, value, "extent") };
-}
-
-/** The keys of all extents that can reach `fromOffset` or what follows it. */
-export function extentsFrom(inode: InodeId, fromOffset: number, blockSizeBytes: number): KeyRange {
-  return extentRange(inode, Math.max(0, fromOffset - blockSizeBytes + 1));
-}
-
-/** Where the changes of a commit begin. */
-export function commitBegin(of: { readonly size: number; readonly extents: readonly Extent[] }) {
-  return Math.min(of.extents[0]?.fileOffset ?? of.size, of.size);
-}
-
-function putExtent(context: Context, inode: InodeId, extent: Extent): void {
-  context.state.write(storedExtent, extentKey(inode, extent.fileOffset), extent);
-}
-
-/** The stored extents that can reach `fromOffset` or what follows it. */
-function storedFrom(context: Context, of: Inode, fromOffset: number): Extent[] {
+/** All stored extents of a file. */
+function storedExtents(context: Context, of: Inode): Extent[] {
   if (of.extentCount === 0) return [];
-  const range = extentsFrom(of.id, fromOffset, context.blockSizeBytes);
-  return context.state.scan(range).map(decodeExtent);
+  return context.state.scan(extentRange(of)).map(decodeExtent);
 }
 
 /** The blocks of a store's object that may stay when the file gets `size`. */
@@ -67,52 +65,68 @@ function sourceBlocks(
   return wholeBlocks({ writeId: source.writeId, size: kept, blockSizeBytes });
 }
 
-/**
- * The next version of a file: `added` (in order) replaces what it overlaps, all beyond `size` is cut. `begin` is the least
- * offset that changes. The link to a lineage is broken, the store has an older version.
- */
-export function changeContent(
+/** The stored extents that a change overlaps, those that end where it begins, and whether it cuts off too many. */
+function met(
   context: Context,
   of: Inode,
-  change: { readonly begin: number; readonly added: readonly Extent[]; readonly size: number },
-): Inode {
+  change: ContentChange,
+): { readonly extents: readonly Extent[]; readonly isTailLong: boolean } {
+  const { state, blockSizeBytes, level } = context;
+  if (of.extentCount === 0) return { extents: [], isTailLong: false };
+  if (level < 2) {
+    const begin = Math.min(change.added[0]?.fileOffset ?? change.size, change.size);
+    const extents = state.scan(extentsFrom(of, begin, blockSizeBytes)).map(decodeExtent);
+    return { extents, isTailLong: false };
+  }
+  const byOffset = new Map<number, Extent>();
+  let isTailLong = false;
+  for (const range of rangesOfChange(of, change, blockSizeBytes)) {
+    const found = state.scan(range);
+    if (range.limit !== undefined && found.length > clearStepLimit) isTailLong = true;
+    else for (const row of found.map(decodeExtent)) byOffset.set(row.fileOffset, row);
+  }
+  const extents = [...byOffset.values()].sort((a, b) => a.fileOffset - b.fileOffset);
+  return { extents, isTailLong };
+}
+
+/**
+ * The next version of a file: `added` (in order) replaces what it overlaps, all beyond `size` is cut. The link to a lineage
+ * is broken, the store has an older version.
+ */
+export function changeContent(context: Context, of: Inode, change: ContentChange): Inode {
   const { added, size } = change;
+  needOutsideTail(of, added);
   const removed: ByteRange[] = [...coveredBy(added)];
   if (size < of.size) removed.push({ from: size, to: Number.MAX_SAFE_INTEGER });
-  const deltas = new Map<WriteId, number>();
-  const add = (writeId: WriteId, delta: number) => {
-    deltas.set(writeId, (deltas.get(writeId) ?? 0) + delta);
-  };
+  const isStored = of.form === "extents" || context.level >= 2;
+  const { extents, isTailLong } = isStored
+    ? met(context, of, change)
+    : { extents: sourceBlocks(context, of.source!, size), isTailLong: false };
 
-  let extentCount = of.extentCount;
-  const isStored = of.form === "extents";
-  const present = isStored
-    ? storedFrom(context, of, change.begin)
-    : sourceBlocks(context, of.source!, size);
-  for (const { extent, pieces } of cut(present, removed)) {
+  const rows = new ExtentRows(context, of);
+  const ends = new Map<number, Extent>();
+  for (const { extent, pieces } of cut(extents, removed)) {
+    for (const piece of pieces) ends.set(endOf(piece), piece);
     if (isStored && pieces[0] === extent) continue;
-    if (isStored) {
-      context.state.delete(extentKey(of.id, extent.fileOffset));
-      add(extent.writeId, -1);
-      extentCount--;
-    }
-    for (const piece of pieces) {
-      putExtent(context, of.id, piece);
-      add(piece.writeId, 1);
-      extentCount++;
-    }
+    const stays = isStored && pieces[0]?.fileOffset === extent.fileOffset;
+    if (isStored && !stays) rows.delete(extent);
+    for (const [i, piece] of pieces.entries())
+      rows.put(piece, stays && i === 0 ? extent : undefined);
   }
-  for (const extent of added) {
-    putExtent(context, of.id, extent);
-    add(extent.writeId, 1);
-    extentCount++;
+  for (const extent of context.level < 2 ? added : joined(added)) {
+    const before = context.level < 2 ? undefined : ends.get(extent.fileOffset);
+    if (before === undefined || !follows(before, extent)) rows.put(extent);
+    else rows.put({ ...before, length: before.length + extent.length }, before);
   }
-  addReferences(context, of.id, deltas);
+  rows.settle();
+  const cleared = isTailLong ? startClearing(context, of, size) : of.cleared;
+  const extentCount = isTailLong && size === 0 ? 0 : rows.count;
   return patchInode(context, of.id, {
     form: "extents",
     extentCount,
     size,
-    source: extentCount === 0 ? undefined : of.source,
+    source: sourceAfter(context, of, { size, extentCount }),
+    cleared,
     version: of.version + 1,
     persistence: of.persistOp === undefined ? "none" : "pending",
     lineageId: undefined,
@@ -121,16 +135,26 @@ export function changeContent(
   });
 }
 
-/** Takes all extents of a file away; their containers become garbage, but `except` (which loses its record at once). */
-export function clearExtents(context: Context, of: Inode, except?: WriteId): void {
-  const deltas = new Map<WriteId, number>();
-  for (const extent of storedFrom(context, of, 0)) {
-    context.state.delete(extentKey(of.id, extent.fileOffset));
-    if (extent.writeId === except) continue;
-    deltas.set(extent.writeId, (deltas.get(extent.writeId) ?? 0) - 1);
-  }
-  if (except !== undefined) dropContainer(context, of.id, except);
-  addReferences(context, of.id, deltas);
+/** Refuses to add extents where others wait to be taken away. */
+function needOutsideTail(of: Inode, added: readonly Extent[]): void {
+  const from = of.cleared?.tailFrom;
+  const last = added[added.length - 1];
+  if (from === undefined || last === undefined || endOf(last) <= from) return;
+  refuse("Busy", `what was cut off at ${from} is still being taken away`);
+}
+
+/** What is left of the source when the file has changed. */
+function sourceAfter(
+  { level }: Context,
+  { form, source }: Inode,
+  now: { readonly size: number; readonly extentCount: number },
+): Inode["source"] {
+  if (source === undefined) return undefined;
+  const shown = form === "source" && level >= 2 ? source.size : source.shown;
+  if (shown === undefined) return now.extentCount === 0 ? undefined : source;
+  return Math.min(shown, now.size) === 0
+    ? undefined
+    : { ...source, shown: Math.min(shown, now.size) };
 }
 
 /**
@@ -144,19 +168,20 @@ export function setContent(
     readonly extents: readonly Extent[];
     readonly size: number;
     readonly version: number;
-    readonly writeId: WriteId;
   },
 ): void {
-  clearExtents(context, of);
-  for (const extent of content.extents) putExtent(context, of.id, extent);
-  addReferences(context, of.id, new Map([[content.writeId, content.extents.length]]));
+  const cleared = clearExtents(context, of);
+  const rows = new ExtentRows(context, { ...of, cleared, extentCount: 0 });
+  for (const extent of content.extents) rows.put(extent);
+  rows.settle();
   const isSame = content.version === of.version;
   patchInode(context, of.id, {
     form: "extents",
-    extentCount: content.extents.length,
+    extentCount: rows.count,
     size: content.size,
     version: content.version,
     source: undefined,
+    cleared,
     persistence: isSame || of.persistOp !== undefined ? of.persistence : "none",
     mtime: isSame ? of.mtime : context.wallTime,
     ctime: context.wallTime,
@@ -179,10 +204,11 @@ export function markPersisted(
 ): void {
   if (of.version === persisted.version) {
     const writeId = adoptableWrite(context, of) ?? (context.position as number as WriteId);
-    if (of.form === "extents") clearExtents(context, of, writeId);
+    const cleared = of.form === "extents" ? clearExtents(context, of, writeId) : of.cleared;
     patchInode(context, of.id, {
       form: "source",
       extentCount: 0,
+      cleared,
       source: { writeId, fingerprint, size: of.size },
       persistence: "persisted",
       persistedVersion: of.version,
@@ -199,8 +225,10 @@ export function markPersisted(
  */
 function adoptableWrite(context: Context, of: Inode): WriteId | undefined {
   if (of.form === "source") return of.source!.writeId;
+  // A file of so many extents gets another id: cached copies are loaded anew.
+  if (context.level >= 2 && !isClearedAtOnce(of)) return undefined;
   const { blockSizeBytes } = context;
-  const writeId = singleWriteOf(storedFrom(context, of, 0), { size: of.size, blockSizeBytes });
+  const writeId = singleWriteOf(storedExtents(context, of), { size: of.size, blockSizeBytes });
   if (writeId === undefined || of.lease?.writeId === writeId) return undefined;
   const length =
     writeId === of.source?.writeId
@@ -217,11 +245,14 @@ function moveToNewObject(
 ): Inode["source"] {
   if (of.form === "source" || of.source === undefined) return of.source;
   const writeId = context.position as number as WriteId;
-  let named = false;
-  for (const extent of storedFrom(context, of, 0)) {
+  const { shown } = of.source;
+  if (shown !== undefined) return { writeId, fingerprint, size, shown };
+  let isNamed = false;
+  for (const extent of storedExtents(context, of)) {
     if (extent.writeId !== of.source.writeId) continue;
-    putExtent(context, of.id, { ...extent, writeId });
-    named = true;
+    // Neither the old object nor the new one is a container that counts.
+    new ExtentRows(context, of).put({ ...extent, writeId }, extent);
+    isNamed = true;
   }
-  return named ? { writeId, fingerprint, size } : undefined;
+  return isNamed ? { writeId, fingerprint, size } : undefined;
 }

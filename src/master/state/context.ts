@@ -211,7 +211,19 @@ export function patchKnown(context: Context, now: Inode, patch: Partial<Inode>):
 export function patchUnseen(
   context: Context,
   id: InodeId,
-  patch: Partial<Pick<Inode, "removedIndex" | "persistOp" | "source" | "holds" | "lease" | "link">>,
+  patch: Partial<
+    Pick<
+      Inode,
+      | "removedIndex"
+      | "persistOp"
+      | "source"
+      | "holds"
+      | "lease"
+      | "link"
+      | "cleared"
+      | "extentCount"
+    >
+  >,
 ): void {
   const changed = inode.with(inodeOf(context.state, id)!, patch);
   context.state.write(inode, inodeKey(id), changed);

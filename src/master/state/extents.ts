@@ -35,6 +35,34 @@ export function wholeBlocks(of: {
   return extents;
 }
 
+/** Extents of bytes [from, to) of a file with those of a store's object that show between them. */
+export function withSource(
+  extents: readonly Extent[],
+  source: { readonly writeId: WriteId; readonly end: number } | undefined,
+  of: ByteRange & { readonly blockSizeBytes: number },
+): readonly Extent[] {
+  if (source === undefined) return extents;
+  const { writeId, end } = source;
+  const all: Extent[] = [];
+  let at = of.from;
+  const showUpTo = (to: number) => {
+    while (at < to) {
+      const blockIndex = Math.floor(at / of.blockSizeBytes);
+      const offset = at - blockIndex * of.blockSizeBytes;
+      const length = Math.min(of.blockSizeBytes - offset, to - at);
+      all.push({ fileOffset: at, length, writeId, blockIndex, offset });
+      at += length;
+    }
+  };
+  for (const extent of extents) {
+    showUpTo(Math.min(extent.fileOffset, end));
+    all.push(extent);
+    at = endOf(extent);
+  }
+  showUpTo(Math.min(of.to, end));
+  return all;
+}
+
 /** The part [from, to) of an extent, which must lie in it. */
 function part(of: Extent, from: number, to: number): Extent {
   const skipped = from - of.fileOffset;
@@ -72,6 +100,27 @@ export function cut(
     if (from < end) pieces.push(part(extent, from, end));
     return { extent, pieces };
   });
+}
+
+/** Whether `extent` goes on where `before` ends, in the file and in its block. */
+export function follows(before: Extent, extent: Extent): boolean {
+  return (
+    endOf(before) === extent.fileOffset &&
+    before.writeId === extent.writeId &&
+    before.blockIndex === extent.blockIndex &&
+    before.offset + before.length === extent.offset
+  );
+}
+
+/** The same bytes in as few extents as can be. */
+export function joined(extents: readonly Extent[]): readonly Extent[] {
+  const all: Extent[] = [];
+  for (const extent of extents) {
+    const last = all[all.length - 1];
+    if (last === undefined || !follows(last, extent)) all.push(extent);
+    else all[all.length - 1] = { ...last, length: last.length + extent.length };
+  }
+  return all;
 }
 
 /** What is wrong with the extents of a commit, or undefined if nothing is. */

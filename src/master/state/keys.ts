@@ -160,16 +160,48 @@ export function nameOfXattr(key: string): string {
 }
 const xattrPrefixLength = "xattr/".length + idLength + 1;
 
-export function extentKey(inode: InodeId, fileOffset: number): string {
-  return `extent/${id(inode)}/${id(fileOffset)}`;
+/** Whose extents: those of a later generation of an inode lie apart from all before. */
+export interface ExtentOwner {
+  readonly id: InodeId;
+  readonly cleared?: { readonly generation: number } | undefined;
 }
-/** Keys of all extents of `inode` that begin at `fileOffset` or later. */
-export function extentRange(inode: InodeId, fileOffset = 0): KeyRange {
-  return { from: extentKey(inode, fileOffset), to: prefixRange(`extent/${id(inode)}/`).to };
+function extentPrefix(of: ExtentOwner): string {
+  const generation = of.cleared?.generation ?? 0;
+  return generation === 0 ? `extent/${id(of.id)}/` : `extents/${id(of.id)}/${id(generation)}/`;
+}
+export function extentKey(of: ExtentOwner, fileOffset: number): string {
+  return extentPrefix(of) + id(fileOffset);
+}
+/** Keys of all extents that begin at `fileOffset` or later, but before `end`. */
+export function extentRange(of: ExtentOwner, fileOffset = 0, end?: number): KeyRange {
+  const from = extentKey(of, fileOffset);
+  return { from, to: end === undefined ? prefixRange(extentPrefix(of)).to : extentKey(of, end) };
+}
+/** Ranges of the extents of all generations. */
+export function allExtents(inode: InodeId): readonly KeyRange[] {
+  return [prefixRange(`extent/${id(inode)}/`), prefixRange(`extents/${id(inode)}/`)];
 }
 /** The file offset in an `extentKey`. */
 export function offsetOfExtent(key: string): number {
   return idAt(key, key.length - idLength);
+}
+
+/** The generation in an `extentKey`. */
+export function generationOfExtent(key: string): number {
+  return key.startsWith("extents/") ? idAt(key, key.length - 2 * idLength - 1) : 0;
+}
+
+/** Says which extents of a generation are being taken away, in steps. */
+export function clearingKey(inode: InodeId, generation: number): string {
+  return `clearing/${id(inode)}/${id(generation)}`;
+}
+export const clearingRange = prefixRange("clearing/");
+/** The inode and the generation in a `clearingKey`. */
+export function clearingOfKey(key: string): { inode: InodeId; generation: number } {
+  return {
+    inode: idAt(key, key.length - 2 * idLength - 1) as InodeId,
+    generation: idAt(key, key.length - idLength),
+  };
 }
 
 export function containerKey(inode: InodeId, writeId: WriteId): string {

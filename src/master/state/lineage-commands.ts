@@ -171,7 +171,7 @@ export function commitAttempt(context: Context, command: Of<"commitAttempt">): C
       setKeepers(context, { inode: file.id, writeId: epoch }, { keepers: [worker], size });
     }
     const version = of.committed ? file.version : file.version + 1;
-    setContent(context, file, { ...output, version, writeId: epoch });
+    setContent(context, file, { ...output, version });
   }
   putLineage(context, command.lineage, {
     ...ended(of, { durationMs, exitCode: 0, error: undefined }),

@@ -18,6 +18,7 @@ import {
 } from "../../rpc/commands.ts";
 import type { Timestamp } from "../../rpc/namespace.ts";
 import { commit, lease, persist, release, releaseLease, truncate } from "./content-commands.ts";
+import { clearExtentsStep } from "./clearing.ts";
 import {
   ChangeNotes,
   type Changes,
@@ -263,6 +264,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "failAttempt",
   "resetLineage",
   "reapGarbage",
+  "clearExtents",
   "reapTrash",
   "stepTreeOp",
   "bootstrap",
@@ -364,6 +366,8 @@ function dispatch(context: Context, command: Command): CommandResult {
     // Background
     case "reapGarbage":
       return reapGarbage(context, command);
+    case "clearExtents":
+      return clearExtentsStep(context, command);
     case "reapTrash":
       return reapTrash(context, command);
     case "stepTreeOp":

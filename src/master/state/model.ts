@@ -114,13 +114,24 @@ export const inode = struct({
    * The store's object as far as its bytes count: block i of the container (inode, writeId) is its bytes
    * [i · block size, …), which end at `size`.
    */
-  source: optional(struct({ writeId, fingerprint: text, size: unsigned() })),
+  source: optional(
+    struct({
+      writeId,
+      fingerprint: text,
+      size: unsigned(),
+      /**
+       * In the form `extents`: the object's bytes [0, shown) are the file's wherever no extent lies. Absent: the extents
+       * name all of them that are the file's.
+       */
+      shown: appended(unsigned()),
+    }),
+  ),
   /**
    * `source`: the content is exactly the source's bytes, no extents are stored. `extents`: the content is what the
-   * extents say, with holes between; some of them may name the source's blocks.
+   * extents say, and between them what is shown of the source, then holes; some extents may name the source's blocks.
    */
   form: word("source", "extents"),
-  /** Number of `extent/<id>/…` keys. */
+  /** Number of keys of its extents (of the present generation, those behind `tailFrom` too). */
   extentCount: unsigned(),
   /** Who may write. The session may be gone: then the lease is free to take. */
   lease: optional(struct({ session: sessionId, writeId })),
@@ -136,6 +147,17 @@ export const inode = struct({
   acl: appended(unsigned()),
   /** What its attributes count together (`xattrBytesOf`); absent: 0. */
   xattrBytes: appended(unsigned()),
+  /** Of a file that had so many extents that they were, or are, taken away in steps. */
+  cleared: appended(
+    struct({
+      /** All extents of earlier generations are gone, or wait to be taken away. */
+      generation: unsigned(),
+      /** From here on those of the present one wait to be taken away too: none of them counts, and none may be added. */
+      tailFrom: optional(unsigned()),
+      /** Number of `clearing/<id>/…` keys. */
+      pending: unsigned(),
+    }),
+  ),
 });
 export type Inode = Infer<typeof inode>;
 
@@ -155,13 +177,16 @@ export const links = list(struct({ parent: inodeId, name }));
 export type Links = Infer<typeof links>;
 export type Link = Links[number];
 
-/** `extent/<inode>/<fileOffset>`: the file offset is in the key. */
+/** `extent/<inode>/<fileOffset>`, of later generations `extents/<inode>/<generation>/<fileOffset>`. */
 export const storedExtent = struct({
   length: unsigned(),
   writeId,
   blockIndex: unsigned(),
   offset: unsigned(),
 });
+
+/** `clearing/<inode>/<generation>`: extents from this file offset on are to be taken away. */
+export const clearing = struct({ from: unsigned() });
 
 /** `container/<inode>/<writeId>`: bytes that are in no store, and who must keep them. */
 export const container = struct({

@@ -375,6 +375,15 @@ export function containerOf(
   return reader.read(container, containerKey(of, writeId));
 }
 
+/** Up to where the store's object shows wherever the file has no extent; undefined where it does not. */
+export function shownSource({
+  form,
+  source,
+}: Inode): { readonly writeId: WriteId; readonly end: number } | undefined {
+  const end = form === "source" ? source?.size : source?.shown;
+  return source === undefined || end === undefined ? undefined : { writeId: source.writeId, end };
+}
+
 /** Keepers that are not lost. */
 export function liveKeepersOf(reader: PointReader, of: Container): WorkerId[] {
   return of.keepers.filter((keeper) => workerOf(reader, keeper)?.state === "live");

@@ -4,8 +4,11 @@
  */
 import type { InodeId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
+import type { ScanRange } from "../store/types.ts";
+import { clearExtents } from "./clearing.ts";
 import { dropContainer, isInodeUnused, reapContainer } from "./containers.ts";
-import { type Context, deleteInode, needDirectory, refuse } from "./context.ts";
+import { type Context, deleteInode, needDirectory, patchUnseen, refuse } from "./context.ts";
+import { clearStepLimit, isClearedAtOnce } from "./extent-rows.ts";
 import {
   containerRange,
   extentRange,
@@ -20,33 +23,67 @@ import { moveToTrash } from "./namespace-commands.ts";
 import { queueAttributes } from "./ufsops.ts";
 import { dropXattrs } from "./xattrs.ts";
 
-/** Keys that are no garbage are passed over. */
+/** Rows that one `reapGarbage` takes away, roughly; what is left is garbage still. */
+const reapedRows = 2000;
+
+/** Keys that are no garbage are passed over, and the last ones when the rows of those before are too many. */
 export function reapGarbage(
   context: Context,
   command: Extract<Command, { kind: "reapGarbage" }>,
 ): CommandResult {
+  let left = context.level < 2 ? Number.MAX_SAFE_INTEGER : reapedRows;
   for (const key of command.keys) {
     const garbage = parseGarbageKey(key);
     if (garbage === undefined || context.state.get(key) === undefined) continue;
-    context.state.delete(key);
+    if (left <= 0) break;
+    left--;
     if (garbage.writeId !== wholeInode) {
       reapContainer(context, garbage.inode, garbage.writeId);
     } else {
       const of = inodeOf(context.state, garbage.inode);
-      if (of !== undefined && isInodeUnused(of)) reapInode(context, of);
+      if (of !== undefined && isInodeUnused(of)) {
+        const reaped = reapInode(context, of);
+        left -= reaped.rows;
+        if (!reaped.isGone) continue;
+      }
     }
+    context.state.delete(key);
   }
   return { ok: true };
 }
 
-function reapInode(context: Context, of: Inode): void {
-  const { id } = of;
-  dropXattrs(context, of);
-  for (const [key] of context.state.scan(extentRange(id))) context.state.delete(key);
-  for (const [key] of context.state.scan(containerRange(id))) {
-    dropContainer(context, id, writeIdOfContainer(key));
+/** Takes an inode away with all that it has; of one that has too much a part of it, and then it is not gone. */
+function reapInode(context: Context, of: Inode): { rows: number; isGone: boolean } {
+  const isWhole = context.level < 2;
+  if (!isWhole && (!isClearedAtOnce(of) || (of.cleared?.pending ?? 0) > 0)) {
+    // The steps that take the extents away come first; the inode stays garbage.
+    if (of.extentCount > 0) {
+      patchUnseen(context, of.id, { cleared: clearExtents(context, of), extentCount: 0 });
+    }
+    return { rows: 1, isGone: false };
   }
-  deleteInode(context, id);
+  const containers = context.state.scan(containersToReap(of.id, isWhole));
+  const isGone = isWhole || containers.length <= clearStepLimit;
+  if (!isGone) {
+    clearExtents(context, of);
+    patchUnseen(context, of.id, { extentCount: 0 });
+  } else if (of.extentCount > 0) {
+    for (const [key] of context.state.scan(extentRange(of))) context.state.delete(key);
+  }
+  for (const [key] of isGone ? containers : containers.slice(0, clearStepLimit)) {
+    dropContainer(context, of.id, writeIdOfContainer(key));
+  }
+  if (isGone) {
+    dropXattrs(context, of);
+    deleteInode(context, of.id);
+  }
+  return { rows: of.extentCount + 3 * containers.length, isGone };
+}
+
+/** The containers of an inode that is reclaimed, one more than go at once. */
+export function containersToReap(inode: InodeId, isWhole: boolean): ScanRange {
+  const range = containerRange(inode);
+  return isWhole ? range : { ...range, limit: clearStepLimit + 1 };
 }
 
 /**

@@ -64,7 +64,7 @@ export function closeSession(context: Context, command: Of<"closeSession">): Com
   if (of === undefined) return { ok: true, id: 0 };
   let left = closeStepLimit;
   const take = (range: ReturnType<typeof leaseRange>, end: (key: string) => void) => {
-    const keys = context.state.scan(range).slice(0, left);
+    const keys = context.state.scan({ ...range, limit: closeStepLimit }).slice(0, left);
     left -= keys.length;
     for (const [key] of keys) end(key);
   };

@@ -28,7 +28,13 @@ import { PinnedRanges } from "./pinned-ranges.ts";
 import { type Named, openCurrent, openNext, type Wanted } from "./replacement.ts";
 import { RowTable } from "./row-table.ts";
 import type { StateHash } from "./state-hash.ts";
-import { everything, type KeyRange, type KeyValue, type ScanRange } from "./types.ts";
+import {
+  everything,
+  type KeyRange,
+  type KeyValue,
+  type ReachingRange,
+  type ScanRange,
+} from "./types.ts";
 import type { StateStore, StoreSnapshot } from "./types.ts";
 import { checkedChunks } from "./whole-state.ts";
 
@@ -265,8 +271,15 @@ class LevelStore implements StateStore {
     return cell === undefined || cell.generation === 0 ? undefined : bytesOf(cell);
   };
 
-  async iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]> {
+  async iterate(range: ReachingRange, limit: number): Promise<readonly KeyValue[]> {
     this.#assertOpen();
+    if (range.since !== undefined) {
+      const { since, from, to } = range;
+      // Both begin in this turn.
+      const before = this.#withTheRowBefore({ from, to: from }, since);
+      const after = this.iterate({ from, to }, limit);
+      return (await Promise.all([before, after])).flat();
+    }
     if (limit <= 0 || range.from >= range.to) return [];
     // Both are taken in this turn. Each change hides one row at most, and two rows may be the store's own.
     const changes = changesIn(this.#overlay.generations(), this.#newest, range, limit);

@@ -16,10 +16,14 @@ export interface KeyRange {
   readonly to: string;
 }
 
-/** What apply asks for: a range, or the part of it that a command needs whatever the range holds. */
-export interface ScanRange extends KeyRange {
-  /** With the last row in [since, from) besides: whose contents may reach into the range. */
+/** A range, and what may reach into it from before. */
+export interface ReachingRange extends KeyRange {
+  /** With the last row in [since, from) besides. */
   readonly since?: string | undefined;
+}
+
+/** What apply asks for: a range, or the part of it that a command needs whatever the range holds. */
+export interface ScanRange extends ReachingRange {
   /** At most so many rows from `from` on, the first ones. */
   readonly limit?: number | undefined;
 }
@@ -44,10 +48,10 @@ export interface PointReader {
 
 export interface StateReader extends PointReader {
   /**
-   * Keys of a range in order, `limit` at most, as of the moment of the call, whatever is applied while the promise is
-   * pending.
+   * Keys of a range in order, `limit` at most (a row before it besides), as of the moment of the call, whatever is applied
+   * while the promise is pending.
    */
-  iterate(range: KeyRange, limit: number): Promise<readonly KeyValue[]>;
+  iterate(range: ReachingRange, limit: number): Promise<readonly KeyValue[]>;
 }
 
 /** What apply() works on. Records and bytes belong to the store from then on: nobody changes them. */

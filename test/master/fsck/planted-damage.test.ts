@@ -270,10 +270,13 @@ const damages: readonly Damage[] = [
     check: "content",
     inode: ({ file }) => file,
     plant: ({ rows, file }) => {
-      patch(rows, model.storedExtent, keys.extentKey(file, 100), (of) => ({ ...of, length: 100 }));
-      const middle = rows.get(keys.extentKey(file, 200))!;
-      rows.delete(keys.extentKey(file, 200));
-      rows.set(keys.extentKey(file, 199), middle);
+      patch(rows, model.storedExtent, keys.extentKey({ id: file }, 100), (of) => ({
+        ...of,
+        length: 100,
+      }));
+      const middle = rows.get(keys.extentKey({ id: file }, 200))!;
+      rows.delete(keys.extentKey({ id: file }, 200));
+      rows.set(keys.extentKey({ id: file }, 199), middle);
     },
   },
   {
@@ -287,7 +290,10 @@ const damages: readonly Damage[] = [
     check: "content",
     inode: ({ file }) => file,
     plant: ({ rows, file }) => {
-      patch(rows, model.storedExtent, keys.extentKey(file, 200), (of) => ({ ...of, length: 0 }));
+      patch(rows, model.storedExtent, keys.extentKey({ id: file }, 200), (of) => ({
+        ...of,
+        length: 0,
+      }));
     },
   },
   {
@@ -295,14 +301,37 @@ const damages: readonly Damage[] = [
     check: "content",
     inode: ({ file }) => file,
     plant: ({ rows, file }) => {
-      patch(rows, model.storedExtent, keys.extentKey(file, 200), (of) => ({ ...of, offset: 60 }));
+      patch(rows, model.storedExtent, keys.extentKey({ id: file }, 200), (of) => ({
+        ...of,
+        offset: 60,
+      }));
+    },
+  },
+  {
+    what: "extents of an earlier generation that nothing takes away",
+    check: "content",
+    inode: ({ file }) => file,
+    plant: ({ rows, file }) => {
+      patchInode(rows, file, {
+        cleared: { generation: 1, tailFrom: undefined, pending: 0 },
+        extentCount: 0,
+      });
+    },
+  },
+  {
+    what: "extents that count and are being taken away",
+    check: "content",
+    inode: ({ file }) => file,
+    plant: ({ rows, file }) => {
+      rows.set(keys.clearingKey(file, 0), encode(model.clearing, { from: 200 }));
+      patchInode(rows, file, { cleared: { generation: 0, tailFrom: undefined, pending: 1 } });
     },
   },
   {
     what: "a missing extent",
     check: "content",
     inode: ({ file }) => file,
-    plant: ({ rows, file }) => rows.delete(keys.extentKey(file, 100)),
+    plant: ({ rows, file }) => rows.delete(keys.extentKey({ id: file }, 100)),
   },
   {
     what: "a wrong number of extents",

@@ -1,10 +1,13 @@
 /** A file's bytes against a plain array, whatever is written, cut, persisted and overwritten meanwhile. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { InodeId, UfsOpId, WriteId } from "../../../src/lib/ids.ts";
+import type { InodeId, SessionId, UfsOpId, WorkerId, WriteId } from "../../../src/lib/ids.ts";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { extentsOf } from "../../../src/master/services/listings.ts";
+import { clearStepLimit } from "../../../src/master/state/extent-rows.ts";
+import { clearingOfKey } from "../../../src/master/state/keys.ts";
 import { isMoot } from "../../../src/master/state/queries.ts";
+import { type Command, newestLevel } from "../../../src/rpc/commands.ts";
 import type { Extent } from "../../../src/rpc/namespace.ts";
 import { blockSizeBytes, commitCommand, entryOf, Machine, pageOf } from "./machine-fixture.ts";
 
@@ -17,20 +20,28 @@ const step = fc.oneof(
     kind: fc.constant("write"),
     ranges: fc.array(range, { maxLength: 3 }),
     release: fc.boolean(),
+    /** In the same entry, before it. */
+    cutTo: fc.option(fc.nat(500), { nil: undefined }),
   }),
-  fc.record({ kind: fc.constant("truncate"), size: fc.nat(500) }),
+  /** Many extents that nothing joins: more than one command takes away. */
+  fc.record({ kind: fc.constant("scatter"), at: fc.nat(300), count: fc.constantFrom(501, 700) }),
+  fc.record({ kind: fc.constant("cutTail"), at: fc.nat(300), keeps: fc.nat(300) }),
+  fc.record({ kind: fc.constant("truncate"), size: fc.oneof(fc.nat(500), fc.nat(1500)) }),
+  fc.record({ kind: fc.constant("truncateTwice"), sizes: fc.tuple(fc.nat(500), fc.nat(500)) }),
   fc.record({ kind: fc.constant("start") }),
   fc.record({ kind: fc.constant("finish"), fails: fc.boolean() }),
   fc.record({ kind: fc.constant("persist") }),
   fc.record({ kind: fc.constant("reap") }),
+  fc.record({ kind: fc.constant("clear") }),
+  fc.record({ kind: fc.constant("raise") }),
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
 /** One file, one writer that appends to its container, and the store's object. */
 class World {
-  readonly machine = Machine.make();
-  readonly session = this.machine.openSession();
-  readonly worker = this.machine.worker("w");
+  readonly machine: Machine;
+  readonly session: SessionId;
+  readonly worker: WorkerId;
   readonly inode: InodeId;
   bytes: Byte[];
   /** Fingerprint → the object's bytes; the store has the latest. */
@@ -40,7 +51,10 @@ class World {
   /** A persist that a worker executes: it read the content when it started. */
   underWay: { op: UfsOpId; bytes: readonly Byte[] } | undefined;
 
-  constructor(size: number) {
+  constructor(size: number, level: number) {
+    this.machine = Machine.make(level);
+    this.session = this.machine.openSession();
+    this.worker = this.machine.worker("w");
     const mounted = this.machine.done({
       kind: "mount",
       parent: rootInodeId,
@@ -58,25 +72,58 @@ class World {
 
   do(of: Step): void {
     const { machine, inode } = this;
-    if ("ranges" in of) this.write(of.ranges, of.release);
-    else if ("size" in of) this.truncate(of.size);
+    if ("ranges" in of) this.write(of.ranges, of.release, of.cutTo);
+    else if ("count" in of) this.scatter(of.at, of.count);
+    else if ("keeps" in of) {
+      this.scatter(of.at, 700);
+      this.truncate(of.at + of.keeps);
+    } else if ("size" in of) this.truncate(of.size);
+    else if ("sizes" in of) this.truncate(...of.sizes);
     else if (of.kind === "start") this.start();
     else if ("fails" in of) this.finish(of.fails);
     else if (of.kind === "persist") machine.done({ kind: "persist", inode });
-    else {
-      machine.clusterTimeMs += 1000;
-      const keys = machine.state.entries("garbage/").map(([key]) => key);
-      machine.done({ kind: "reapGarbage", keys });
-    }
+    else if (of.kind === "clear") this.clear();
+    else if (of.kind === "raise") machine.done({ kind: "raiseLevel", level: newestLevel });
+    else this.reap();
   }
 
-  write(ranges: readonly { at: number; length: number }[], release: boolean): void {
+  reap(): void {
+    const { machine } = this;
+    machine.clusterTimeMs += 1000;
+    const keys = machine.state.entries("garbage/").map(([key]) => key);
+    machine.done({ kind: "reapGarbage", keys });
+  }
+
+  /** One step of what is taken away in steps; answers whether there is more. */
+  clear(): boolean {
+    const [first, ...others] = this.machine.state.entries("clearing/");
+    if (first === undefined) return false;
+    const { id } = this.machine.done({ kind: "clearExtents", ...clearingOfKey(first[0]) });
+    return id === 1 || others.length > 0;
+  }
+
+  scatter(at: number, count: number): void {
+    const ranges = Array.from({ length: count }, (_, i) => ({ at: at + 2 * i, length: 1 }));
+    this.write(ranges, false);
+  }
+
+  write(ranges: readonly { at: number; length: number }[], release: boolean, cutTo?: number): void {
     const { machine, inode } = this;
+    const reach = Math.max(0, ...ranges.map(({ at, length }) => at + length));
+    const isLong = cutTo !== undefined && machine.inode(inode).extentCount > clearStepLimit;
+    if (isLong || reach > (machine.inode(inode).cleared?.tailFrom ?? reach)) {
+      if (!isLong) this.#refusedAtTail();
+      while (this.clear());
+      if (isLong) return;
+    }
     const leased = machine.done({ kind: "lease", inode }, this.session);
     const writeId = leased.writeId!;
     const container = this.containers.get(writeId) ?? [];
     this.containers.set(writeId, container);
     const extents: Extent[] = [];
+    const cut: Command[] = cutTo === undefined ? [] : [{ kind: "truncate", inode, size: cutTo }];
+    const isCut = cutTo !== undefined && cutTo !== this.bytes.length;
+    if (cutTo !== undefined) this.#resize(cutTo);
     let size = this.bytes.length;
     let end = 0;
     for (const { at, length } of [...ranges].sort((a, b) => a.at - b.at)) {
@@ -98,22 +145,41 @@ class World {
       size = Math.max(size, end);
     }
     const { version } = leased.status!;
-    machine.done(
-      commitCommand({
-        inode,
-        writeId,
-        baseVersion: version,
-        size,
-        extents,
-        keepers: [this.worker],
-        release,
-      }),
-      this.session,
-    );
+    const commit = commitCommand({
+      inode,
+      writeId,
+      baseVersion: isCut ? version + 1 : version,
+      size,
+      extents,
+      keepers: [this.worker],
+      release,
+    });
+    machine.allDone([...cut, commit], this.session);
   }
 
-  truncate(size: number): void {
-    this.machine.done({ kind: "truncate", inode: this.inode, size }, this.session);
+  /** Where something waits to be taken away nothing is added: a client tries again. */
+  #refusedAtTail(): void {
+    const { machine, inode, session } = this;
+    const { writeId, status } = machine.done({ kind: "lease", inode }, session);
+    const fileOffset = machine.inode(inode).cleared!.tailFrom!;
+    const extent = { fileOffset, length: 1, writeId: writeId!, blockIndex: 0, offset: 0 };
+    const size = Math.max(status!.size, fileOffset + 1);
+    const keepers = [this.worker];
+    const command = commitCommand({ inode, writeId: writeId!, size, keepers, extents: [extent] });
+    machine.refused("Busy", { ...command, baseVersion: status!.version }, session);
+  }
+
+  /** To each of the sizes, in one entry. */
+  truncate(...sizes: readonly number[]): void {
+    const { inode, machine } = this;
+    machine.allDone(
+      sizes.map((size) => ({ kind: "truncate", inode, size })),
+      this.session,
+    );
+    for (const size of sizes) this.#resize(size);
+  }
+
+  #resize(size: number): void {
     while (this.bytes.length < size) this.bytes.push(0);
     this.bytes.length = size;
   }
@@ -150,6 +216,9 @@ class World {
     const file = this.machine.inode(this.inode);
     if (file.form === "source") return [...this.objects.get(file.source!.fingerprint)!];
     const bytes: Byte[] = Array.from({ length: file.size }, () => 0 as const);
+    for (let i = 0; i < (file.source?.shown ?? 0); i++) {
+      bytes[i] = this.objects.get(file.source!.fingerprint)![i]!;
+    }
     const extents = await extentsOf(this.machine.state, this.inode, { from: 0, to: file.size });
     for (const { fileOffset, length, writeId, blockIndex, offset } of extents) {
       const { source } = file;
@@ -167,10 +236,12 @@ class World {
 
 describe("content", () => {
   it("reads as it was written, whatever is persisted, overwritten and reclaimed between", async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
+    const level = fc.constantFrom(1, newestLevel);
+    const work = fc.array(step, { maxLength: 25 });
     await fc.assert(
-      fc.asyncProperty(fc.nat(350), fc.array(step, { maxLength: 25 }), async (size, steps) => {
-        const world = new World(size);
+      fc.asyncProperty(fc.nat(350), level, work, async (size, firstLevel, steps) => {
+        const world = new World(size, firstLevel);
         const byVersion = new Map<number, string>();
         for (const each of steps) {
           world.do(each);
@@ -190,7 +261,7 @@ describe("content", () => {
   it("has all of it in the store in the end", () => {
     fc.assert(
       fc.property(fc.nat(350), fc.array(step, { maxLength: 15 }), (size, steps) => {
-        const world = new World(size);
+        const world = new World(size, newestLevel);
         for (const each of steps) world.do(each);
         world.write([], true);
         // What a store refused stays unpersisted until somebody asks again.
@@ -202,6 +273,36 @@ describe("content", () => {
         const file = world.machine.inode(world.inode);
         assert.equal(file.persistence, "persisted");
         assert.deepEqual(world.objects.get(file.source!.fingerprint), world.bytes);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("leaves nothing behind once the file is gone", function () {
+    this.timeout(120_000);
+    fc.assert(
+      fc.property(fc.nat(350), fc.array(step, { maxLength: 15 }), (size, steps) => {
+        const world = new World(size, newestLevel);
+        const { machine, session } = world;
+        for (const each of steps) world.do(each);
+        const parent = machine.at("/m").id;
+        machine.done({ kind: "unlink", parent, name: "x", held: false }, session);
+        machine.done({ kind: "closeSession", session });
+        for (let i = 0; i < 30 && machine.state.entries("garbage/").length > 0; i++) {
+          while (world.clear());
+          world.reap();
+        }
+        assert.equal(machine.inode(world.inode), undefined);
+        for (const prefix of [
+          "extent/",
+          "extents/",
+          "clearing/",
+          "container/",
+          "kept/",
+          "garbage/",
+        ]) {
+          assert.deepEqual(machine.state.entries(prefix), [], prefix);
+        }
       }),
       { numRuns: 50 },
     );

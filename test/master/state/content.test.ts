@@ -7,6 +7,7 @@ import {
   type WriteId,
 } from "../../../src/lib/ids.ts";
 import {
+  shownSource,
   isKept,
   isContainerLost,
   containerOf,
@@ -28,7 +29,9 @@ import {
   Machine,
   pageOf,
   requestOf,
+  blockSizeBytes,
 } from "./machine-fixture.ts";
+import { withSource } from "../../../src/master/state/extents.ts";
 
 interface Written {
   readonly machine: Machine;
@@ -51,7 +54,9 @@ const everything = { from: 0, to: 10_000 };
 
 /** The content as "offset+length@write.block.offset", for comparisons. */
 async function shownExtents(machine: Machine, inode: InodeId): Promise<string[]> {
-  const extents = await extentsOf(machine.state, inode, everything);
+  const stored = await extentsOf(machine.state, inode, everything);
+  const range = { ...everything, blockSizeBytes };
+  const extents = withSource(stored, shownSource(machine.inode(inode)), range);
   return extents.map(
     (each) =>
       `${String(each.fileOffset)}+${String(each.length)}@${String(each.writeId)}.${String(each.blockIndex)}.${String(each.offset)}`,
@@ -267,7 +272,8 @@ describe("commit", () => {
       `150+50@${s}.1.50`,
       `200+50@${s}.2.0`,
     ]);
-    assert.deepEqual(machine.inode(file.id).source, source);
+    assert.deepEqual(machine.inode(file.id).source, { ...source, shown: 250 });
+    assert.equal(machine.inode(file.id).extentCount, 1, "what shows of the object has no rows");
     assert.equal(
       containerUse(machine.state, { inode: file.id, writeId: source.writeId }),
       "source",

@@ -2,8 +2,11 @@
 import assert from "node:assert/strict";
 import { type InodeId, rootInodeId, type WriteId } from "../../../src/lib/ids.ts";
 import { decode } from "../../../src/lib/schema.ts";
-import { decodeExtent } from "../../../src/master/state/content.ts";
+import { decodeExtent } from "../../../src/master/state/extent-rows.ts";
 import {
+  allExtents,
+  clearingKey,
+  clearingOfKey,
   containerKey,
   containerRange,
   edgeKey,
@@ -128,18 +131,30 @@ function checkNames(state: InspectableState, inodes: readonly model.Inode[]): vo
 }
 
 function checkInode(state: InspectableState, inode: model.Inode): void {
-  const extents = state.entries(extentRange(inode.id).from.slice(0, -8)).map(decodeExtent);
-  assert.equal(inode.extentCount, extents.length, "extentCount is wrong");
+  const present = state.entries(extentRange(inode).from.slice(0, -8)).map(decodeExtent);
+  assert.equal(inode.extentCount, present.length, "extentCount is wrong");
+  const tailFrom = inode.cleared?.tailFrom ?? Number.MAX_SAFE_INTEGER;
+  const extents = present.filter(({ fileOffset }) => fileOffset < tailFrom);
   if (inode.form === "source") {
-    assert.equal(extents.length, 0);
+    assert.equal(present.length, 0);
     assert.equal(inode.source?.size, inode.size);
   }
   const references = new Map<number, number>();
+  for (const range of allExtents(inode.id)) {
+    for (const { writeId } of state.entries(range.from).map(decodeExtent)) {
+      references.set(writeId, (references.get(writeId) ?? 0) + 1);
+    }
+  }
+  checkClearing(state, inode);
+  const shown = inode.form === "extents" ? inode.source?.shown : undefined;
+  if (shown !== undefined) {
+    assert.ok(shown > 0 && shown <= inode.size && shown <= inode.source!.size);
+    assert.ok(!references.has(inode.source!.writeId), "the source shows and is named");
+  }
   let end = 0;
   for (const extent of extents) {
     assert.ok(extent.fileOffset >= end, "extents overlap");
     end = extent.fileOffset + extent.length;
-    references.set(extent.writeId, (references.get(extent.writeId) ?? 0) + 1);
     if (extent.writeId === inode.source?.writeId) {
       const place = extent.blockIndex * 100 + extent.offset;
       assert.equal(place, extent.fileOffset, "a part of the source moved");
@@ -165,6 +180,30 @@ function checkInode(state: InspectableState, inode: model.Inode): void {
     assert.ok(hasGarbage(state, inode.id, wholeInode), "an inode leaks");
   }
   if (inode.lease !== undefined) assert.ok(state.get(leaseKey(inode.lease.session, inode.id)));
+}
+
+/** What is to be taken away in steps is known, by the inode and for the leader, and there is nothing else of the kind. */
+function checkClearing(state: InspectableState, { id, cleared }: model.Inode): void {
+  const { generation = 0, pending = 0, tailFrom } = cleared ?? {};
+  const waiting = new Map<number, number>();
+  for (const [key, value] of state.entries(clearingKey(id, 0).slice(0, -8))) {
+    const { from } = decode(model.clearing, value, key);
+    waiting.set(clearingOfKey(key).generation, from);
+    assert.ok(clearingOfKey(key).generation <= generation, "a generation that never was");
+  }
+  assert.equal(waiting.size, pending, "pending is wrong");
+  if (waiting.has(generation)) assert.notEqual(tailFrom, undefined, "what counts is taken away");
+  for (let each = 0; each <= generation; each++) {
+    const of = { id, cleared: { generation: each } };
+    const begin = each === generation ? (tailFrom ?? Number.MAX_SAFE_INTEGER) : 0;
+    const gone = state.entries(extentRange(of).from.slice(0, -8)).map(decodeExtent);
+    for (const { fileOffset } of gone.filter((extent) => extent.fileOffset >= begin)) {
+      assert.ok(fileOffset >= (waiting.get(each) ?? Infinity), "an extent leaks");
+    }
+    if (each === generation && tailFrom !== undefined) {
+      assert.ok(waiting.get(each)! >= tailFrom, "what counts is taken away");
+    }
+  }
 }
 
 function hasGarbage(state: InspectableState, inode: InodeId, writeId: WriteId): boolean {
@@ -218,6 +257,12 @@ function checkOwners(state: InspectableState, inodes: readonly model.Inode[]): v
   }
   for (const inode of inodes)
     assert.equal(inode.holds, holds.get(inode.id) ?? 0, "holds are wrong");
+  for (const prefix of ["extent/", "extents/", "clearing/", "container/"]) {
+    for (const [key] of state.entries(prefix)) {
+      const id = Buffer.from(key, "latin1").readBigUInt64BE(prefix.length);
+      assert.ok(byId.has(Number(id) as InodeId), `"${prefix}" of nobody`);
+    }
+  }
   const kept = state.entries("kept/").length;
   const keepers = state
     .entries("container/")

@@ -5,6 +5,7 @@ import {
   edgeKey,
   edgeRange,
   extentKey,
+  allExtents,
   extentRange,
   garbageKey,
   garbageRange,
@@ -18,8 +19,9 @@ const id = fc.oneof(fc.maxSafeNat(), fc.nat(300));
 describe("keys", () => {
   it("sort like the ids in them, at all sizes", () => {
     fc.assert(
-      fc.property(id, id, id, (inode, a, b) => {
-        const [first, second] = [extentKey(inode as InodeId, a), extentKey(inode as InodeId, b)];
+      fc.property(id, id, id, fc.nat(3), (inode, a, b, generation) => {
+        const of = { id: inode as InodeId, cleared: { generation } };
+        const [first, second] = [extentKey(of, a), extentKey(of, b)];
         assert.equal(first < second, a < b);
         assert.equal(offsetOfExtent(first), a);
       }),
@@ -55,9 +57,15 @@ describe("keys", () => {
   });
 
   it("of extents from an offset on are a range", () => {
-    const { from, to } = extentRange(7 as InodeId, 100);
-    assert.ok(extentKey(7 as InodeId, 99) < from);
-    assert.ok(extentKey(7 as InodeId, 2 ** 53 - 1) < to);
-    assert.ok(extentKey(8 as InodeId, 0) >= to);
+    for (const generation of [0, 1, 300]) {
+      const of = (id: number) => ({ id: id as InodeId, cleared: { generation } });
+      const { from, to } = extentRange(of(7), 100);
+      assert.ok(extentKey(of(7), 99) < from);
+      assert.ok(extentKey(of(7), 2 ** 53 - 1) < to);
+      assert.ok(extentKey(of(8), 0) >= to);
+      assert.equal(extentRange(of(7), 100, 200).to, extentKey(of(7), 200));
+      const all = allExtents(7 as InodeId);
+      assert.equal(all.filter((range) => range.from <= from && range.to >= to).length, 1);
+    }
   });
 });

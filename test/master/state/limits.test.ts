@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { encode, list } from "../../../src/lib/schema.ts";
-import { maxBlocksAtOnce } from "../../../src/master/state/content.ts";
 import type { AppliedEntry } from "../../../src/master/state/machine.ts";
 import { sessionOf } from "../../../src/master/state/queries.ts";
 import { sequenceEnd } from "../../../src/master/state/session-table.ts";
@@ -148,20 +147,47 @@ describe("limits of commands", () => {
     assert.ok(detail.length <= 1001);
   });
 
-  it("refuses to change a part of an object of too many blocks, and lets it be cut to few", () => {
+  it("changes a part of an object of any number of blocks by what is written alone", () => {
     const machine = Machine.make();
     const blocks = 2 ** 30;
     machine.done(pageOf(rootInodeId, [entryOf("huge", { size: blocks * blockSizeBytes })]));
     const { id: inode, version } = machine.at("/huge");
     const session = machine.openSession();
     const keepers = [machine.worker("w")];
-    const size = (maxBlocksAtOnce + 1) * blockSizeBytes;
-    machine.refused("NotSupported", { kind: "truncate", inode, size }, session);
+    const { writeId } = machine.done({ kind: "lease", inode }, session);
+    const extent = { fileOffset: 1000, length: 10, writeId: writeId!, blockIndex: 0, offset: 0 };
+    const commit = commitCommand({ inode, writeId: writeId!, keepers, extents: [extent] });
+    const size = blocks * blockSizeBytes;
+    machine.done({ ...commit, baseVersion: version, size }, session);
+    assert.deepEqual(
+      [machine.at("/huge").extentCount, machine.at("/huge").source?.shown],
+      [1, size],
+    );
+    machine.done({ kind: "truncate", inode, size: size - 1 }, session);
+    machine.done({ kind: "truncate", inode, size: largest }, session);
+    assert.equal(machine.at("/huge").source?.shown, size - 1);
+    machine.done({ kind: "truncate", inode, size: 250 }, session);
+    assert.deepEqual(
+      [machine.at("/huge").extentCount, machine.at("/huge").source?.shown],
+      [0, 250],
+    );
+    machine.done({ kind: "truncate", inode, size: 0 }, session);
+    assert.equal(machine.at("/huge").source, undefined);
+  });
+
+  it("refuses to change a part of an object of too many blocks below level 2, and lets it be cut to few", () => {
+    const machine = Machine.make(1);
+    const size = 2 ** 30 * blockSizeBytes;
+    machine.done(pageOf(rootInodeId, [entryOf("huge", { size })]));
+    const { id: inode, version } = machine.at("/huge");
+    const session = machine.openSession();
+    const keepers = [machine.worker("w")];
+    const cut = { kind: "truncate", inode, size: (2 ** 18 + 1) * blockSizeBytes } as const;
+    machine.refused("NotSupported", cut, session);
     const { writeId } = machine.done({ kind: "lease", inode }, session);
     const extent = { fileOffset: 0, length: 10, writeId: writeId!, blockIndex: 0, offset: 0 };
     const commit = commitCommand({ inode, writeId: writeId!, keepers, extents: [extent] });
-    const written = { ...commit, baseVersion: version, size: blocks * blockSizeBytes };
-    machine.refused("NotSupported", written, session);
+    machine.refused("NotSupported", { ...commit, baseVersion: version, size }, session);
     machine.done({ kind: "truncate", inode, size: 250 }, session);
     assert.equal(machine.at("/huge").extentCount, 3);
     machine.done({ kind: "truncate", inode, size: 0 }, session);

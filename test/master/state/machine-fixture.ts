@@ -53,11 +53,11 @@ export class Machine {
   #sequences = new Map<SessionId, number>();
 
   /** A cluster with the root loaded, as if its store were empty. */
-  static make(): Machine {
+  static make(level = newestLevel): Machine {
     const machine = new Machine();
     machine.done(bootstrapCommand);
     machine.done(pageOf(rootInodeId, [], { listedAtIndex: 1 }));
-    machine.done({ kind: "raiseLevel", level: newestLevel });
+    machine.done({ kind: "raiseLevel", level });
     return machine;
   }
 
@@ -106,6 +106,16 @@ export class Machine {
       caller,
     });
     return this.apply(request).results[0]![0]!;
+  }
+
+  /** Commands of one request, all done. */
+  allDone(commands: readonly Command[], session: SessionId = leader): void {
+    const sequence = this.#sequences.get(session) ?? 0;
+    this.#sequences.set(session, sequence + 1);
+    const request = requestOf(commands, { session, sequence, acknowledgedBelow: sequence });
+    for (const result of this.apply(request).results[0]!) {
+      assert.ok(result.ok, `refused: ${JSON.stringify(result)}`);
+    }
   }
 
   done(command: Command, session: SessionId = leader): Done {

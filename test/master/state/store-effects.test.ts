@@ -10,11 +10,14 @@ import {
   pathInStore,
   pathOf,
   resolvePath,
+  shownSource,
   touchesPath,
   ufsPathOf,
 } from "../../../src/master/state/queries.ts";
 import { containersOf, extentsOf, garbageBefore } from "../../../src/master/services/listings.ts";
+import { withSource } from "../../../src/master/state/extents.ts";
 import {
+  blockSizeBytes,
   commitCommand,
   createCommand,
   entryOf,
@@ -85,7 +88,9 @@ describe("what is written", () => {
     const { inode, writeId } = machine.write("/a", 250, { keepers, session });
     machine.settle("etag");
     const file = machine.inode(inode);
-    assert.deepEqual(file.source, { writeId, fingerprint: "etag", size: 250 });
+    assert.deepEqual(file.source, {
+      ...{ writeId, fingerprint: "etag", size: 250, shown: undefined },
+    });
     assert.deepEqual([file.persistence, file.persistedVersion, file.version], ["persisted", 2, 2]);
     assert.deepEqual(await containersOf(machine.state, inode), [], "nobody must keep it any more");
     assert.deepEqual(await garbageBefore(machine.state, 9999, 9), [], "cached copies are valid");
@@ -150,7 +155,9 @@ describe("what is written", () => {
     assert.equal(file.persistedVersion, 2);
     assert.equal(file.persistence, "pending");
     assert.equal(file.source!.fingerprint, "second");
-    const extents = await extentsOf(machine.state, inode, { from: 0, to: 300 });
+    const stored = await extentsOf(machine.state, inode, { from: 0, to: 300 });
+    const range = { from: 0, to: 300, blockSizeBytes };
+    const extents = withSource(stored, shownSource(file), range);
     const names = extents.map((each) => each.writeId);
     const source = file.source!.writeId;
     assert.notEqual(source, original, "blocks of the new object are other blocks");

@@ -13,6 +13,7 @@ const benches: Readonly<
   apply: () => import("./apply.ts"),
   metadata: () => import("./metadata.ts"),
   failover: () => import("./failover.ts"),
+  scale: () => import("./scale.ts"),
   fuse: () => import("./fuse.ts"),
 };
 
@@ -25,14 +26,21 @@ export interface BenchOptions {
   readonly profile: string | undefined;
   /** Leaders that `failover` kills; for every four, one more goes in each of the other ways: SIGTERM, transfer, silence. */
   readonly kills: number;
+  /** Files that `scale` makes. */
+  readonly files: number;
+  /** Masters of `scale`. */
+  readonly masters: 1 | 3;
 }
 
 const known = Object.keys(benches).join(", ");
-const usage = `Usage: npm run bench -- NAME [--json] [--seconds N] [--kills N] [--only LIST] [--profile DIR]
+const usage = `Usage: npm run bench -- NAME [--json] [--seconds N] [--kills N] [--files N] [--masters N]
+                                [--only LIST] [--profile DIR]
   NAME          one of ${known}
   --json        one JSON object per line instead of a table
   --seconds N   length of one measurement (default: 10)
   --kills N     leaders that failover kills (default: 60)
+  --files N     files that scale makes (default: 1000000)
+  --masters N   masters of scale, 1 or 3 (default: 3)
   --only LIST   metadata: only these of alone, create, batched, stat, stale, any, stale-any, list, rename, delete; without the peer
   --profile DIR metadata: write CPU profiles of the client and of the masters there; without the peer
 `;
@@ -45,6 +53,8 @@ const { values, positionals } = readCommandLine("run a bench", usage, {
     only: { type: "string" },
     profile: { type: "string" },
     kills: { type: "string" },
+    files: { type: "string" },
+    masters: { type: "string" },
   },
 });
 const name = positionals[0] ?? "";
@@ -58,10 +68,20 @@ const kills = Number(values.kills ?? 60);
 if (!(Number.isInteger(kills) && kills >= 1 && kills <= 10_000)) {
   refuse(`Cannot kill "${values.kills ?? ""}" leaders: wanted 1 to 10000`, usage);
 }
+const files = Number(values.files ?? 1_000_000);
+if (!(Number.isInteger(files) && files >= 10_000 && files <= 1e9)) {
+  refuse(`Cannot make "${values.files ?? ""}" files: wanted 10000 to 1000000000`, usage);
+}
+const masters = Number(values.masters ?? 3);
+if (masters !== 1 && masters !== 3) {
+  refuse(`Cannot run "${values.masters ?? ""}" masters: wanted 1 or 3`, usage);
+}
 try {
   const figures = await (await load()).run({
     seconds,
     kills,
+    files,
+    masters,
     only: values.only?.split(",") ?? [],
     profile: values.profile,
   });

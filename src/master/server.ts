@@ -22,6 +22,7 @@ import { Leadership, type Reign } from "./services/leadership.ts";
 import { Locations } from "./services/locations.ts";
 import { type AppliedEvent, MachineHost } from "./services/machine-host.ts";
 import type { MasterParts } from "./services/parts.ts";
+import { Pauses } from "./services/pauses.ts";
 import { PendingMoves } from "./services/pending-moves.ts";
 import { Proposer } from "./services/proposer.ts";
 import { serveBackup } from "./services/serve-backup.ts";
@@ -217,6 +218,8 @@ async function start(
     clock,
     logger,
   });
+  const pauses = new Pauses(clock);
+  opened.push({ close: async () => pauses.close() });
   const server = await RpcServer.listen({
     host: own.host,
     port: own.rpcPort,
@@ -236,6 +239,7 @@ async function start(
     feed,
     locations,
     registry,
+    pauses,
     clock,
     logger,
     leader: async (signal) => {
@@ -264,6 +268,7 @@ async function start(
       leadership.stop();
       registry.releasePolls();
       await server.close();
+      pauses.close();
       await node.stop();
       await store.close();
       await journal.close();

@@ -221,6 +221,8 @@ export const masterApi = {
       version: optional(text),
       /** The log index that `stateHash` belongs to. Of a master of an earlier version, which does not say it: `appliedIndex`. */
       hashIndex: optional(unsigned()),
+      /** Longest time that it went without a turn of its event loop in the last two to three seconds. */
+      longestPauseMs: appended(unsigned()),
     }),
   ),
   /**

@@ -250,7 +250,7 @@ describe("fields that a later version appends", () => {
 
     const { replyStatus } = fixtures("v1", "rpc-frames");
     const [kind, id, body] = packr.unpack(replyStatus!) as [number, number, unknown[]];
-    const frame = decodeFrame(packr.pack([kind, id, [...body, null, null, "new"], "new"]), "peer");
+    const frame = decodeFrame(packr.pack([kind, id, [...body, ...behind], "new"]), "peer");
     assert(frame.kind === "reply");
     const status = decodeBody(masterApi.status.response, frame.body, "status");
     assert.deepEqual(plain(status), plain(samples.bodiesOfCalls.status));

@@ -11,6 +11,7 @@ import type { LeaderServices } from "./leader-services.ts";
 import type { Leadership } from "./leadership.ts";
 import type { Locations } from "./locations.ts";
 import type { MachineHost } from "./machine-host.ts";
+import type { Pauses } from "./pauses.ts";
 import type { Proposer } from "./proposer.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
 import type { CallContext } from "../../rpc/server.ts";
@@ -32,6 +33,7 @@ export interface MasterParts {
   readonly feed: ChangeFeed;
   readonly locations: Locations;
   readonly registry: WorkerRegistry;
+  readonly pauses: Pauses;
   readonly clock: Clock;
   readonly logger: Logger;
   /**

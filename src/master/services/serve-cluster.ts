@@ -42,6 +42,7 @@ export function serveCluster(server: RpcServer, parts: MasterParts): void {
       natsUrl: withoutCredentials(config.nats.urls[0]!),
       version: parts.version,
       hashIndex: store.flushedIndex,
+      longestPauseMs: parts.pauses.longestMs,
     };
   });
 

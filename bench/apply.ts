@@ -19,7 +19,7 @@ import { lookup } from "../src/master/state/queries.ts";
 import { openStateStore } from "../src/master/store/level-store.ts";
 import type { StateStore } from "../src/master/store/types.ts";
 import type { Entry, Index, Term } from "../src/raft/types.ts";
-import { type Command, entryPayload, type Request } from "../src/rpc/commands.ts";
+import { type Command, entryPayload, newestLevel, type Request } from "../src/rpc/commands.ts";
 import { type Figure, figure } from "./figure.ts";
 import type { BenchOptions } from "./main.ts";
 
@@ -105,6 +105,7 @@ class Log {
     await this.#applyOne({ kind: "bootstrap", ...cluster, ...root });
     const page = { directory: rootInodeId, entries: [], listedAtIndex: this.#index, last: true };
     await this.#applyOne({ kind: "loadPage", ...page });
+    await this.#applyOne({ kind: "raiseLevel", level: newestLevel });
     await this.#applyOne({ kind: "openSession", clientName: "bench", timeoutMs: 3_600_000 });
     this.#session = (this.#index * 1024) as SessionId;
     for (const name of ["parent", "batched", "warmUp"] as const) {

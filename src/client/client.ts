@@ -39,6 +39,7 @@ import { ChangeFeed } from "./change-feed.ts";
 import type { DirectoryEntry, FileHandle } from "./file-system.ts";
 import { InodeClient } from "./inode-client.ts";
 import { MetadataCache } from "./metadata-cache.ts";
+import { PathPolicies } from "./path-policies.ts";
 import { type PathPlace, splitPath } from "./path-names.ts";
 import { changeFields, type MountChanges, mountFields, type MountOptions } from "./mounts.ts";
 import { Session } from "./session.ts";
@@ -75,6 +76,7 @@ export interface AccessLists {
 export class WeirClient {
   readonly masters: MasterConnection;
   readonly inodes: InodeClient;
+  readonly policies: PathPolicies;
   readonly #config: Config;
   readonly #session: Session;
   readonly #feed: ChangeFeed;
@@ -97,6 +99,12 @@ export class WeirClient {
     this.#feed = parts.feed;
     this.#blocks = parts.blocks;
     this.#disconnectBlocks = parts.disconnectBlocks;
+    this.policies = new PathPolicies({
+      masters: parts.masters,
+      session: parts.session,
+      deadlineMs: parts.config.client.operationTimeoutMs,
+      stat: (path) => this.stat(path),
+    });
   }
 
   /**

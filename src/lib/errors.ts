@@ -22,6 +22,7 @@ export type ErrorCode =
   | "NoSpace"
   | "NoData"
   | "TooLarge"
+  | "QuotaExceeded"
   | "LeaseConflict"
   | "LeaseLost"
   | "VersionConflict"
@@ -94,6 +95,7 @@ const codeOfErrno: Readonly<Record<string, ErrorCode>> = {
   ENOSPC: "NoSpace",
   ENODATA: "NoData",
   E2BIG: "TooLarge",
+  // A quota of the machine's, not of a directory of ours: to whoever wrote there it is a full disk.
   EDQUOT: "NoSpace",
   EBUSY: "Busy",
   ETIMEDOUT: "DeadlineExceeded",
@@ -119,6 +121,7 @@ export const errnoOf: Readonly<Record<ErrorCode, number>> = {
   NoSpace: -28,
   NoData: -61,
   TooLarge: -7,
+  QuotaExceeded: -122,
   LeaseConflict: -16,
   LeaseLost: -5,
   VersionConflict: -116,
@@ -157,6 +160,7 @@ export const exitCodeOf: Readonly<Record<ErrorCode, number>> = {
   NoSpace: 10,
   NoData: 16,
   TooLarge: 64,
+  QuotaExceeded: 17,
   LeaseConflict: 11,
   LeaseLost: 11,
   VersionConflict: 12,
@@ -195,6 +199,7 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   NoSpace: 507,
   NoData: 404,
   TooLarge: 413,
+  QuotaExceeded: 507,
   LeaseConflict: 409,
   LeaseLost: 409,
   VersionConflict: 412,

@@ -30,6 +30,7 @@ import { serveFsck } from "./services/serve-fsck.ts";
 import { serveCluster } from "./services/serve-cluster.ts";
 import { serveLineage } from "./services/serve-lineage.ts";
 import { serveNamespace } from "./services/serve-namespace.ts";
+import { servePaths } from "./services/serve-paths.ts";
 import { serveSessions } from "./services/serve-sessions.ts";
 import { serveWorkers } from "./services/serve-workers.ts";
 import { WorkerRegistry } from "./services/worker-registry.ts";
@@ -252,6 +253,7 @@ async function start(
   };
   serveSessions(server, parts);
   serveNamespace(server, parts);
+  servePaths(server, parts);
   serveWorkers(server, parts);
   serveLineage(server, parts);
   serveCluster(server, parts);

@@ -44,6 +44,7 @@ import {
   treeChange,
   writeType,
 } from "./namespace.ts";
+import { pathPolicy, policyKey } from "./path-policy.ts";
 
 const inode = unsigned<InodeId>();
 const writeId = unsigned<WriteId>();
@@ -126,6 +127,12 @@ const clientCommands = {
   /** setxattr(2): `create` refuses an attribute that is there, `replace` one that is not. */
   setXattr: { inode, name, value: bytes, how: word("set", "create", "replace") },
   removeXattr: { inode, name },
+
+  // Policies
+  /** Sets the keys that `policy` has, for a file, or a directory and what is below. */
+  setPathPolicy: { inode, policy: pathPolicy },
+  /** Takes the keys away; without any, all. */
+  clearPathPolicy: { inode, keys: list(policyKey) },
 
   // Content
   /** Changes the size alone; refused with `LeaseConflict` while another session holds the write lease. */
@@ -275,6 +282,8 @@ const leaderCommands = {
   clearExtents: { inode, generation: unsigned() },
   /** Takes up to a bounded number of names out of a directory in the trash. */
   reapTrash: { directory: inode, names: list(name) },
+  /** Counts inodes [from, to), at most 1,000, that were made before totals were kept; `id` 1: there are more. */
+  countUsage: { from: inode, to: inode },
 
   // Cluster
   /** The first command of a cluster: its identity, its block size for ever, and the mount of "/". */
@@ -319,6 +328,9 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   removeXattr: 2,
   updateMount: 2,
   clearExtents: 2,
+  countUsage: 2,
+  setPathPolicy: 2,
+  clearPathPolicy: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */

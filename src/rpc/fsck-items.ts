@@ -24,6 +24,8 @@ import {
  * - `garbage`: what nothing uses is on the list of what is to be reclaimed;
  * - `effects`: queued side effects on stores, the names that they hide, what inodes say of them;
  * - `attributes`: extended attributes, access control lists, and what inodes say of them;
+ * - `usage`: totals of directories and what lies below them (a difference of a multiple of 4 GiB is not seen);
+ * - `policies`: policies on paths, what inodes say of them, and their number;
  * - `operations`: operations on trees, and the directories that they have before them;
  * - `mounts`, `lineages`, `counters`: those tables, and counts and next ids;
  * - `lost`: bytes that a file has and no live worker and no store has;
@@ -41,6 +43,8 @@ export const checkName = word(
   "garbage",
   "effects",
   "attributes",
+  "usage",
+  "policies",
   "operations",
   "mounts",
   "lineages",

@@ -23,12 +23,14 @@ import {
   caller,
   fileLayout,
   fileStatus,
+  inodeUsage,
   lineageInfo,
   medium,
   mountInfo,
   treeOpInfo,
   workerInfo,
 } from "./namespace.ts";
+import { effectivePolicy, pathPolicy } from "./path-policy.ts";
 import { heartbeat, heartbeatReply, mountTarget, taskResult } from "./tasks.ts";
 
 const inode = unsigned<InodeId>();
@@ -175,6 +177,30 @@ export const masterApi = {
 
   /** Operations on trees that are under way or ended lately, in the order of their start. */
   treeOps: method("treeOps", nothing, struct({ appliedIndex, treeOps: list(treeOpInfo) })),
+
+  // Paths
+  /** What lies below directories, and what other inodes themselves are; inodes that do not exist are left out. */
+  usageOf: method(
+    "usageOf",
+    struct({ inodes: list(inode), consistency, caller: by }),
+    struct({ appliedIndex, usages: list(inodeUsage) }),
+  ),
+  /** What an inode itself says, and what holds for it. */
+  policyOf: method(
+    "policyOf",
+    struct({ inode, consistency, caller: by }),
+    struct({ appliedIndex, own: pathPolicy, effective: effectivePolicy }),
+  ),
+  /** Inodes that have a policy of their own, in the order of their ids. */
+  policies: method(
+    "policies",
+    struct({ after: optional(inode), limit: unsigned(), caller: by }),
+    struct({
+      appliedIndex,
+      policies: list(struct({ inode, path: name, policy: pathPolicy })),
+      more: boolean,
+    }),
+  ),
 
   // Lineage: what jobs are run with is the superuser's to know and to do, all but to have a file made again that one may read
   lineageOf: method(

@@ -129,6 +129,40 @@ export const fileStatus = struct({
 export type FileStatus = Infer<typeof fileStatus>;
 
 /**
+ * What lies below a directory, at any depth: each inode once, in the directory of its first name. The directory itself
+ * is not among it; what is mounted below is.
+ */
+export const usage = struct({
+  /** Bytes of the files' content, holes included. */
+  bytes: unsigned(),
+  /** Of those, the bytes of files whose present version their store does not have. */
+  unpersistedBytes: unsigned(),
+  /** Inodes that are no directories. */
+  files: unsigned(),
+  directories: unsigned(),
+  /** Of those, directories whose names in their store are not known yet: what lies below them is missing here. */
+  unloadedDirectories: unsigned(),
+});
+export type Usage = Infer<typeof usage>;
+
+/** Of a directory what lies below it; of anything else what it is by itself. */
+export const inodeUsage = struct({
+  inode: unsigned<InodeId>(),
+  usage,
+  /** False: something below is not known yet, or was not counted yet. */
+  complete: boolean,
+});
+export type InodeUsage = Infer<typeof inodeUsage>;
+
+/** What may lie below a directory; a part that is absent is not limited. */
+export const quota = struct({
+  bytes: optional(unsigned()),
+  /** Files and directories together. */
+  inodes: optional(unsigned()),
+});
+export type Quota = Infer<typeof quota>;
+
+/**
  * A range of a file that lies in one block: `length` bytes at `fileOffset` are at `offset` in block `blockIndex` of the
  * container (inode, writeId). No extent crosses a block boundary: offset + length ≤ the block size.
  */

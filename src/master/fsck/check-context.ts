@@ -1,7 +1,8 @@
 /** What the parts of a check share. Pure. */
 import type { InodeId, MountId, SessionId, WorkerId, WriteId } from "../../lib/ids.ts";
 import { decode, type Schema } from "../../lib/schema.ts";
-import type { Mount } from "../state/model.ts";
+import type { Usage } from "../../rpc/namespace.ts";
+import type { Mount, Tree } from "../state/model.ts";
 import type { FactSet } from "./fact-set.ts";
 import type { Found } from "./finding.ts";
 import type { Relation } from "./relation.ts";
@@ -16,6 +17,7 @@ export interface SmallTables {
   readonly workers: Set<WorkerId>;
   /** Those of them that are not lost. */
   readonly live: Set<WorkerId>;
+  tree: Tree | undefined;
 }
 
 export interface CheckContext {
@@ -72,6 +74,8 @@ export const facts = {
   kept: (worker: WorkerId, inode: InodeId, writeId: WriteId) =>
     `kept\0${inode}\0${worker}\0${writeId}`,
   lease: (session: SessionId, inode: InodeId) => `lease\0${inode}\0${session}`,
+  /** One part of the total of a directory, as often as it says. */
+  usage: (directory: InodeId, part: keyof Usage) => `usage\0${directory}\0${part}`,
   hold: (inode: InodeId) => `hold\0${inode}`,
   garbage: (inode: InodeId, writeId: WriteId) => `garbage\0${inode}\0${writeId}`,
   /** A name is hidden by some operation; by this one. */

@@ -54,6 +54,14 @@ function describe(
       wanted: "both say the same",
     };
   }
+  if (kind === "usage") {
+    const part = rest[0]!;
+    return {
+      check: "usage",
+      is: `says ${Math.abs(excess)} ${excess > 0 ? "more" : "fewer"} ${part} than there are`,
+      wanted: "the sum of what lies in it",
+    };
+  }
   return {
     check: "holds",
     is:

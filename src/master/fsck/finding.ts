@@ -22,6 +22,8 @@ export const cures: Readonly<Record<CheckName, string>> = {
   garbage: `it takes room and does no other harm; ${replicated}`,
   effects: replicated,
   attributes: replicated,
+  usage: replicated,
+  policies: replicated,
   operations: replicated,
   mounts: replicated,
   lineages: replicated,

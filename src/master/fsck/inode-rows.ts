@@ -21,6 +21,7 @@ import {
 } from "../state/keys.ts";
 import * as model from "../state/model.ts";
 import { type CheckContext, facts, recordOf } from "./check-context.ts";
+import { UsageRows } from "./usage-rows.ts";
 import { XattrRows } from "./xattr-rows.ts";
 import type { DirectoryTree } from "./directory-tree.ts";
 import type { CheckName } from "../../rpc/fsck-items.ts";
@@ -35,6 +36,7 @@ export const inodeTables = [
   "container/",
   "edge/",
   "xattr/",
+  "policy/",
 ] as const;
 
 /** Whether anybody can give the bytes of a container with these keepers, of which `live` are not lost. */
@@ -59,6 +61,7 @@ export class InodeRows {
   #edgeCount = 0;
   #directoryCount = 0;
   readonly #xattrs: XattrRows;
+  readonly #usage: UsageRows;
   /** Words of rows whose inode is missing: one finding for each. */
   readonly #ownerless = new Set<string>();
 
@@ -74,6 +77,7 @@ export class InodeRows {
     this.#tree = tree;
     this.#holders = holders;
     this.#xattrs = new XattrRows(context);
+    this.#usage = new UsageRows(context);
   }
 
   get count(): number {
@@ -82,6 +86,11 @@ export class InodeRows {
 
   get greatestId(): number {
     return this.#greatestId;
+  }
+
+  /** After all rows of all inodes. */
+  counts(): void {
+    this.#usage.counts();
   }
 
   /** The next row, by the place of its table in `inodeTables`. */
@@ -127,6 +136,9 @@ export class InodeRows {
       case "xattr/":
         this.#xattrs.row(key, value);
         break;
+      case "policy/":
+        this.#usage.policy(key, value);
+        break;
     }
   }
 
@@ -147,6 +159,10 @@ export class InodeRows {
       this.#others(of);
       for (const [is, wanted] of this.#xattrs.end(of)) {
         this.#report("attributes", `inode ${of.id}`, is, wanted);
+      }
+      const parent = (of.link ?? this.#links?.[0])?.parent;
+      for (const [check, is, wanted] of this.#usage.end(of, parent)) {
+        this.#report(check, `inode ${of.id}`, is, wanted);
       }
     }
     this.#inode = this.#links = undefined;

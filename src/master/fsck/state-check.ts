@@ -55,6 +55,7 @@ const words = [
   "meta/",
   "mount/",
   "parent/",
+  "policy/",
   "result/",
   "retained/",
   "session/",
@@ -87,6 +88,7 @@ export class StateCheck {
         covered: new Set(),
         workers: new Set(),
         live: new Set(),
+        tree: undefined,
       },
       relation: new Relation(options.buckets),
       known: new FactSet(),
@@ -203,6 +205,7 @@ export class StateCheck {
       Inode: this.#inodes.greatestId,
       TreeOp: this.#treeOps.greatestId,
     });
+    this.#inodes.counts();
     for (const id of this.#tree.unreached()) {
       yield undefined;
       if (id === undefined) continue;
@@ -231,7 +234,7 @@ export class StateCheck {
     this.#report({
       check: "names",
       inode: undefined,
-      subject: "names, keepers, leases and holds",
+      subject: "names, keepers, leases, holds and totals",
       is: `differ in ${left} more places or so`,
       wanted: "none: mend what is shown first",
     });

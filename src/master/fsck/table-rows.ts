@@ -16,6 +16,7 @@ import {
   mountKey,
   nameOfTomb,
   parseGarbageKey,
+  treeKey,
   ufsOpKey,
   workerKey,
   workerUuidKey,
@@ -41,6 +42,7 @@ const metaSchemas: ReadonlyMap<string, Schema<unknown>> = new Map<string, Schema
   [mountIdsKey, model.mountIds],
   [levelKey, model.count],
   [inodeCountKey, model.count],
+  [treeKey, model.tree],
   ...counterNames.map((name): [string, Schema<unknown>] => [counterKey(name), model.storedId]),
 ]);
 
@@ -79,6 +81,7 @@ export class TableRows {
     if (key === clusterKey && record !== undefined) {
       this.#context.tables.blockSizeBytes = (record as model.Cluster).blockSizeBytes;
     }
+    if (key === treeKey) this.#context.tables.tree = record as model.Tree | undefined;
   }
 
   #mountRow(key: string, value: Uint8Array): void {

@@ -18,6 +18,7 @@ import { RecoveryService } from "./recovery.ts";
 import { TaskDispatcher } from "./task-dispatcher.ts";
 import { TreeOps } from "./tree-ops.ts";
 import { UfsOpQueue } from "./ufs-op-queue.ts";
+import { countUsage } from "./usage-count.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
 
 export interface LeaderServicesOptions {
@@ -104,6 +105,7 @@ export class LeaderServices {
       logger,
     });
     new LevelRaiser({ reader, oldestVersion, propose, reign, clock, logger });
+    void countUsage({ reader, propose, reign, clock, logger });
     new Housekeeping({
       reader,
       appliedIndex,

@@ -15,6 +15,7 @@ import type {
 import { decode } from "../../lib/schema.ts";
 import type { Extent, FileKind, FileStatus, LineageInfo } from "../../rpc/namespace.ts";
 import { maxXattrs } from "../../rpc/xattr.ts";
+import { type PathPolicy, pathPolicy } from "../../rpc/path-policy.ts";
 import { decodeExtent, extentsFrom } from "../state/extent-rows.ts";
 import { endOf } from "../state/extents.ts";
 import {
@@ -33,6 +34,7 @@ import {
   lineageRange,
   nameOfEdge,
   nameOfXattr,
+  policyRange,
   sessionKey,
   sessionOfKey,
   sessionRange,
@@ -63,6 +65,7 @@ import {
   inodeStatus,
   isContainerLost,
   lineageInfoOf,
+  pathOf,
 } from "../state/queries.ts";
 import type { KeyValue, ReachingRange, StateReader } from "../store/types.ts";
 
@@ -266,6 +269,21 @@ export async function* pendingUfsOps(
   for await (const [key, value] of keysOf(reader, ufsOpRange(mount))) {
     yield decode(ufsOp, value, key);
   }
+}
+
+/** Inodes in the tree that have a policy of their own, in the order of their ids, `after` exclusive. */
+export async function policiesPage(
+  reader: StateReader,
+  page: { readonly after: InodeId | undefined; readonly limit: number },
+): Promise<{ policies: { inode: InodeId; path: string; policy: PathPolicy }[]; more: boolean }> {
+  const found = await reader.iterate(policyRange(page.after), page.limit + 1);
+  const policies = found.slice(0, page.limit).map(([key, value]) => {
+    const inode = inodeAtEnd(key);
+    // In the trash, or unlinked and still open: nothing of it is to be found by a path.
+    const path = pathOf(reader, inode) ?? "";
+    return { inode, path, policy: decode(pathPolicy, value, key) };
+  });
+  return { policies, more: found.length > page.limit };
 }
 
 /** Lineages in the order of their ids, `after` exclusive; `more` when the page is full. */

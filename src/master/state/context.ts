@@ -17,11 +17,21 @@ import type {
   WorkerId,
 } from "../../lib/ids.ts";
 import type { Caller, FileKind, Timestamp } from "../../rpc/namespace.ts";
+import type { PathPolicy } from "../../rpc/path-policy.ts";
 import type { StateWriter } from "../store/types.ts";
-import { type CounterName, counterKey, inodeCountKey, inodeKey, mountKey } from "./keys.ts";
+import {
+  type CounterName,
+  counterKey,
+  inodeCountKey,
+  inodeKey,
+  mountKey,
+  policyRowKey,
+} from "./keys.ts";
 import { count, type Inode, inode, type Mount, mount, storedId } from "./model.ts";
 import type { NewNames } from "./new-names.ts";
+import { countsOf, ownPolicy, type PolicyCounts } from "./path-policies.ts";
 import { inodeCount, inodeOf, mountOf, nextId } from "./queries.ts";
+import type { UsageLedger } from "./usage-ledger.ts";
 
 /** What apply works on: a store, or a part of it that can take back writes. */
 export interface TransactionalState extends StateWriter {
@@ -180,6 +190,7 @@ export interface Context {
   readonly blockSizeBytes: number;
   readonly notes: ChangeNotes;
   readonly newNames: NewNames;
+  readonly usage: UsageLedger;
 }
 
 /** The next id of a kind. */
@@ -204,6 +215,13 @@ export function patchInode(context: Context, id: InodeId, patch: Partial<Inode>)
 export function patchKnown(context: Context, now: Inode, patch: Partial<Inode>): Inode {
   const changed = inode.with(now, patch);
   putInode(context, changed);
+  if (
+    changed.size !== now.size ||
+    changed.persistence !== now.persistence ||
+    changed.loaded !== now.loaded
+  ) {
+    context.usage.changed(now, changed);
+  }
   return changed;
 }
 
@@ -227,6 +245,27 @@ export function patchUnseen(
 ): void {
   const changed = inode.with(inodeOf(context.state, id)!, patch);
   context.state.write(inode, inodeKey(id), changed);
+}
+
+/** Sets which keys the own policy of an inode has. */
+export function patchPolicies(context: Context, id: InodeId, policies: number | undefined): void {
+  context.state.write(inode, inodeKey(id), inode.with(inodeOf(context.state, id)!, { policies }));
+  context.notes.inode(id);
+}
+
+/** Keeps the numbers of policies of each kind. */
+export function countPolicy(
+  context: Context,
+  before: PathPolicy | undefined,
+  after: PathPolicy | undefined,
+): void {
+  const known = context.usage.tree!;
+  const [less, more] = [countsOf(before), countsOf(after)];
+  const counts: Partial<Record<keyof PolicyCounts, number>> = {};
+  for (const name of Object.keys(more) as (keyof PolicyCounts)[]) {
+    if (more[name] !== less[name]) counts[name] = known[name] + more[name] - less[name];
+  }
+  if (Object.keys(counts).length > 0) context.usage.setTree(counts);
 }
 
 /** Sets some fields of a mount that exists. */
@@ -286,17 +325,25 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     xattrCount: undefined,
     acl: undefined,
     xattrBytes: undefined,
+    usage: undefined,
+    policies: undefined,
   };
   const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);
   if (isDirectory) context.newNames.begin(id);
   context.notes.inode(id);
   context.state.write(count, inodeCountKey, inodeCount(context.state) + 1);
+  if (made.link !== undefined) context.usage.made(made, made.link.parent);
   return made;
 }
 
-/** Takes the record of an inode away; its names, extents and containers are the caller's. */
+/** Takes the record of an inode away, and its policy; its names, extents and containers are the caller's. */
 export function deleteInode(context: Context, id: InodeId): void {
+  const policy = ownPolicy(context.state, inodeOf(context.state, id)!);
+  if (policy !== undefined) {
+    context.state.delete(policyRowKey(id));
+    countPolicy(context, policy, undefined);
+  }
   context.state.delete(inodeKey(id));
   context.notes.inode(id);
   context.state.write(count, inodeCountKey, inodeCount(context.state) - 1);

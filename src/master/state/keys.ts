@@ -70,6 +70,8 @@ export const configurationKey = "meta/configuration";
 export const mountIdsKey = "meta/mounts";
 /** The level of the state; see `levelOf` in rpc/commands.ts. */
 export const levelKey = "meta/level";
+/** What holds for the tree as a whole. */
+export const treeKey = "meta/tree";
 /** Number of inodes that exist. */
 export const inodeCountKey = "meta/inodes";
 
@@ -109,6 +111,10 @@ function flatInodeKey(inode: number): string {
     low & 0xff,
   );
 }
+/** Rows of the inodes with ids [from, to). */
+export function inodeRange(from: InodeId, to: InodeId): KeyRange {
+  return { from: inodeKey(from), to: inodeKey(to) };
+}
 export function isInodeKey(key: string): boolean {
   return key.startsWith("inode/");
 }
@@ -131,6 +137,16 @@ export function edgeRange(parent: InodeId): KeyRange {
 /** The name in an `edgeKey`. */
 export function nameOfEdge(key: string): string {
   return key.slice(edgePrefixLength);
+}
+
+/** The own policy of a file or directory. */
+export function policyRowKey(inode: InodeId): string {
+  return `policy/${id(inode)}`;
+}
+/** Policies of the inodes after this one. */
+export function policyRange(after: InodeId | undefined): KeyRange {
+  const all = prefixRange("policy/");
+  return after === undefined ? all : { from: policyRowKey((after + 1) as InodeId), to: all.to };
 }
 
 /** The names of an inode that has several. */
@@ -283,7 +299,7 @@ export function retainedKey(session: SessionId, inode: InodeId): string {
 export function retainedRange(session: SessionId): KeyRange {
   return prefixRange(`retained/${id(session)}/`);
 }
-/** The inode in a `leaseKey`, a `retainedKey` or a `treeDirectoryKey`. */
+/** The inode in a `leaseKey`, a `retainedKey`, a `treeDirectoryKey` or a `policyRowKey`. */
 export function inodeAtEnd(key: string): InodeId {
   return idAt(key, key.length - idLength) as InodeId;
 }

@@ -6,6 +6,7 @@ import { type Command, type CommandResult, newestLevel } from "../../rpc/command
 import { type Context, refuse } from "./context.ts";
 import { levelKey } from "./keys.ts";
 import { count } from "./model.ts";
+import { beginCounting } from "./usage-commands.ts";
 
 /** A level that the state has already is fine. Result: `id` is the level. */
 export function raiseLevel(
@@ -16,5 +17,6 @@ export function raiseLevel(
     refuse("NotSupported", `level ${level}, known are those up to ${newestLevel}`);
   }
   if (level > context.level) context.state.write(count, levelKey, level);
+  if (level >= 2) beginCounting(context);
   return { ok: true, id: Math.max(level, context.level) };
 }

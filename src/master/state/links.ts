@@ -20,7 +20,7 @@ import {
 } from "./context.ts";
 import { edgeKey, parentKey } from "./keys.ts";
 import { type Edge, edge, type Inode, type Link, type Links, links } from "./model.ts";
-import { edgeOf, inodeOf, linksOf } from "./queries.ts";
+import { edgeOf, firstLinkOf, inodeOf, linksOf } from "./queries.ts";
 import { queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
 
 /** Most names that one inode may have. */
@@ -82,12 +82,14 @@ export function needFree(context: Context, parent: Inode, name: string): void {
 /** Stores the names of an inode, an only one with the inode itself. With `nlink`, that and the time of the change too. */
 function setLinks(context: Context, id: InodeId, all: Links, nlink?: number): void {
   const now = inodeOf(context.state, id)!;
+  const from = firstLinkOf(context.state, id)?.parent;
   const [first, second] = all;
   const link = second === undefined ? first : undefined;
   if (second !== undefined) context.state.write(links, parentKey(id), all);
   else if (now.link === undefined) context.state.delete(parentKey(id));
   if (nlink !== undefined) patchKnown(context, now, { nlink, ctime: context.wallTime, link });
   else if (now.link !== link) patchUnseen(context, id, { link });
+  if (from !== first?.parent) context.usage.moved(now, from, first?.parent);
 }
 
 /** Adds or takes one child of a directory. */

@@ -56,6 +56,10 @@ import { closeSession, openSession, touchSessions } from "./session-commands.ts"
 import { admit, remember } from "./session-table.ts";
 import { cancelTreeOp, startTreeOp, stepTreeOp } from "./tree-op-commands.ts";
 import { ufsDone } from "./ufsops.ts";
+import { countUsage } from "./usage-commands.ts";
+import { clearPathPolicy, setPathPolicy } from "./policy-commands.ts";
+import { needQuotas } from "./quotas.ts";
+import { UsageLedger } from "./usage-ledger.ts";
 import { keeperGone, registerWorker, workerLost } from "./worker-commands.ts";
 import { removeXattr, setXattr } from "./xattr-commands.ts";
 
@@ -87,12 +91,14 @@ export function applyEntry(
 ): AppliedEntry {
   const clock = advanceClock(state, entry);
   const notes = new ChangeNotes();
+  const usage = new UsageLedger(state);
   const answers: Answer[] = [];
   let place = 0;
   for (const request of entry.requests) {
-    answers.push(serve({ state, index, clock, notes, newNames, place }, request));
+    answers.push(serve({ state, index, clock, notes, newNames, usage, place }, request));
     place += request.commands.length;
   }
+  usage.write();
   return {
     results: answers.map((answer) => answer.results),
     positions: answers.map((answer) => answer.position),
@@ -129,6 +135,7 @@ interface Place {
   readonly clock: StateClock;
   readonly notes: ChangeNotes;
   readonly newNames: NewNames;
+  readonly usage: UsageLedger;
   /** Of its first command in the entry. */
   readonly place: number;
 }
@@ -169,10 +176,12 @@ function executeEach(at: Place, request: Request): CommandResult[] {
   return request.commands.map((command, i) => {
     const savepoint = at.state.savepoint();
     const mark = at.notes.mark();
+    const charged = at.usage.mark();
     const { result, undo } = execute(contextOf(at, request, i), command);
     if (undo) {
       savepoint.rollback();
       at.notes.undo(mark);
+      at.usage.undo(charged);
     } else {
       savepoint.commit();
     }
@@ -184,12 +193,14 @@ function executeEach(at: Place, request: Request): CommandResult[] {
 function executeAtomic(at: Place, request: Request): CommandResult[] {
   const savepoint = at.state.savepoint();
   const mark = at.notes.mark();
+  const charged = at.usage.mark();
   const results: CommandResult[] = [];
   for (const [i, command] of request.commands.entries()) {
     const { result } = execute(contextOf(at, request, i), command);
     if (!result.ok) {
       savepoint.rollback();
       at.notes.undo(mark);
+      at.usage.undo(charged);
       const detail = `command ${i} of the same request was refused: ${result.detail}`;
       const cancelled = forAll(request.commands, { ok: false, code: "Cancelled", detail });
       cancelled[i] = result;
@@ -214,6 +225,7 @@ function contextOf(at: Place, request: Request, i: number): Context {
     blockSizeBytes: clusterOf(at.state)?.blockSizeBytes ?? 0,
     notes: at.notes,
     newNames: at.newNames,
+    usage: at.usage,
   };
 }
 
@@ -234,7 +246,9 @@ function execute(
     if (levelOf(command) > context.level) {
       throw new Refusal("Unavailable", `the masters do not all know ${command.kind} yet`);
     }
+    const before = context.usage.hasQuotas ? context.usage.mark() : undefined;
     const result = dispatch(context, command);
+    if (before !== undefined && !leaderOnly.has(command.kind)) needQuotas(context, before);
     return { result: result.ok ? result : refused(result), undo: false };
   } catch (thrown) {
     if (!(thrown instanceof Refusal)) throw thrown;
@@ -267,6 +281,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "clearExtents",
   "reapTrash",
   "stepTreeOp",
+  "countUsage",
   "bootstrap",
   "raiseLevel",
 ]);
@@ -298,6 +313,12 @@ function dispatch(context: Context, command: Command): CommandResult {
       return setXattr(context, command);
     case "removeXattr":
       return removeXattr(context, command);
+
+    // Policies
+    case "setPathPolicy":
+      return setPathPolicy(context, command);
+    case "clearPathPolicy":
+      return clearPathPolicy(context, command);
 
     // Content
     case "truncate":
@@ -372,6 +393,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return reapTrash(context, command);
     case "stepTreeOp":
       return stepTreeOp(context, command);
+    case "countUsage":
+      return countUsage(context, command);
 
     // Cluster
     case "bootstrap":

@@ -45,6 +45,7 @@ import {
   treeChange,
   treeFailure,
   treeOpState,
+  usage,
   workerState,
   writeType,
 } from "../../rpc/namespace.ts";
@@ -71,6 +72,24 @@ export type Cluster = Infer<typeof cluster>;
 /** `meta/clock`: neither ever goes back. */
 export const stateClock = struct({ clusterTimeMs: unsigned(), wallTime: timestamp });
 export type StateClock = Infer<typeof stateClock>;
+
+/** `meta/tree`, from level 2 on: what holds for the tree as a whole. */
+export const tree = struct({
+  /** All inodes below this one are counted. */
+  countedBelow: inodeId,
+  /** All inodes from this one on are counted, since they were made. `countedBelow` ends here: then all are. */
+  countedFrom: inodeId,
+  /** Number of policies with a quota. */
+  quotas: unsigned(),
+  /** Number of policies that say what new files and directories are like: a write type, or an owner. */
+  defaults: unsigned(),
+  /** Number of policies that readers and writers are to be told of: a read type, keepers, replication. */
+  transfers: unsigned(),
+  pins: unsigned(),
+  ttls: unsigned(),
+  replications: unsigned(),
+});
+export type Tree = Infer<typeof tree>;
 
 /** `meta/configuration`: the payload is consensus' own, the state only carries it. */
 export const storedConfiguration = struct({ index: unsigned(), payload: bytes });
@@ -158,6 +177,10 @@ export const inode = struct({
       pending: unsigned(),
     }),
   ),
+  /** Of a directory: what is counted below it; absent: nothing. */
+  usage: appended(usage),
+  /** The keys of its own policy (`policy/<id>`), a bit each as in `policyKeys`; absent: it has none. */
+  policies: appended(unsigned()),
 });
 export type Inode = Infer<typeof inode>;
 

@@ -3,6 +3,7 @@ import type { InodeId, SessionId, WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { setGroupId } from "../../rpc/access.ts";
 import type { FileKind } from "../../rpc/namespace.ts";
+import { noPolicy, type PathPolicy } from "../../rpc/path-policy.ts";
 import { firstLease, grantLease, noteFirstLease } from "./leases.ts";
 import {
   type Context,
@@ -44,6 +45,7 @@ import {
   ownMode,
 } from "./permissions.ts";
 import { needPrivate } from "./private-mounts.ts";
+import { defaultsBelow } from "./path-policies.ts";
 import { ancestorsOf, inodeOf, isReachable, linksOf, mountsOf, statusOf } from "./queries.ts";
 import {
   persistByWriteType,
@@ -107,21 +109,28 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   const setsGroup = inherits && command.fileKind === "directory" ? setGroupId : 0;
   const link: Link = { parent: parent.id, name: command.name };
   const lease = command.lease ? firstLease(context) : undefined;
-  const { fileKind: kind, uid, umask = 0 } = command;
+  const { fileKind: kind, umask = 0 } = command;
   const gid = inherits ? parent.gid : command.gid;
-  const rights = rightsOfNew(context, parent, { kind, mode: command.mode, umask });
+  const { writeType, owner } =
+    (context.usage.tree?.defaults ?? 0) > 0 ? defaultsBelow(context.state, parent.id) : noPolicy;
+  const rights = rightsOfNew(context, parent, {
+    kind,
+    mode: owner === undefined ? command.mode : modeBelow(command, owner),
+    umask: umask & ~(owner?.mode ?? 0),
+  });
+  const mode = ownMode(context, { kind, mode: rights.mode, uid: command.uid, gid }, inherits);
   let made = makeInode(
     context,
     {
       kind,
-      mode: ownMode(context, { kind, mode: rights.mode, uid, gid }, inherits) | setsGroup,
-      uid,
-      gid,
+      mode: mode | setsGroup,
+      uid: owner?.uid ?? command.uid,
+      gid: owner?.gid ?? gid,
       mountId: parent.mountId,
       target: command.target,
       rdev: command.rdev,
     },
-    { writeType: command.writeType ?? "ASYNC_THROUGH", link, lease },
+    { writeType: command.writeType ?? writeType ?? "ASYNC_THROUGH", link, lease },
   );
   if (rights.access !== undefined || rights.defaults !== undefined) {
     made = patchKnown(context, made, putNewRights(context, made.id, rights));
@@ -140,6 +149,17 @@ export function create(context: Context, command: Of<"create">): CommandResult {
 
 function isDevice(kind: FileKind): boolean {
   return kind === "charDevice" || kind === "blockDevice";
+}
+
+/** The mode of what a policy gives to somebody: it must not run as him because its maker said so. */
+function modeBelow(
+  { fileKind, mode }: Of<"create">,
+  owner: NonNullable<PathPolicy["owner"]>,
+): number {
+  if (fileKind === "symlink") return mode;
+  const isGiven = owner.uid !== undefined || owner.gid !== undefined;
+  const own = isGiven && fileKind !== "directory" ? mode & 0o1777 : mode;
+  return (own | (owner.mode ?? 0)) & ~(owner.umask ?? 0);
 }
 
 function openExisting(

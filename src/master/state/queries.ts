@@ -19,12 +19,14 @@ import { accessAclName, type Acl, decodeAcl, defaultAclName } from "../../rpc/ac
 import type {
   Caller,
   FileStatus,
+  InodeUsage,
   LineageInfo,
   MountInfo,
   TreeOpInfo,
 } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
 import type { PointReader } from "../store/types.ts";
+import { noUsage, weightOf } from "./usage.ts";
 import {
   clockKey,
   clusterKey,
@@ -41,6 +43,7 @@ import {
   mountKey,
   parentKey,
   sessionKey,
+  treeKey,
   treeOpKey,
   ufsOpKey,
   workerKey,
@@ -74,6 +77,8 @@ import {
   storedId,
   type TreeOp,
   trashInodeId,
+  type Tree,
+  tree,
   treeOp,
   type UfsOp,
   ufsOp,
@@ -154,6 +159,23 @@ export function statusOf(of: Inode): FileStatus {
     hasAcl: ((of.acl ?? 0) & accessAclBit) === 0 ? undefined : true,
     hasXattrs: of.xattrCount === undefined ? undefined : true,
   };
+}
+
+/** What holds for the tree as a whole; undefined below level 2. */
+export function treeOf(reader: PointReader): Tree | undefined {
+  return reader.read(tree, treeKey);
+}
+
+/** What lies below a directory, or what another inode is. */
+export function inodeUsageOf(reader: PointReader, id: InodeId): InodeUsage | undefined {
+  const of = inodeOf(reader, id);
+  if (of === undefined) return undefined;
+  if (of.kind !== "directory") return { inode: id, usage: weightOf(of), complete: true };
+  const usage = of.usage ?? noUsage;
+  const known = treeOf(reader);
+  const isCounted = known !== undefined && known.countedBelow >= known.countedFrom;
+  const complete = isCounted && of.loaded && usage.unloadedDirectories === 0;
+  return { inode: id, usage, complete };
 }
 
 export function inodeStatus(reader: PointReader, id: InodeId): FileStatus | undefined {

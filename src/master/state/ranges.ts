@@ -19,6 +19,7 @@ import {
   clearingKey,
   containerRange,
   extentRange,
+  inodeRange,
   leaseRange,
   parseGarbageKey,
   resultRange,
@@ -40,6 +41,7 @@ const scanning: ReadonlySet<Command["kind"]> = new Set([
   "closeSession",
   "reapGarbage",
   "clearExtents",
+  "countUsage",
 ]);
 const none: readonly ScanRange[] = [];
 
@@ -89,6 +91,8 @@ class Wanted {
       if (action?.kind === "persist") this.#extents(action.inode, rangesOfPersisted);
     } else if (command.kind === "closeSession") {
       this.#session(command.session);
+    } else if (command.kind === "countUsage") {
+      if (command.from < command.to) this.ranges.push(inodeRange(command.from, command.to));
     } else if (command.kind === "reapGarbage") {
       for (const key of command.keys) {
         const garbage = parseGarbageKey(key);

@@ -18,6 +18,8 @@ import * as keys from "../../../src/master/state/keys.ts";
 import * as model from "../../../src/master/state/model.ts";
 import { type Acl, accessAclName, encodeAcl } from "../../../src/rpc/acl.ts";
 import type { CheckName } from "../../../src/rpc/fsck-items.ts";
+import { noPolicy } from "../../../src/rpc/path-policy.ts";
+import { noUsage } from "../../../src/master/state/usage.ts";
 import { Machine } from "../state/machine-fixture.ts";
 
 type Rows = Map<string, Uint8Array>;
@@ -96,6 +98,9 @@ function makeWhole(): Whole {
   };
   attribute(file, "user.comment", Buffer.from("text"));
   attribute(directory, accessAclName, encodeAcl(sharedList));
+  const quota = { bytes: 10_000, inodes: undefined };
+  const policy = { ...noPolicy, quota, keepers: 2 };
+  machine.done({ kind: "setPathPolicy", inode: directory, policy });
   const change = { mode: undefined, uid: 7, gid: undefined };
   const treeOp = machine.done({ kind: "startTreeOp", inode: directory, change }).id as TreeOpId;
   machine.mkdir("/tree");
@@ -563,6 +568,38 @@ const damages: readonly Damage[] = [
       const bad = encode(model.xattrValue, Buffer.from("bad"));
       rows.set(keys.xattrKey(directory, accessAclName), bad);
     },
+  },
+  {
+    what: "a total that is too large",
+    check: "usage",
+    inode: ({ directory }) => directory,
+    plant: ({ rows, directory }) => {
+      const usage = { ...noUsage, bytes: 999, files: 2, directories: 1 };
+      patchInode(rows, directory, { usage });
+    },
+  },
+  {
+    what: "a total that is missing",
+    check: "usage",
+    inode: () => rootInodeId,
+    plant: ({ rows }) => patchInode(rows, rootInodeId, { usage: undefined }),
+  },
+  {
+    what: "a total of what is no directory",
+    check: "usage",
+    inode: ({ file }) => file,
+    plant: ({ rows, file }) => patchInode(rows, file, { usage: { ...noUsage, files: 1 } }),
+  },
+  {
+    what: "a policy that its inode does not know",
+    check: "policies",
+    inode: ({ directory }) => directory,
+    plant: ({ rows, directory }) => patchInode(rows, directory, { policies: undefined }),
+  },
+  {
+    what: "policies that are counted wrongly",
+    check: "policies",
+    plant: ({ rows }) => patch(rows, model.tree, keys.treeKey, (of) => ({ ...of, quotas: 2 })),
   },
   {
     what: "an operation on a tree that counts its directories wrongly",

@@ -9,6 +9,7 @@ import {
   clearingOfKey,
   containerKey,
   containerRange,
+  treeKey,
   edgeKey,
   extentRange,
   garbageKey,
@@ -29,6 +30,7 @@ import * as model from "../../../src/master/state/model.ts";
 import {
   aclOf,
   defaultAclOf,
+  firstLinkOf,
   inodeCount,
   inodeOf,
   linksOf,
@@ -43,12 +45,17 @@ import {
   modeOfAcl,
 } from "../../../src/rpc/acl.ts";
 import { maxXattrBytes, maxXattrs, xattrBytesOf } from "../../../src/rpc/xattr.ts";
+import { accumulate, noUsage, type Sum, weightOf } from "../../../src/master/state/usage.ts";
+import { bitsOf, countsOf, type PolicyCounts } from "../../../src/master/state/path-policies.ts";
+import { pathPolicy } from "../../../src/rpc/path-policy.ts";
 import type { InspectableState } from "./inspectable-state.ts";
 
 export function checkInvariants(state: InspectableState): void {
   const inodes = state.entries("inode/").map(([key, value]) => decode(model.inode, value, key));
   assert.equal(inodeCount(state), inodes.length, "the count of inodes is wrong");
   checkNames(state, inodes);
+  checkUsage(state, inodes);
+  checkPolicies(state, inodes);
   for (const inode of inodes) checkInode(state, inode);
   checkXattrs(state, inodes);
   checkOwners(state, inodes);
@@ -128,6 +135,45 @@ function checkNames(state: InspectableState, inodes: readonly model.Inode[]): vo
   assert.equal(edges, links, "names and links differ");
   const known = new Set(inodes.map((inode) => parentKey(inode.id)));
   for (const [key] of state.entries("parent/")) assert.ok(known.has(key), "links of nobody");
+}
+
+/** Totals of directories against a count of all inodes. */
+function checkUsage(state: InspectableState, inodes: readonly model.Inode[]): void {
+  const tree = state.read(model.tree, treeKey);
+  const counted = ({ id }: model.Inode) =>
+    tree !== undefined && (id < tree.countedBelow || id >= tree.countedFrom);
+  const totals = new Map<InodeId, Sum>();
+  for (const inode of inodes.filter(counted)) {
+    let at = firstLinkOf(state, inode.id)?.parent;
+    while (at !== undefined) {
+      const total = totals.get(at) ?? { ...noUsage };
+      totals.set(at, total);
+      accumulate(total, weightOf(inode), 1);
+      at = firstLinkOf(state, at)?.parent;
+    }
+  }
+  for (const { id, usage } of inodes) {
+    assert.deepEqual(usage, totals.get(id), `the usage of inode ${String(id)} is wrong`);
+  }
+}
+
+/** Policies belong to inodes that know of them, and are counted. */
+function checkPolicies(state: InspectableState, inodes: readonly model.Inode[]): void {
+  const tree = state.read(model.tree, treeKey);
+  const counts = { ...countsOf(undefined) };
+  for (const [key, value] of state.entries("policy/")) {
+    const policy = decode(pathPolicy, value, key);
+    const of = inodeOf(state, inodeAtEnd(key));
+    assert.ok(of, "a policy of nobody");
+    assert.equal(of.policies, bitsOf(policy), "an inode does not know its policy");
+    for (const name of Object.keys(counts) as (keyof PolicyCounts)[]) {
+      counts[name] += countsOf(policy)[name];
+    }
+  }
+  const known = inodes.filter(({ policies }) => policies !== undefined).length;
+  assert.equal(known, state.entries("policy/").length, "a policy is missing");
+  const said = Object.keys(counts).map((name) => [name, tree?.[name as keyof PolicyCounts] ?? 0]);
+  assert.deepEqual(Object.fromEntries(said), counts, "policies are counted wrongly");
 }
 
 function checkInode(state: InspectableState, inode: model.Inode): void {

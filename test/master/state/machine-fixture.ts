@@ -26,6 +26,7 @@ import {
   type UfsEntry,
 } from "../../../src/rpc/commands.ts";
 import type { Caller, Extent, FileStatus } from "../../../src/rpc/namespace.ts";
+import { UsageLedger } from "../../../src/master/state/usage-ledger.ts";
 import { checkInvariants } from "./invariants.ts";
 import { InspectableState } from "./inspectable-state.ts";
 
@@ -198,7 +199,11 @@ export class Machine {
 
   /** Makes a directory one whose names in the store nobody has asked for yet. */
   unload(id: InodeId): void {
-    this.state.write(inode, inodeKey(id), { ...this.inode(id), loaded: false });
+    const before = this.inode(id);
+    this.state.write(inode, inodeKey(id), { ...before, loaded: false });
+    const usage = new UsageLedger(this.state);
+    usage.changed(before, this.inode(id));
+    usage.write();
   }
 
   /** Side effects that wait, in order. */

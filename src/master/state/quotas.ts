@@ -1,0 +1,31 @@
+/**
+ * Quotas: what may lie below a directory, nested as directories are. A command is refused that leaves a total above a
+ * limit and has raised it; so what was above the limit before may shrink, and move within.
+ */
+import type { Quota, Usage } from "../../rpc/namespace.ts";
+import { type Context, refuse } from "./context.ts";
+import { pathOf } from "./queries.ts";
+import type { LedgerMark } from "./usage-ledger.ts";
+
+/** Refuses with `QuotaExceeded` what was done since the mark. */
+export function needQuotas(context: Context, since: LedgerMark): void {
+  for (const { directory, quota, total, change } of context.usage.grownSince(since)) {
+    const flaw = excess(quota, total, change);
+    if (flaw === undefined) continue;
+    const path = pathOf(context.state, directory) ?? "";
+    refuse("QuotaExceeded", `the quota of "${path}" is ${flaw}`);
+  }
+}
+
+function excess(limit: Quota, total: Usage, change: Usage): string | undefined {
+  if (limit.bytes !== undefined && change.bytes > 0 && total.bytes > limit.bytes) {
+    const before = total.bytes - change.bytes;
+    return `${limit.bytes} bytes, ${before} are used, ${change.bytes} more were wanted`;
+  }
+  const inodes = total.files + total.directories;
+  const more = change.files + change.directories;
+  if (limit.inodes !== undefined && more > 0 && inodes > limit.inodes) {
+    return `${limit.inodes} inodes, ${inodes - more} are used, ${more} more were wanted`;
+  }
+  return undefined;
+}

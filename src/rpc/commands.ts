@@ -116,6 +116,8 @@ const clientCommands = {
     gid: optional(unsigned()),
     atime: optional(timestamp),
     mtime: optional(timestamp),
+    /** Both times become that of the entry, which whoever may write the inode may ask for; in the place of given ones. */
+    touch: appended(boolean),
   },
   /**
    * Changes an inode, and in the background everything below it; who asks must be allowed to change the inode itself, and
@@ -337,6 +339,7 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
 export function levelOf(of: Command): number {
   if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
   if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap) !== undefined) return 2;
+  if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
   return sinceLevel[of.kind] ?? 1;
 }
 

@@ -16,7 +16,7 @@ import { retainedKey } from "./keys.ts";
 import { endLease, grantLease, needFile, needNoOtherLease } from "./leases.ts";
 import type { Inode } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
-import { modeAfterWrite, needWrite, needWriteOpened } from "./permissions.ts";
+import { modeAfterWrite, needWrite, needWriteOrOwn } from "./permissions.ts";
 import { inodeOf, ufsPathOf, workerOf } from "./queries.ts";
 import {
   persistByWriteType,
@@ -31,7 +31,7 @@ type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 /** Result: the status, and in `writeId` the write that the session may commit now. */
 export function lease(context: Context, command: Of<"lease">): CommandResult {
   const of = needInode(context, command.inode);
-  needWriteOpened(context, of);
+  needWriteOrOwn(context, of);
   return shown(context, of.id, grantLease(context, of.id));
 }
 

@@ -40,6 +40,7 @@ import {
   needOwner,
   needRemovable,
   needSearch,
+  needWriteOrOwn,
   needWrite,
   needWriteIn,
   ownMode,
@@ -331,10 +332,12 @@ function dropReplaced(
 export function setAttributes(context: Context, command: Of<"setAttributes">): CommandResult {
   const of = needInode(context, command.inode);
   needWritable(context, of);
-  const { uid, gid, atime, mtime } = command;
-  if (command.mode !== undefined || atime !== undefined || mtime !== undefined) {
-    needOwner(context, of);
-  }
+  const { uid, gid } = command;
+  const now = command.touch === true ? context.wallTime : undefined;
+  const { atime, mtime } = now === undefined ? command : { atime: now, mtime: now };
+  if (now !== undefined) needWriteOrOwn(context, of);
+  else if (atime !== undefined || mtime !== undefined) needOwner(context, of);
+  if (command.mode !== undefined) needOwner(context, of);
   needMayChown(context, of, command);
   const modeNow = modeAfter(context, of, command);
   const mode = command.mode === undefined && modeNow === of.mode ? undefined : modeNow;

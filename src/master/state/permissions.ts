@@ -59,10 +59,11 @@ export function needWrite(context: Context, of: Inode): void {
 }
 
 /**
- * As `needWrite`, for who has opened the file: the right is checked then, and a file may have been made or become read-only
- * since. Who opened it is not known here, so its owner is taken to have.
+ * As `needWrite`, or its owner: to set its times to now, and to write what was opened. That right is checked as a file is
+ * opened, and a file may have been made or become read-only since; who opened it is not known here, so its owner is taken to
+ * have.
  */
-export function needWriteOpened(context: Context, of: Inode): void {
+export function needWriteOrOwn(context: Context, of: Inode): void {
   if (!isOwner(context.caller, of)) needWrite(context, of);
 }
 

@@ -311,6 +311,22 @@ describe("attributes, by a user", () => {
     }
   });
 
+  it("show now as times by whoever may write, any other time by the owner", () => {
+    const users = new Users();
+    const { machine } = users;
+    const inode = users.make("/f", ann, 0o464);
+    const touch = { ...attributes(inode), touch: true };
+    users.done(ann, touch);
+    users.done({ ...eve, groups: [ann.gid] }, touch);
+    const { atime, mtime } = machine.at("/f");
+    assert.deepEqual([atime.sec, mtime.sec], [machine.wallSeconds, machine.wallSeconds]);
+    users.refused(eve, "PermissionDenied", touch);
+    users.refused({ ...eve, groups: [ann.gid] }, "NotPermitted", { ...touch, mode: 0o666 });
+    // What is given besides means nothing.
+    users.done(ann, { ...touch, mtime: { sec: 1, nsec: 0 } });
+    assert.equal(machine.at("/f").mtime.sec, machine.wallSeconds);
+  });
+
   it("name another owner by the superuser alone, another group by its owner who belongs to it", () => {
     const users = new Users();
     const inode = users.make("/f", ann, 0o644);

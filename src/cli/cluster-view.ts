@@ -1,4 +1,5 @@
 /** What a cluster looks like from outside: each master asked by itself, workers as the leader knows them. */
+import { processCaller } from "../client/caller.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { type ErrorCode, toWeirError } from "../lib/errors.ts";
@@ -47,11 +48,14 @@ export async function viewCluster(config: Config, deadlineMs = 1000): Promise<Cl
 
 /** A connection to the masters of a configuration; the caller closes it. */
 export function connectMasters(config: Config): MasterConnection {
-  return new MasterConnection({
-    masters: config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort })),
-    logger: silentLogger,
-    clock: systemClock,
-  });
+  return connectionTo(config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort })));
+}
+
+/** In the name of the user of this process. */
+function connectionTo(masters: readonly { host: string; port: number }[]): MasterConnection {
+  return new MasterConnection({ masters, logger: silentLogger, clock: systemClock }).as(
+    processCaller(),
+  );
 }
 
 /**
@@ -69,7 +73,7 @@ export async function connectLeader(config: Config, deadlineMs = 1000): Promise<
     const colon = newest.lastIndexOf(":");
     masters.push({ host: newest.slice(0, colon), port: Number(newest.slice(colon + 1)) });
   }
-  return new MasterConnection({ masters, logger: silentLogger, clock: systemClock });
+  return connectionTo(masters);
 }
 
 /** What one master says of itself; undefined when it does not answer. */

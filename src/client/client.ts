@@ -19,11 +19,13 @@ import {
   defaultAclName,
   encodeAcl,
 } from "../rpc/acl.ts";
+import { permission } from "../rpc/access.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
 import type {
   FileKind,
+  Caller,
   FileStatus,
   Job,
   LineageInfo,
@@ -35,6 +37,7 @@ import type {
   WorkerInfo,
   WriteType,
 } from "../rpc/namespace.ts";
+import { processCaller } from "./caller.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import type { DirectoryEntry, FileHandle } from "./file-system.ts";
 import { InodeClient } from "./inode-client.ts";
@@ -45,6 +48,8 @@ import { changeFields, type MountChanges, mountFields, type MountOptions } from 
 import { Session } from "./session.ts";
 
 const streamBytes = 1024 * 1024;
+/** Names that are removed side by side where a tree goes name by name. */
+const removedAtOnce = 64;
 /** Longest wait for the jobs of a recovery or a lineage that a caller asked for. */
 const jobsTimeoutMs = 24 * 3_600_000;
 
@@ -73,32 +78,32 @@ export interface AccessLists {
   readonly defaults: Acl | undefined;
 }
 
+interface ClientParts {
+  readonly masters: MasterConnection;
+  readonly inodes: InodeClient;
+  readonly config: Config;
+  readonly session: Session;
+  readonly feed: ChangeFeed;
+  readonly blocks: BlockClient;
+  readonly disconnectBlocks: () => Promise<void>;
+  /** In whose name all is asked for; undefined: the superuser's. */
+  readonly caller: Caller | undefined;
+}
+
 export class WeirClient {
   readonly masters: MasterConnection;
   readonly inodes: InodeClient;
   readonly policies: PathPolicies;
+  readonly #parts: ClientParts;
   readonly #config: Config;
   readonly #session: Session;
-  readonly #feed: ChangeFeed;
-  readonly #blocks: BlockClient;
-  readonly #disconnectBlocks: () => Promise<void>;
 
-  private constructor(parts: {
-    masters: MasterConnection;
-    inodes: InodeClient;
-    config: Config;
-    session: Session;
-    feed: ChangeFeed;
-    blocks: BlockClient;
-    disconnectBlocks: () => Promise<void>;
-  }) {
+  private constructor(parts: ClientParts) {
+    this.#parts = parts;
     this.masters = parts.masters;
     this.inodes = parts.inodes;
     this.#config = parts.config;
     this.#session = parts.session;
-    this.#feed = parts.feed;
-    this.#blocks = parts.blocks;
-    this.#disconnectBlocks = parts.disconnectBlocks;
     this.policies = new PathPolicies({
       masters: parts.masters,
       session: parts.session,
@@ -109,20 +114,21 @@ export class WeirClient {
 
   /**
    * A client of the cluster of `config`. It connects as it is used: that a cluster is not there shows at the first call.
-   * `name` is shown beside its session.
+   * `name` is shown beside its session; `caller` is who asks, by default the user of this process.
    */
   static async connect(options: {
     config: Config;
     logger: Logger;
     name: string;
+    caller?: Caller | undefined;
   }): Promise<WeirClient> {
-    const { config, logger, name } = options;
+    const { config, logger, name, caller = processCaller() } = options;
     const clock = systemClock;
     const masters = new MasterConnection({
       masters: config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort })),
       logger,
       clock,
-    });
+    }).as(caller);
     const { operationTimeoutMs } = config.client;
     const session = new Session({ masters, clock, logger, clientName: name, operationTimeoutMs });
     const cache = new MetadataCache(clock);
@@ -130,7 +136,16 @@ export class WeirClient {
     const { urls, user, password } = config.nats;
     const connection = await connectBlocks({ urls, user, password, name, logger });
     const blocks = createBlockClient(connection, { clusterName: config.clusterName, logger });
-    const inodes = new InodeClient({ masters, session, cache, blocks, clock, logger, config });
+    const inodes = new InodeClient({
+      masters,
+      session,
+      cache,
+      blocks,
+      clock,
+      logger,
+      config,
+      caller,
+    });
     return new WeirClient({
       masters,
       inodes,
@@ -139,16 +154,31 @@ export class WeirClient {
       feed,
       blocks,
       disconnectBlocks: () => connection.close(),
+      caller,
+    });
+  }
+
+  /** The same client in the name of another caller (undefined: the superuser); closing one closes all. */
+  as(caller: Caller | undefined): WeirClient {
+    const masters = this.masters.as(caller);
+    const session = this.#session.through(masters);
+    return new WeirClient({
+      ...this.#parts,
+      masters,
+      session,
+      inodes: this.inodes.as(caller),
+      caller,
     });
   }
 
   /** Publishes what open files have written, ends the session and all connections. */
   async close(): Promise<void> {
+    const { feed, blocks, disconnectBlocks } = this.#parts;
     await this.inodes.close();
     await this.#session.close();
-    await this.#feed.close();
-    await this.#blocks.close();
-    await this.#disconnectBlocks();
+    await feed.close();
+    await blocks.close();
+    await disconnectBlocks();
     this.masters.close();
   }
 
@@ -191,7 +221,7 @@ export class WeirClient {
     const mode = options.mode ?? 0o755;
     if (options.parents !== true) {
       const { parent, name } = await this.#place(path);
-      return this.inodes.mkdir(parent, name, { mode, ...owner() });
+      return this.inodes.mkdir(parent, name, { mode, ...this.#owner() });
     }
     let status = await this.stat("/");
     for (const name of splitPath(path)) {
@@ -205,8 +235,35 @@ export class WeirClient {
     const { parent, name } = await this.#place(path);
     const status = await this.inodes.lookup(parent, name);
     if (status.kind !== "directory") await this.inodes.unlink(parent, name);
-    else if (options.recursive === true) await this.inodes.deleteTree(parent, name);
+    else if (options.recursive === true) await this.#removeTree(status.inode, { parent, name });
     else await this.inodes.rmdir(parent, name);
+  }
+
+  /** At once by the superuser; by all others name by name, up to the first that they may not remove. */
+  async #removeTree(directory: InodeId, { parent, name }: PathPlace): Promise<void> {
+    try {
+      await this.inodes.deleteTree(parent, name);
+    } catch (error) {
+      if (!hasCode(error, "NotEmpty")) throw error;
+      await this.#empty(directory);
+      await this.inodes.rmdir(parent, name);
+    }
+  }
+
+  /** Removes all names in a directory. */
+  async #empty(directory: InodeId): Promise<void> {
+    let running: Promise<void>[] = [];
+    for await (const { name, status } of this.inodes.list(directory)) {
+      const place = { parent: directory, name };
+      if (status.kind === "directory") await this.#removeTree(status.inode, place);
+      else running.push(this.inodes.unlink(directory, name));
+      // Its failure is for who awaits them all, however long that takes.
+      running.at(-1)?.catch(() => undefined);
+      if (running.length < removedAtOnce) continue;
+      await Promise.all(running);
+      running = [];
+    }
+    await Promise.all(running);
   }
 
   /** rename(2): an existing target is replaced, unless `noReplace`. */
@@ -222,7 +279,7 @@ export class WeirClient {
   ): Promise<FileStatus> {
     const { parent, name } = await this.#place(path);
     const { kind, mode = 0o644, rdev } = options;
-    return this.inodes.makeNode(parent, name, { kind, mode, rdev, ...owner() });
+    return this.inodes.makeNode(parent, name, { kind, mode, rdev, ...this.#owner() });
   }
 
   /** The value of an extended attribute. @throws WeirError `NoData` where there is none */
@@ -283,7 +340,7 @@ export class WeirClient {
 
   async symlink(target: string, path: string): Promise<FileStatus> {
     const { parent, name } = await this.#place(path);
-    return this.inodes.symlink(parent, name, { target, ...owner() });
+    return this.inodes.symlink(parent, name, { target, ...this.#owner() });
   }
 
   async link(existing: string, path: string): Promise<FileStatus> {
@@ -294,10 +351,17 @@ export class WeirClient {
     return this.inodes.link(inode, parent, name);
   }
 
-  /** Opens an existing file. */
+  /** Opens an existing file: to read, to read and write, to write at its end. */
   async open(path: string, mode: "r" | "r+" | "a" = "r"): Promise<FileHandle> {
     const { inode } = await this.stat(path);
-    return this.inodes.open(inode, { read: true, write: mode !== "r", append: mode === "a" });
+    const isAppending = mode === "a";
+    return this.inodes.open(inode, {
+      read: true,
+      write: mode !== "r",
+      append: isAppending,
+      // What is there already need not be readable; who tries is refused then.
+      access: isAppending ? permission.write : undefined,
+    });
   }
 
   /** The bytes of a file, or of [offset, offset + length) of it, in chunks of up to 1 MiB. */
@@ -330,7 +394,7 @@ export class WeirClient {
     const { parent, name } = await this.#place(path);
     const handle = await this.inodes.create(parent, name, {
       mode: options.mode ?? 0o644,
-      ...owner(),
+      ...this.#owner(),
       exclusive: options.exclusive ?? false,
       writeType,
       keepers,
@@ -403,7 +467,7 @@ export class WeirClient {
   ): Promise<{ id: MountId | undefined; status: FileStatus }> {
     const { parent, name } = await this.#place(path);
     const { id, status } = await this.#session.execute(
-      { kind: "mount", parent, name, ...mountFields(uri, { owner: owner(), ...options }) },
+      { kind: "mount", parent, name, ...mountFields(uri, { owner: this.#owner(), ...options }) },
       `Cannot mount "${uri}" at "${path}"`,
     );
     return { id: id as MountId | undefined, status: status ?? (await this.stat(path)) };
@@ -510,7 +574,7 @@ export class WeirClient {
     );
     const doing = "Cannot record the lineage";
     const { id } = await this.#session.execute(
-      { kind: "recordLineage", inputs, outputs, job: lineage.job, ...owner() },
+      { kind: "recordLineage", inputs, outputs, job: lineage.job, ...this.#owner() },
       doing,
     );
     if (id === undefined) throw new WeirError("ProtocolError", `${doing}: the answer has no id`);
@@ -559,6 +623,12 @@ export class WeirClient {
     return this.masters.call(method, request, { deadlineMs, idempotent: true });
   }
 
+  /** Who new inodes belong to: who asks, and for the superuser the user of this process. */
+  #owner(): { uid: number; gid: number } {
+    const { uid, gid } = this.#parts.caller ?? processCaller();
+    return { uid, gid };
+  }
+
   /** The directory and name of a path. @throws WeirError `InvalidArgument` for "/" */
   async #place(path: string): Promise<PathPlace> {
     const names = splitPath(path);
@@ -582,7 +652,7 @@ export class WeirClient {
       if (!hasCode(error, "NotFound")) throw error;
     }
     try {
-      return await this.inodes.mkdir(above.inode, name, { mode, ...owner() });
+      return await this.inodes.mkdir(above.inode, name, { mode, ...this.#owner() });
     } catch (error) {
       if (!hasCode(error, "AlreadyExists")) throw error;
       return this.inodes.lookup(above.inode, name);
@@ -599,9 +669,4 @@ export class WeirClient {
       if (status.kind === "directory") yield* this.#walkBelow(below, status.inode);
     }
   }
-}
-
-/** Who new inodes belong to: the user of this process. */
-function owner(): { uid: number; gid: number } {
-  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 }

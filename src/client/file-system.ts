@@ -4,7 +4,7 @@
  * WeirError; `errnoOf` maps its code.
  */
 import type { InodeId } from "../lib/ids.ts";
-import type { FileKind, FileStatus, Timestamp, WriteType } from "../rpc/namespace.ts";
+import type { Caller, FileKind, FileStatus, Timestamp, WriteType } from "../rpc/namespace.ts";
 
 /** Who and what a new inode belongs to; permission bits 0 … 0o7777. */
 export interface Ownership {
@@ -26,6 +26,8 @@ export interface AttributeChanges {
   readonly gid?: number | undefined;
   readonly atime?: Timestamp | undefined;
   readonly mtime?: Timestamp | undefined;
+  /** Both times become now, by the masters' clock: for whoever may write the file. Others can only be set by its owner. */
+  readonly touch?: boolean | undefined;
 }
 
 export interface OpenOptions {
@@ -34,6 +36,8 @@ export interface OpenOptions {
   /** Every write goes to the end of the file, whatever its offset. */
   readonly append?: boolean | undefined;
   readonly truncate?: boolean | undefined;
+  /** What the caller must be permitted, a sum of `permission`; by default to read and to write as asked for above. */
+  readonly access?: number | undefined;
   /** Copies of data that is not persisted; by default what the configuration says. */
   readonly keepers?: number | undefined;
 }
@@ -69,6 +73,8 @@ export interface FileHandle {
 }
 
 export interface FileSystem {
+  /** The same file system in the name of another caller; undefined: the superuser. */
+  as(caller: Caller | undefined): FileSystem;
   /** @throws WeirError `NotFound`, `NotDirectory` */
   lookup(parent: InodeId, name: string): Promise<FileStatus>;
   getStatus(inode: InodeId): Promise<FileStatus>;

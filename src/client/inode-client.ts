@@ -4,7 +4,9 @@
  * Invariants
  * 1. What this client did is seen by its own later calls: results and invalidations of its commands enter the cache
  *    before the call returns.
- * 2. Opening a file asks the masters, whatever is cached: what was closed elsewhere before is seen.
+ * 2. Opening a file asks the masters, whatever is cached: what was closed elsewhere before is seen, and whether the caller
+ *    may have it.
+ * 3. What is cached is shared by all callers, and no name of a directory is told to one who may not search it.
  */
 import type { BlockClient } from "../blocks/types.ts";
 import { type Clock, sleep } from "../lib/clock.ts";
@@ -12,11 +14,12 @@ import type { Config } from "../lib/config.ts";
 import { hasCode, WeirError } from "../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
-
+import { mayAccess, permission } from "../rpc/access.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
-import type { FileKind, FileStatus } from "../rpc/namespace.ts";
+import type { Caller, FileKind, FileStatus } from "../rpc/namespace.ts";
+import { callerToMasters } from "./caller.ts";
 import { chooseChain } from "./chain.ts";
 import type {
   AttributeChanges,
@@ -37,6 +40,29 @@ import type { Session } from "./session.ts";
 import { untilFree } from "./until-free.ts";
 import { Workers } from "./workers.ts";
 
+interface InodeClientOptions {
+  readonly masters: MasterConnection;
+  readonly session: Session;
+  readonly cache: MetadataCache;
+  readonly blocks: BlockClient;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly config: Config;
+  /** In whose name it asks; absent: the superuser's. */
+  readonly caller?: Caller | undefined;
+}
+
+/** What all callers of one client have in common. */
+interface Shared {
+  readonly workers: Workers;
+  readonly layouts: Layouts;
+  readonly local: LocalStorage;
+  readonly files: Map<InodeId, SharedFile>;
+  readonly background: Set<Promise<void>>;
+  readonly spent: Set<WriteId>;
+  readonly budget: ReadBudget;
+}
+
 const listPageSize = 1000;
 const persistedPollMs = { first: 20, longest: 250 };
 
@@ -48,49 +74,41 @@ export class InodeClient implements FileSystem {
   readonly #cache: MetadataCache;
   readonly #clock: Clock;
   readonly #config: Config;
+  readonly #options: InodeClientOptions;
+  readonly #shared: Shared;
+  /** As the masters see the caller, as far as that can be told here. */
+  readonly #caller: Caller | undefined | "unknown";
   readonly #local: LocalStorage;
   readonly #host: FileHost;
-  readonly #files = new Map<InodeId, SharedFile>();
-  readonly #background = new Set<Promise<void>>();
-  readonly #spent = new Set<WriteId>();
+  readonly #files: Map<InodeId, SharedFile>;
+  readonly #background: Set<Promise<void>>;
+  readonly #spent: Set<WriteId>;
 
-  constructor(options: {
-    masters: MasterConnection;
-    session: Session;
-    cache: MetadataCache;
-    blocks: BlockClient;
-    clock: Clock;
-    logger: Logger;
-    config: Config;
-  }) {
+  /** `shared`: of another one, whose files and caches it has. */
+  constructor(options: InodeClientOptions, shared: Shared = makeShared(options)) {
     const { masters, session, cache, blocks, clock, logger, config } = options;
-    const { operationTimeoutMs, shortCircuit, writeType, keepers } = config.client;
+    const { operationTimeoutMs, writeType, keepers } = config.client;
     this.#masters = masters;
     this.#session = session;
     this.#cache = cache;
     this.#clock = clock;
     this.#config = config;
-    this.workers = new Workers({ masters, clock, logger, operationTimeoutMs });
-    this.layouts = new Layouts({
-      masters,
-      clock,
-      cache,
-      operationTimeoutMs,
-      recoveryWaitMs: config.master.recoveryWaitMs,
-    });
-    this.#local = new LocalStorage({
-      workers: this.workers,
-      clock,
-      logger,
-      enabled: shortCircuit,
-    });
+    this.#options = options;
+    this.#shared = shared;
+    this.#caller = callerToMasters(options.caller, config.security);
+    this.workers = shared.workers;
+    this.layouts = shared.layouts.through(masters);
+    this.#local = shared.local;
+    this.#files = shared.files;
+    this.#background = shared.background;
+    this.#spent = shared.spent;
     this.#host = {
       reads: {
         layouts: this.layouts,
         local: this.#local,
         workers: this.workers,
         blocks,
-        budget: new ReadBudget(),
+        budget: shared.budget,
         clock,
         operationTimeoutMs,
         recoveryWaitMs: config.master.recoveryWaitMs,
@@ -124,13 +142,20 @@ export class InodeClient implements FileSystem {
       },
       defaultWriteType: writeType,
       freshStatus: (inode) => this.#freshStatus(inode),
-      truncate: (inode, size) => this.truncate(inode, size),
+      truncate: (inode, size) => this.#truncateOpened(inode, size),
       waitPersisted: (inode) => this.waitPersisted(inode),
       free: async (inode) => {
         await this.free(inode);
       },
       onClosed: (file) => this.#onClosed(file),
     };
+  }
+
+  /** The same client in the name of another caller; closing one closes all. */
+  as(caller: Caller | undefined): InodeClient {
+    const masters = this.#masters.as(caller);
+    const session = this.#session.through(masters);
+    return new InodeClient({ ...this.#options, masters, session, caller }, this.#shared);
   }
 
   /** Files that are open in this client. */
@@ -140,9 +165,11 @@ export class InodeClient implements FileSystem {
 
   async lookup(parent: InodeId, name: string): Promise<FileStatus> {
     const known = this.#cache.name(parent, name);
-    if (known === "absent") throw notFound(parent, name);
-    const cached = known === undefined ? undefined : this.#cache.status(known);
-    if (cached !== undefined) return this.overlaid(cached);
+    if (known !== undefined && (this.#caller === undefined || (await this.#maySearch(parent)))) {
+      if (known === "absent") throw notFound(parent, name);
+      const cached = this.#cache.status(known);
+      if (cached !== undefined) return this.overlaid(cached);
+    }
     const mark = this.#cache.mark();
     try {
       const { status, appliedIndex } = await this.#read(masterApi.lookup, {
@@ -320,12 +347,13 @@ export class InodeClient implements FileSystem {
   }
 
   async setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus> {
-    const { mode, uid, gid, atime, mtime } = changes;
+    const { mode, uid, gid, atime, mtime, touch } = changes;
     const { status, ...at } = await this.#session.execute(
-      { kind: "setAttributes", inode, mode, uid, gid, atime, mtime },
+      { kind: "setAttributes", inode, mode, uid, gid, atime, mtime, touch },
       `Cannot change the attributes of inode ${String(inode)}`,
     );
-    if (mtime !== undefined) this.#files.get(inode)?.writer?.setModified(mtime);
+    const modified = touch === true ? status?.mtime : mtime;
+    if (modified !== undefined) this.#files.get(inode)?.writer?.setModified(modified);
     return this.#refreshed(inode, status, at);
   }
 
@@ -366,11 +394,22 @@ export class InodeClient implements FileSystem {
   }
 
   async truncate(inode: InodeId, size: number): Promise<FileStatus> {
+    // Who writes the file already has shown his right: that is not this caller's.
+    if (this.#caller !== undefined) await this.#freshStatus(inode, permission.write);
+    return this.#truncate(inode, size, { lease: false });
+  }
+
+  /** For who has opened the file to write: all but the superuser show it by the lease. */
+  #truncateOpened(inode: InodeId, size: number): Promise<FileStatus> {
+    return this.#truncate(inode, size, { lease: this.#caller !== undefined });
+  }
+
+  #truncate(inode: InodeId, size: number, options: { lease: boolean }): Promise<FileStatus> {
     return this.#pinned(inode, async (file) => {
       const known = this.#cache.status(inode) ?? (await this.#freshStatus(inode));
       // Even without data: the sizes and commits of one file are changed by its writer alone, one after the other.
       const writer = (file.writer ??= new InodeWriter(this.#host.writes, known));
-      await writer.truncate(size);
+      await writer.truncate(size, options);
       return writer.status;
     });
   }
@@ -378,9 +417,13 @@ export class InodeClient implements FileSystem {
   async open(inode: InodeId, options: OpenOptions): Promise<FileHandle> {
     const shared = this.#files.get(inode)?.writer;
     let status: FileStatus;
-    if (shared !== undefined && shared.busy) status = shared.status;
-    else if (options.read && options.truncate !== true) status = await this.#locate(inode);
-    else status = await this.#freshStatus(inode);
+    const needed = options.access ?? accessOf(options);
+    const asks = this.#caller === undefined ? undefined : needed;
+    if (shared !== undefined && shared.busy) {
+      if (asks !== undefined) await this.#freshStatus(inode, asks);
+      status = shared.status;
+    } else if (options.read && options.truncate !== true) status = await this.#locate(inode, asks);
+    else status = await this.#freshStatus(inode, asks);
     if (status.kind === "directory") {
       throw new WeirError("IsDirectory", `Cannot open inode ${String(inode)}: it is a directory`);
     }
@@ -453,23 +496,37 @@ export class InodeClient implements FileSystem {
     return this.#masters.call(method, request, { deadlineMs, idempotent: true, from });
   }
 
-  async #freshStatus(inode: InodeId): Promise<FileStatus> {
+  /** `access`: a sum of permissions that the caller must have. */
+  async #freshStatus(inode: InodeId, access?: number): Promise<FileStatus> {
     const { askedMs } = this.#cache.mark();
     const { status, appliedIndex } = await this.#read(masterApi.getStatus, {
       inode,
       consistency: "linearizable",
+      access,
     });
     this.#cache.putStatus(status, { index: appliedIndex, askedMs });
     return status;
   }
 
   /** The status for a reader, and in the same call where the first bytes are. */
-  async #locate(inode: InodeId): Promise<FileStatus> {
+  async #locate(inode: InodeId, access: number | undefined): Promise<FileStatus> {
     const cached = this.#cache.status(inode);
-    if (cached === undefined || this.layouts.cached(inode, cached.version, 0) === undefined) {
-      return (await this.layouts.fetch(inode, 0)).status;
-    }
-    return this.#freshStatus(inode);
+    const isKnown =
+      cached !== undefined && this.layouts.cached(inode, cached.version, 0) !== undefined;
+    const reads = access === undefined || (access & permission.read) !== 0;
+    if (isKnown || !reads) return this.#freshStatus(inode, access);
+    // A layout is for who may read; other rights are asked for by themselves.
+    const asksMore = access !== undefined && access !== permission.read;
+    if (asksMore) await this.#freshStatus(inode, access);
+    return (await this.layouts.fetch(inode, 0, { opening: !asksMore })).status;
+  }
+
+  /** Whether it is known here that the caller may look for names in the directory. */
+  async #maySearch(directory: InodeId): Promise<boolean> {
+    if (this.#caller === "unknown") return false;
+    const status = this.#cache.status(directory) ?? (await this.#freshStatus(directory));
+    // The list itself only the masters have.
+    return status.hasAcl !== true && mayAccess(this.#caller, status, permission.execute);
   }
 
   async #chooseChain(keepers: number, attempt: number): Promise<WorkerId[]> {
@@ -564,6 +621,28 @@ export class InodeClient implements FileSystem {
     this.#cache.invalidateStatus(inode, at.index);
     return this.#freshStatus(inode);
   }
+}
+
+function makeShared(options: InodeClientOptions): Shared {
+  const { masters, cache, clock, logger, config } = options;
+  const { operationTimeoutMs, shortCircuit } = config.client;
+  const workers = new Workers({ masters, clock, logger, operationTimeoutMs });
+  const { recoveryWaitMs } = config.master;
+  return {
+    workers,
+    layouts: new Layouts({ masters, clock, cache, operationTimeoutMs, recoveryWaitMs }),
+    local: new LocalStorage({ workers, clock, logger, enabled: shortCircuit }),
+    files: new Map(),
+    background: new Set(),
+    spent: new Set(),
+    budget: new ReadBudget(),
+  };
+}
+
+/** What opening a file like that asks for. */
+function accessOf({ read, write, truncate }: OpenOptions): number {
+  const writes = write || truncate === true;
+  return (read ? permission.read : 0) | (writes ? permission.write : 0);
 }
 
 function notFound(parent: InodeId, name: string): WeirError {

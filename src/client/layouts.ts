@@ -16,22 +16,28 @@ interface Known {
   readonly windows: Map<number, FileLayout>;
 }
 
+interface LayoutsOptions {
+  readonly masters: MasterConnection;
+  readonly clock: Clock;
+  readonly cache: MetadataCache;
+  readonly operationTimeoutMs: number;
+  readonly recoveryWaitMs: number;
+}
+
 export class Layouts {
+  readonly #options: LayoutsOptions;
   readonly #masters: MasterConnection;
   readonly #clock: Clock;
   readonly #cache: MetadataCache;
   readonly #operationTimeoutMs: number;
   readonly #recoveryWaitMs: number;
-  readonly #known = new Map<InodeId, Known>();
+  readonly #known: Map<InodeId, Known>;
   #blockSizeBytes: number | undefined;
 
-  constructor(options: {
-    masters: MasterConnection;
-    clock: Clock;
-    cache: MetadataCache;
-    operationTimeoutMs: number;
-    recoveryWaitMs: number;
-  }) {
+  /** `known`: of another one, with which it shares what the masters said. */
+  constructor(options: LayoutsOptions, known = new Map<InodeId, Known>()) {
+    this.#options = options;
+    this.#known = known;
     this.#masters = options.masters;
     this.#clock = options.clock;
     this.#cache = options.cache;
@@ -39,13 +45,20 @@ export class Layouts {
     this.#recoveryWaitMs = options.recoveryWaitMs;
   }
 
+  /** The same layouts, asked for through `masters`: in the name of another caller. */
+  through(masters: MasterConnection): Layouts {
+    return new Layouts({ ...this.#options, masters }, this.#known);
+  }
+
   /** The cluster's block size in bytes; `inode` is any file. */
   async blockSizeBytes(inode: InodeId): Promise<number> {
-    if (this.#blockSizeBytes === undefined) await this.#ask(inode, 0, 0, this.#operationTimeoutMs);
+    if (this.#blockSizeBytes === undefined) {
+      await this.#ask({ inode, offset: 0, length: 0 }, this.#operationTimeoutMs);
+    }
     return this.#blockSizeBytes!;
   }
 
-  /** The window around `offset` at `version`, if it is known. */
+  /** The window around `offset` at `version`, if it is known: for who has opened the file. */
   cached(inode: InodeId, version: number, offset: number): FileLayout | undefined {
     const known = this.#known.get(inode);
     if (known?.version !== version) return undefined;
@@ -54,9 +67,14 @@ export class Layouts {
 
   /**
    * The window around `offset`, linearizable. Of a lost file: waits for its recovery, at most the configured time.
-   * @throws WeirError `Lost` with what can be done
+   * `opening`: the caller must have the right to read now; otherwise it was found when the file was opened.
+   * @throws WeirError `Lost` with what can be done; `PermissionDenied`
    */
-  async fetch(inode: InodeId, offset: number): Promise<FileLayout> {
+  async fetch(
+    inode: InodeId,
+    offset: number,
+    { opening = false }: { opening?: boolean } = {},
+  ): Promise<FileLayout> {
     const window = Math.floor(offset / layoutWindowBytes);
     const endMs =
       this.#clock.monotonicMs() + Math.max(this.#recoveryWaitMs, this.#operationTimeoutMs);
@@ -64,9 +82,12 @@ export class Layouts {
       const leftMs = endMs - this.#clock.monotonicMs();
       try {
         const layout = await this.#ask(
-          inode,
-          window * layoutWindowBytes,
-          layoutWindowBytes,
+          {
+            inode,
+            offset: window * layoutWindowBytes,
+            length: layoutWindowBytes,
+            opened: !opening,
+          },
           Math.min(leftMs, this.#operationTimeoutMs),
         );
         this.#keep(inode, window, layout);
@@ -85,15 +106,13 @@ export class Layouts {
   }
 
   async #ask(
-    inode: InodeId,
-    offset: number,
-    length: number,
+    wanted: { inode: InodeId; offset: number; length: number; opened?: boolean },
     deadlineMs: number,
   ): Promise<FileLayout> {
     const { askedMs } = this.#cache.mark();
     const { layout, appliedIndex } = await this.#masters.call(
       masterApi.layout,
-      { inode, offset, length, consistency: "linearizable" },
+      { ...wanted, consistency: "linearizable" },
       { deadlineMs, idempotent: true },
     );
     this.#blockSizeBytes = layout.blockSizeBytes;

@@ -39,35 +39,56 @@ export interface Mutated extends AnswerTime {
   readonly results: readonly CommandResult[];
 }
 
+interface SessionOptions {
+  readonly masters: MasterConnection;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly clientName: string;
+  /** Deadline of one request, retries included. */
+  readonly operationTimeoutMs: number;
+}
+
+/** What all that speak under one session share. */
+interface SharedSession {
+  open: OpenSession | undefined;
+  opening: Promise<OpenSession> | undefined;
+  waiters: (() => void)[];
+  closed: boolean;
+}
+
 export class Session {
+  readonly #options: SessionOptions;
   readonly #masters: MasterConnection;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #clientName: string;
   readonly #timeoutMs: number;
-  #open: OpenSession | undefined;
-  #opening: Promise<OpenSession> | undefined;
-  #waiters: (() => void)[] = [];
-  #closed = false;
+  readonly #shared: SharedSession;
 
-  constructor(options: {
-    masters: MasterConnection;
-    clock: Clock;
-    logger: Logger;
-    clientName: string;
-    /** Deadline of one request, retries included. */
-    operationTimeoutMs: number;
-  }) {
+  /** `shared`: of another one, whose session it has. */
+  constructor(options: SessionOptions, shared?: SharedSession) {
+    this.#options = options;
     this.#masters = options.masters;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#clientName = options.clientName;
     this.#timeoutMs = options.operationTimeoutMs;
+    this.#shared = shared ?? {
+      open: undefined,
+      opening: undefined,
+      waiters: [],
+      closed: false,
+    };
+  }
+
+  /** The same session, for commands that are sent through `masters`: in the name of another caller. */
+  through(masters: MasterConnection): Session {
+    return new Session({ ...this.#options, masters }, this.#shared);
   }
 
   /** The id of the session that is open, if any. */
   get current(): SessionId | undefined {
-    return this.#open?.id;
+    return this.#shared.open?.id;
   }
 
   /**
@@ -95,8 +116,8 @@ export class Session {
         if (this.#clock.monotonicMs() >= endMs) throw error;
       } finally {
         open.outstanding.delete(sequence);
-        const waiters = this.#waiters;
-        this.#waiters = [];
+        const waiters = this.#shared.waiters;
+        this.#shared.waiters = [];
         for (const wake of waiters) wake();
       }
     }
@@ -119,10 +140,10 @@ export class Session {
 
   /** Ends the session; leases that are left with it are released by the masters. */
   async close(): Promise<void> {
-    this.#closed = true;
-    const open = this.#open;
+    this.#shared.closed = true;
+    const open = this.#shared.open;
     if (open === undefined) return;
-    this.#open = undefined;
+    this.#shared.open = undefined;
     open.stopKeeping();
     await this.#masters
       .call(
@@ -184,27 +205,27 @@ export class Session {
   /** The open session, with room in its window, known to live when it was not heard of for long. */
   async #usable(): Promise<OpenSession> {
     for (;;) {
-      if (this.#closed) {
+      if (this.#shared.closed) {
         throw new WeirError("Unavailable", "Cannot change anything: the client is closed");
       }
-      const open = this.#open ?? (await this.#start());
+      const open = this.#shared.open ?? (await this.#start());
       const [lowest] = open.outstanding;
       if (lowest !== undefined && open.nextSequence - lowest >= widestWindow) {
-        await new Promise<void>((resolve) => this.#waiters.push(resolve));
+        await new Promise<void>((resolve) => this.#shared.waiters.push(resolve));
       } else if (this.#clock.monotonicMs() - open.lastHeardMs > open.timeoutMs / 2) {
         // After a long pause the session may be gone; found out by a command, its outcome would be in doubt.
         await this.#keep(open);
-      } else if (open === this.#open) {
+      } else if (open === this.#shared.open) {
         return open;
       }
     }
   }
 
   #start(): Promise<OpenSession> {
-    this.#opening ??= this.#openNew().finally(() => {
-      this.#opening = undefined;
+    this.#shared.opening ??= this.#openNew().finally(() => {
+      this.#shared.opening = undefined;
     });
-    return this.#opening;
+    return this.#shared.opening;
   }
 
   async #openNew(): Promise<OpenSession> {
@@ -229,11 +250,11 @@ export class Session {
             this.#logger.warn({ error: String(error) }, "session could not be kept");
           })
           .finally(() => {
-            if (this.#open === open) keepLater();
+            if (this.#shared.open === open) keepLater();
           });
       });
     };
-    this.#open = open;
+    this.#shared.open = open;
     keepLater();
     return open;
   }
@@ -254,8 +275,8 @@ export class Session {
 
   #expire(open: OpenSession): void {
     open.stopKeeping();
-    if (this.#open !== open) return;
-    this.#open = undefined;
+    if (this.#shared.open !== open) return;
+    this.#shared.open = undefined;
     this.#logger.warn({ session: open.id }, "the session expired");
   }
 }

@@ -3,13 +3,15 @@
  * to. Failures are WeirErrors; the transport maps them to errno.
  *
  * Invariants
- * 1. New inodes belong to the user of this process: the transports below do not all know who calls.
+ * 1. All is asked for in the name of one caller, to whom new inodes belong: of this process, where the transport does not
+ *    know who calls. One that does asks `as` that one.
  * 2. A handle number is valid from `open` or `create` to `release`, and is not 0.
  */
 import type { AttributeChanges, FileHandle, FileSystem } from "../client/file-system.ts";
 import { WeirError } from "../lib/errors.ts";
 import { type InodeId, rootInodeId } from "../lib/ids.ts";
-import type { FileKind, FileStatus, Timestamp } from "../rpc/namespace.ts";
+import { permission } from "../rpc/access.ts";
+import type { Caller, FileKind, FileStatus, Timestamp } from "../rpc/namespace.ts";
 
 /** stat(2), with times in milliseconds since 1970. */
 export interface Attributes {
@@ -56,25 +58,40 @@ const preferredBytes = 128 * 1024;
 /** chown(2): leave as it is. */
 const unchangedId = 0xffff_ffff;
 
+/** Files that are open through a mount, whoever opened them. */
+interface OpenHandles {
+  readonly handles: Map<number, FileHandle>;
+  next: number;
+}
+
 export class PosixOperations {
   readonly #fileSystem: FileSystem;
   readonly #readOnly: boolean;
   readonly #owner: { readonly uid: number; readonly gid: number };
-  readonly #handles = new Map<number, FileHandle>();
-  #nextHandle = 1;
+  readonly #open: OpenHandles;
 
+  /** `open`: the handles of another one, to whom this one's are known as well. */
   constructor(
     fileSystem: FileSystem,
     options: { readOnly: boolean; owner: { uid: number; gid: number } },
+    open: OpenHandles = { handles: new Map(), next: 1 },
   ) {
     this.#fileSystem = fileSystem;
     this.#readOnly = options.readOnly;
-    this.#owner = options.owner;
+    const { uid, gid } = options.owner;
+    this.#owner = { uid, gid };
+    this.#open = open;
+  }
+
+  /** The operations of another caller on the same mount: for transports that know who calls. */
+  as(caller: Caller): PosixOperations {
+    const options = { readOnly: this.#readOnly, owner: caller };
+    return new PosixOperations(this.#fileSystem.as(caller), options, this.#open);
   }
 
   /** Files that are open through this mount. */
   get openHandles(): number {
-    return this.#handles.size;
+    return this.#open.handles.size;
   }
 
   /** The inode at the end of a walk from the root. @throws WeirError `NotFound`, `NotDirectory` */
@@ -124,6 +141,9 @@ export class PosixOperations {
         write,
         append: (flags & flagBits.append) !== 0,
         truncate,
+        access:
+          (access === flagBits.writeOnly ? 0 : permission.read) |
+          (write || truncate ? permission.write : 0),
       }),
     );
   }
@@ -158,7 +178,7 @@ export class PosixOperations {
 
   async release(handle: number): Promise<void> {
     const open = this.#handle(handle);
-    this.#handles.delete(handle);
+    this.#open.handles.delete(handle);
     await open.close();
   }
 
@@ -290,8 +310,8 @@ export class PosixOperations {
 
   /** Closes what the kernel left open; answers the failures. */
   async releaseAll(): Promise<unknown[]> {
-    const handles = [...this.#handles.values()];
-    this.#handles.clear();
+    const handles = [...this.#open.handles.values()];
+    this.#open.handles.clear();
     const settled = await Promise.allSettled(handles.map((handle) => handle.close()));
     return settled.flatMap((each) => (each.status === "rejected" ? [each.reason as unknown] : []));
   }
@@ -302,14 +322,14 @@ export class PosixOperations {
   }
 
   #enter(handle: FileHandle): number {
-    const number = this.#nextHandle;
-    this.#nextHandle = number === 0x7fff_ffff ? 1 : number + 1;
-    this.#handles.set(number, handle);
+    const number = this.#open.next;
+    this.#open.next = number === 0x7fff_ffff ? 1 : number + 1;
+    this.#open.handles.set(number, handle);
     return number;
   }
 
   #handle(number: number): FileHandle {
-    const handle = this.#handles.get(number);
+    const handle = this.#open.handles.get(number);
     if (handle === undefined) {
       throw new WeirError(
         "InvalidArgument",

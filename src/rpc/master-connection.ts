@@ -11,6 +11,7 @@ import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { RpcClient } from "./client.ts";
 import type { Method } from "./method.ts";
+import type { Caller } from "./namespace.ts";
 import { otherLeader } from "./other-leader.ts";
 import { isRemote, leaderAddressOf } from "./wire.ts";
 
@@ -31,37 +32,65 @@ export interface CallOptions {
   readonly from?: "leader" | "any" | undefined;
 }
 
+export interface MasterConnectionOptions {
+  readonly masters: readonly { host: string; port: number }[];
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** The master that reads `from` any go to, by its place; without it this process's share of them. */
+  readonly reader?: number | undefined;
+}
+
 export class MasterConnection {
   /** Direct connections to the masters of the configuration, in its order. */
   readonly each: readonly RpcClient[];
   /** Those, and behind them leaders that masters named and the configuration does not: members that were added since. */
   readonly #known: RpcClient[];
+  readonly #options: MasterConnectionOptions;
   readonly #logger: Logger;
   readonly #clock: Clock;
-  /** Place in `#known` of the master that answered last as the leader, or that is to be tried next. */
-  #current = 0;
-  /** Place in `each` of the master that reads from any go to. */
-  #reader: number;
+  /** Who is tried: places in `#known`. */
+  readonly #turns: {
+    /** The master that answered last as the leader, or that is to be tried next. */
+    current: number;
+    /** The master that reads from any go to; one of `each`. */
+    reader: number;
+  };
   /** Masters of whom the others are being asked. */
-  readonly #doubted = new Set<RpcClient>();
+  readonly #doubted: Set<RpcClient>;
+  /** In whose name calls are made; undefined: the superuser's. */
+  readonly #caller: Caller | undefined;
 
-  /** `reader`: the master that reads `from` any go to, by its place; without it this process's share of them. */
-  constructor(options: {
-    masters: readonly { host: string; port: number }[];
-    logger: Logger;
-    clock: Clock;
-    reader?: number | undefined;
-  }) {
+  /** `of`: another one, whose connections it has, for the calls of a caller. */
+  constructor(
+    options: MasterConnectionOptions,
+    of?: { readonly shared: MasterConnection; readonly caller: Caller | undefined },
+  ) {
+    this.#options = options;
     this.#clock = options.clock;
     this.#logger = options.logger;
-    this.each = options.masters.map(({ host, port }) => this.#clientOf(host, port));
-    this.#known = [...this.each];
-    this.#reader = (options.reader ?? process.pid) % this.each.length;
+    this.#caller = of?.caller;
+    if (of === undefined) {
+      this.each = options.masters.map(({ host, port }) => this.#clientOf(host, port));
+      this.#known = [...this.each];
+      this.#doubted = new Set();
+      const reader = (options.reader ?? process.pid) % this.each.length;
+      this.#turns = { current: 0, reader };
+    } else {
+      this.each = of.shared.each;
+      this.#known = of.shared.#known;
+      this.#doubted = of.shared.#doubted;
+      this.#turns = of.shared.#turns;
+    }
+  }
+
+  /** The same connections, for calls in the name of `caller`. */
+  as(caller: Caller | undefined): MasterConnection {
+    return new MasterConnection(this.#options, { shared: this, caller });
   }
 
   /** The connection to the master that is believed to lead. */
   get leader(): RpcClient {
-    return this.#known[this.#current]!;
+    return this.#known[this.#turns.current]!;
   }
 
   /**
@@ -72,12 +101,17 @@ export class MasterConnection {
    */
   call<Q, S>(method: Method<Q, S>, request: Q, options: CallOptions): Promise<S> {
     const startMs = this.#clock.monotonicMs();
-    const tried = options.from === "any" ? this.#reader : this.#current;
+    const asked = this.#caller === undefined ? request : { ...request, caller: this.#caller };
+    const tried = options.from === "any" ? this.#turns.reader : this.#turns.current;
     // Nearly all calls end here: what it takes to go on is made when one fails.
     const { deadlineMs, signal } = options;
     const watched = { deadlineMs, signal, watched: true };
-    return this.#known[tried]!.call(method, request, watched).catch((thrown: unknown) =>
-      this.#goOn({ method, request, options, endMs: startMs + options.deadlineMs }, tried, thrown),
+    return this.#known[tried]!.call(method, asked, watched).catch((thrown: unknown) =>
+      this.#goOn(
+        { method, request: asked, options, endMs: startMs + options.deadlineMs },
+        tried,
+        thrown,
+      ),
     );
   }
 
@@ -119,17 +153,17 @@ export class MasterConnection {
       mayBeApplied ||= unknown;
 
       let pauses = true;
-      if (options.from === "any" && tried === firstTried && tried !== this.#current) {
+      if (options.from === "any" && tried === firstTried && tried !== this.#turns.current) {
         // The leader answers what its followers do not; one that is away is not asked first any more.
-        if (!isRemote(failure)) this.#reader = (firstTried + 1) % this.each.length;
+        if (!isRemote(failure)) this.#turns.reader = (firstTried + 1) % this.each.length;
         pauses = false;
       } else {
         const hinted = this.#placeOf(leaderAddressOf(failure));
         const followHint = failure.code === "NotLeader" && hinted !== undefined && hinted !== tried;
         // Another call that failed here before may have moved on already; follow it then.
-        const follows = followHint || this.#current !== tried;
-        if (failure.code !== "Busy" && this.#current === tried) {
-          this.#current = followHint ? hinted : (tried + 1) % this.#known.length;
+        const follows = followHint || this.#turns.current !== tried;
+        if (failure.code !== "Busy" && this.#turns.current === tried) {
+          this.#turns.current = followHint ? hinted : (tried + 1) % this.#known.length;
         }
         if (follows && hintsFollowed++ < 2) pauses = false;
         else hintsFollowed = 0;
@@ -147,7 +181,7 @@ export class MasterConnection {
         pauseMs = Math.min(pauseMs * 2, longestPauseMs);
       }
 
-      tried = this.#current;
+      tried = this.#turns.current;
       const remainingMs = endMs - this.#clock.monotonicMs();
       try {
         const watched = { deadlineMs: remainingMs, signal, watched: true };
@@ -196,7 +230,7 @@ export class MasterConnection {
     this.#doubted.delete(suspect);
     const leader = this.#placeOf(address);
     if (address === undefined || leader === undefined || !suspect.isSilent) return;
-    if (this.leader === suspect) this.#current = leader;
+    if (this.leader === suspect) this.#turns.current = leader;
     this.#logger.info({ silent: suspect.address, leader: address }, "a silent master is left");
     suspect.abandon(`it is silent, and others follow ${address}`);
   }

@@ -38,6 +38,10 @@ export class MemoryFileSystem implements FileSystem {
     );
   }
 
+  as(): this {
+    return this;
+  }
+
   async lookup(parent: InodeId, name: string): Promise<FileStatus> {
     return this.#get(this.#child(parent, name)).status;
   }

@@ -2,6 +2,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
+import { processCaller } from "../../client/caller.ts";
 import type { Config } from "../../lib/config.ts";
 import { WeirError } from "../../lib/errors.ts";
 import { silentLogger } from "../../lib/logger.ts";
@@ -172,7 +173,10 @@ async function create(config: Config, path: string, from: string | undefined) {
   const client = new RpcClient({ host, port, logger: silentLogger });
   try {
     const { signal } = new AbortController();
-    return await writeBackup(path, client.stream(masterApi.backup, {}, { signal }));
+    return await writeBackup(
+      path,
+      client.stream(masterApi.backup, { caller: processCaller() }, { signal }),
+    );
   } finally {
     client.close();
   }

@@ -16,6 +16,7 @@ import {
   textMap,
   union,
   unsigned,
+  word,
 } from "../lib/schema.ts";
 import { ufsEntry } from "./commands.ts";
 import { extent, fileLayout, job, timestamp } from "./namespace.ts";
@@ -32,6 +33,20 @@ export type MountTarget = Infer<typeof mountTarget>;
 /** The id in a task about a store that is not mounted (yet): a worker keeps nothing of it. */
 export const unmountedId = 0 as MountId;
 
+/** What is to become of the object of a file that lost its last name, while somebody may read it. */
+const aside = struct({
+  path: name,
+  /** False: only where that costs no more than removing it. */
+  must: boolean,
+});
+
+/**
+ * How long a worker may go on with side effects on stores after it asked for the last heartbeat that a leader answered, as
+ * a part of the silence after which masters count it as lost: what it was asked to do may then be given to another one.
+ * The rest is for clocks that run apart, and for what a deposed leader takes to notice.
+ */
+export const effectLeasePart = 0.5;
+
 /** A side effect on a store. Paths are below the mount's root, without a leading slash. */
 export const ufsAction = union({
   /** Writes the file's bytes straight to the final key, with parents as needed. */
@@ -46,9 +61,21 @@ export const ufsAction = union({
   /** The end of the persist is in the state: what its object replaced is needed no more. */
   forgetReplaced: { path: name, fingerprint: text },
   /** Removes an object, or a directory and all below it; missing is done. */
-  delete: { path: name },
-  /** Moves an object or a tree; a missing source with a present target is done. */
-  rename: { from: name, to: name },
+  delete: {
+    path: name,
+    /** Absent: whatever it is, as masters of an earlier version ask. */
+    of: appended(word("file", "emptyDirectory", "tree")),
+    /** Of a file: only an object that has it is removed. */
+    fingerprint: appended(text),
+    aside: appended(aside),
+  },
+  /** Moves an object or a tree; a missing source with a present target is done. `aside`: for what it replaces. */
+  rename: {
+    from: name,
+    to: name,
+    of: appended(word("file", "directory")),
+    aside: appended(aside),
+  },
   mkdir: { path: name, mode: unsigned(), uid: unsigned(), gid: unsigned() },
   symlink: { path: name, target: name },
   setAttributes: {
@@ -98,7 +125,13 @@ export type Task = Infer<typeof task>;
 
 export const taskResult = union({
   listed: { taskId: unsigned(), entries: list(ufsEntry), last: boolean },
-  ufsDone: { taskId: unsigned(), op: unsigned<UfsOpId>(), fingerprint: optional(text) },
+  ufsDone: {
+    taskId: unsigned(),
+    op: unsigned<UfsOpId>(),
+    fingerprint: optional(text),
+    /** What was removed or replaced lies aside now. */
+    aside: appended(boolean),
+  },
   jobDone: {
     taskId: unsigned(),
     lineage: unsigned<LineageId>(),
@@ -115,7 +148,13 @@ export const taskResult = union({
     ),
   },
   dropped: { taskId: unsigned() },
-  failed: { taskId: unsigned(), code: text, message: text },
+  failed: {
+    taskId: unsigned(),
+    code: text,
+    message: text,
+    /** A side effect hangs in the store, and may yet happen: it is among the worker's `ending` until it ended. */
+    goesOn: appended(boolean),
+  },
 });
 export type TaskResult = Infer<typeof taskResult>;
 
@@ -163,6 +202,10 @@ export const heartbeat = struct({
   jobs: optional(boolean),
   /** Mounts whose stores do not answer the worker now. */
   unhealthy: appended(list(unhealthyMount)),
+  /** The latest term of a leader that the worker follows. Absent: of an earlier version. */
+  term: appended(unsigned()),
+  /** Side effects that have not ended here yet, and whose results nobody waits for: of earlier terms, or hanging. */
+  ending: appended(list(unsigned<UfsOpId>())),
 });
 
 export const heartbeatReply = struct({
@@ -185,5 +228,9 @@ export const heartbeatReply = struct({
   masters: optional(list(text)),
   /** Which of them is this one, which the worker may know by another name of its host. */
   ownAddress: optional(text),
+  /** See `effectLeasePart`. Only of a leader. */
+  effectLeaseMs: appended(unsigned()),
+  /** Tasks of this worker that are to be ended; said again until their results came. */
+  cancelled: appended(list(unsigned())),
 });
 export type HeartbeatReply = Infer<typeof heartbeatReply>;

@@ -3,6 +3,7 @@
  * appear in neither.
  */
 import { type ErrorCode, toWeirError, WeirError } from "../lib/errors.ts";
+import type { Going } from "./types.ts";
 
 const codeOfS3Name: Readonly<Record<string, ErrorCode>> = {
   NoSuchKey: "NotFound",
@@ -95,6 +96,12 @@ export function cancellation(signal: AbortSignal, doing: string): WeirError {
 /** @throws WeirError `Cancelled` or `DeadlineExceeded` when the signal is aborted */
 export function refuseIfAborted(signal: AbortSignal | undefined, doing: string): void {
   if (signal?.aborted === true) throw cancellation(signal, doing);
+}
+
+/** To be called right before a step that others see. */
+export function needPermit({ signal, permit }: Going, doing: string): void {
+  refuseIfAborted(signal, doing);
+  permit?.();
 }
 
 function codeOfHttpStatus(status: number): ErrorCode | undefined {

@@ -15,7 +15,15 @@ import { toWeirError, WeirError } from "../lib/errors.ts";
 import { cancellation } from "./errors.ts";
 import { shown } from "./paths.ts";
 import { StoreHealth } from "./store-health.ts";
-import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
+import type {
+  Going,
+  Move,
+  Removal,
+  UfsAttributes,
+  UfsListEntry,
+  UfsStat,
+  UnderFileSystem,
+} from "./types.ts";
 
 export interface GuardLimits {
   /** Of a call that is one step: a page of a listing, a stat, a directory. */
@@ -121,8 +129,7 @@ export class GuardedStore implements UnderFileSystem {
       size: number;
       attributes?: UfsAttributes;
       keeps?: string | undefined;
-      signal?: AbortSignal;
-    },
+    } & Going,
   ): Promise<string> {
     const doing = this.#doing("write", path);
     this.health.refuseIfUnhealthy(doing);
@@ -134,6 +141,7 @@ export class GuardedStore implements UnderFileSystem {
     try {
       const store = await raced(this.#opened(), ending.signal);
       const written = store.write(path, watch.over(source), { ...options, signal });
+      tellOfHanging(options, written, ending.signal);
       // When the caller gives up, the store cleans up before it says so.
       const fingerprint = await raced(written, ending.signal);
       this.health.answered();
@@ -148,35 +156,43 @@ export class GuardedStore implements UnderFileSystem {
   }
 
   forgetReplaced(path: string, fingerprint: string): Promise<void> {
-    return this.#change(this.#doing("forget what was replaced at", path), (store) =>
+    return this.#change(this.#doing("forget what was replaced at", path), {}, (store) =>
       store.forgetReplaced(path, fingerprint),
     );
   }
 
-  delete(path: string): Promise<void> {
-    return this.#changeTree(this.#doing("delete", path), (store) => store.delete(path));
+  delete(path: string, what: Removal & Going): Promise<{ aside: boolean }> {
+    return this.#changeTree(this.#doing("delete", path), what, (store, signal) =>
+      store.delete(path, { ...what, signal }),
+    );
   }
 
-  rename(from: string, to: string): Promise<void> {
+  rename(from: string, to: string, how: Move & Going): Promise<{ aside: boolean }> {
     const doing = `Cannot rename ${shown(from)} to ${shown(to)} in ${this.uri}`;
-    return this.#changeTree(doing, (store) => store.rename(from, to));
-  }
-
-  mkdir(path: string, attributes?: UfsAttributes): Promise<void> {
-    return this.#change(this.#doing("make directory", path), (store) =>
-      store.mkdir(path, attributes),
+    return this.#changeTree(doing, how, (store, signal) =>
+      store.rename(from, to, { ...how, signal }),
     );
   }
 
-  symlink(path: string, target: string): Promise<void> {
-    return this.#change(this.#doing("make symbolic link", path), (store) =>
-      store.symlink(path, target),
+  mkdir(path: string, attributes?: UfsAttributes, going: Going = {}): Promise<void> {
+    return this.#change(this.#doing("make directory", path), going, (store, signal) =>
+      store.mkdir(path, attributes, { ...going, signal }),
     );
   }
 
-  setAttributes(path: string, attributes: UfsAttributes): Promise<string | undefined> {
-    return this.#change(this.#doing("change attributes of", path), (store) =>
-      store.setAttributes(path, attributes),
+  symlink(path: string, target: string, going: Going = {}): Promise<void> {
+    return this.#change(this.#doing("make symbolic link", path), going, (store, signal) =>
+      store.symlink(path, target, { ...going, signal }),
+    );
+  }
+
+  setAttributes(
+    path: string,
+    attributes: UfsAttributes,
+    going: Going = {},
+  ): Promise<string | undefined> {
+    return this.#change(this.#doing("change attributes of", path), going, (store, signal) =>
+      store.setAttributes(path, attributes, { ...going, signal }),
     );
   }
 
@@ -218,15 +234,28 @@ export class GuardedStore implements UnderFileSystem {
     );
   }
 
-  async #change<T>(doing: string, run: (store: UnderFileSystem) => Promise<T>): Promise<T> {
-    const changing = async () => run(await this.#opened());
-    return this.#step(doing, this.#limits.callMs, undefined, changing).promise;
+  async #change<T>(
+    doing: string,
+    going: Going,
+    run: (store: UnderFileSystem, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const changing = async (signal: AbortSignal) => {
+      const change = run(await this.#opened(), signal);
+      tellOfHanging(going, change, signal);
+      return change;
+    };
+    return this.#step(doing, this.#limits.callMs, going.signal, changing).promise;
   }
 
   /** Without a deadline of its own: it goes on for as long as the store answers others. */
-  async #changeTree(doing: string, run: (store: UnderFileSystem) => Promise<void>): Promise<void> {
+  async #changeTree<T>(
+    doing: string,
+    going: Going,
+    run: (store: UnderFileSystem, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     this.health.refuseIfUnhealthy(doing);
     const ending = new AbortController();
+    const signal = joined(going.signal, ending.signal);
     let cancelWatch: () => void = () => undefined;
     const watch = () => {
       cancelWatch = this.#clock.after(this.#limits.watchMs, () => {
@@ -238,14 +267,15 @@ export class GuardedStore implements UnderFileSystem {
     };
     watch();
     try {
-      await raced(
-        this.#opened().then((store) => run(store)),
-        ending.signal,
-      );
+      const store = await raced(this.#opened(), ending.signal);
+      const change = run(store, signal);
+      tellOfHanging(going, change, signal);
+      const done = await raced(change, signal);
       this.health.answered();
+      return done;
     } catch (thrown) {
       const error = toWeirError(thrown, doing);
-      this.health.failed(error);
+      if (going.signal?.aborted !== true) this.health.failed(error);
       throw error;
     } finally {
       ending.abort();
@@ -415,6 +445,18 @@ class StepWatch {
 
 function joined(signal: AbortSignal | undefined, own: AbortSignal): AbortSignal {
   return signal === undefined ? own : AbortSignal.any([signal, own]);
+}
+
+/** Tells of a change that goes on in the store when its call has ended with the signal. */
+function tellOfHanging({ outlives }: Going, change: Promise<unknown>, signal: AbortSignal): void {
+  if (outlives === undefined) return;
+  const tell = () => outlives(change);
+  if (signal.aborted) tell();
+  else {
+    signal.addEventListener("abort", tell, { once: true });
+    const forget = () => signal.removeEventListener("abort", tell);
+    change.then(forget, forget);
+  }
 }
 
 /** What the promise brings, or the reason of the signal, whichever is first. */

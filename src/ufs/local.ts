@@ -21,13 +21,13 @@ import {
   readdir,
   realpath,
   rename,
-  rmdir,
   symlink,
   unlink,
 } from "node:fs/promises";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
+import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
 import { type Anchor, openAnchor, openItself } from "./anchor.ts";
-import { refuseIfAborted } from "./errors.ts";
+import { needPermit, refuseIfAborted } from "./errors.ts";
 import { applyToHandle, applyToLink, applyToPath } from "./local-attributes.ts";
 import { entryOf, fingerprintOf, toStat } from "./local-stat.ts";
 import {
@@ -38,8 +38,24 @@ import {
   openVersion,
 } from "./local-replaced.ts";
 import { OwnedDirectories } from "./owned-directories.ts";
-import { assertLength, componentsOf, shown, splitPath, temporaryPrefix } from "./paths.ts";
-import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
+import {
+  isThere,
+  keepAside,
+  type LocalChanges,
+  removeEmpty,
+  removeFile,
+  removeTree,
+} from "./local-removal.ts";
+import { assertLength, componentsOf, placesOf, shown, splitPath } from "./paths.ts";
+import type {
+  Going,
+  Move,
+  Removal,
+  UfsAttributes,
+  UfsListEntry,
+  UfsStat,
+  UnderFileSystem,
+} from "./types.ts";
 
 const readChunkBytes = 1024 ** 2;
 /** Stats under way at once in one listing. */
@@ -185,8 +201,7 @@ export class LocalFileSystem implements UnderFileSystem {
       size: number;
       attributes?: UfsAttributes;
       keeps?: string | undefined;
-      signal?: AbortSignal;
-    },
+    } & Going,
   ): Promise<string> {
     const doing = this.#doing("write", path);
     const { parent, name } = this.#target(path, doing);
@@ -210,7 +225,9 @@ export class LocalFileSystem implements UnderFileSystem {
         refuseIfAborted(options.signal, doing);
         await applyToHandle(handle, { mode: 0o644, ...defined(options.attributes) });
         await handle.sync();
+        needPermit(options, doing);
         await keepReplaced(anchor, name, options.keeps);
+        needPermit(options, doing);
         await rename(hidden, anchor.child(name));
         placed = true;
         await syncDirectory(anchor);
@@ -230,34 +247,50 @@ export class LocalFileSystem implements UnderFileSystem {
     await this.#changing(parent, doing, (anchor) => dropReplaced(anchor, name, fingerprint));
   }
 
-  async delete(path: string): Promise<void> {
+  async delete(path: string, what: Removal & Going): Promise<{ aside: boolean }> {
     const doing = this.#doing("delete", path);
-    this.#target(path, doing);
-    try {
-      await this.#deleteTree(path, doing);
-    } catch (thrown) {
-      if (!hasCode(thrown, "NotFound", "NotDirectory")) throw thrown;
+    if (!isUnlinkedPath(path)) this.#target(path, doing);
+    const changes = this.#changes(doing);
+    switch (what.of) {
+      case "file":
+        return removeFile(changes, path, what);
+      case "emptyDirectory":
+        await removeEmpty(changes, path, what);
+        return { aside: false };
+      case "tree":
+        await removeTree(changes, path, what);
+        return { aside: false };
     }
   }
 
-  async rename(from: string, to: string): Promise<void> {
+  async rename(from: string, to: string, how: Move & Going): Promise<{ aside: boolean }> {
     const doing = `Cannot rename ${shown(from)} to ${shown(to)} in ${this.uri}`;
     const source = this.#target(from, doing);
     const target = this.#target(to, doing);
     if (to.startsWith(`${from}/`)) {
       throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
     }
+    const changes = this.#changes(doing);
+    const { aside } = how;
+    const done = async () => ({
+      aside: aside !== undefined && (await isThere(changes, aside.path)),
+    });
     const present = await this.stat(from);
     if (present === undefined) {
-      if ((await this.stat(to)) !== undefined) return;
+      if ((await this.stat(to)) !== undefined) return done();
       throw new WeirError("NotFound", `${doing}: there is no ${shown(from)}`);
     }
     await this.#makeParents(target.parent, doing);
     const move = () =>
       this.#changing(source.parent, doing, (sourceAnchor) =>
         this.#changing(target.parent, doing, async (targetAnchor) => {
+          needPermit(how, doing);
+          if (aside !== undefined) {
+            await keepAside(changes, { anchor: targetAnchor, name: target.name }, aside.path);
+          }
           // First what goes along: once the name has moved, nobody would look for it here any more.
           await moveReplaced([sourceAnchor, source.name], [targetAnchor, target.name]);
+          needPermit(how, doing);
           await rename(sourceAnchor.child(source.name), targetAnchor.child(target.name));
           await syncDirectory(targetAnchor);
           if (source.parent !== target.parent) await syncDirectory(sourceAnchor);
@@ -266,17 +299,19 @@ export class LocalFileSystem implements UnderFileSystem {
     // A directory that gets another parent is itself changed: its ".." is.
     if (present.kind === "directory") await this.#changing(from, doing, move);
     else await move();
+    return done();
   }
 
-  async mkdir(path: string, attributes?: UfsAttributes): Promise<void> {
+  async mkdir(path: string, attributes?: UfsAttributes, going: Going = {}): Promise<void> {
     const doing = this.#doing("make directory", path);
     const { parent } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
+    needPermit(going, doing);
     await this.#makeDirectory(path, doing);
-    if (attributes !== undefined) await this.setAttributes(path, attributes);
+    if (attributes !== undefined) await this.setAttributes(path, attributes, going);
   }
 
-  async symlink(path: string, target: string): Promise<void> {
+  async symlink(path: string, target: string, going: Going = {}): Promise<void> {
     const doing = this.#doing("make symbolic link", path);
     const { parent, name } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
@@ -286,6 +321,7 @@ export class LocalFileSystem implements UnderFileSystem {
       const hidden = anchor.child(temporaryName());
       await symlink(Buffer.from(target, "latin1"), hidden);
       try {
+        needPermit(going, doing);
         await rename(hidden, anchor.child(name));
       } catch (thrown) {
         await unlink(hidden).catch(() => undefined);
@@ -295,12 +331,17 @@ export class LocalFileSystem implements UnderFileSystem {
     });
   }
 
-  async setAttributes(path: string, attributes: UfsAttributes): Promise<string | undefined> {
+  async setAttributes(
+    path: string,
+    attributes: UfsAttributes,
+    going: Going = {},
+  ): Promise<string | undefined> {
     const doing = this.#doing("change attributes of", path);
     return this.#at(path, doing, async (host) => {
       const itself = await openItself(host);
       try {
         const stat = await (itself?.handle.stat({ bigint: true }) ?? lstat(host, { bigint: true }));
+        needPermit(going, doing);
         if (stat.isSymbolicLink()) await applyToLink(host, attributes);
         else await applyToPath(itself?.path ?? host, stat, attributes);
         return fingerprintOf(await lstat(host, { bigint: true }));
@@ -328,7 +369,7 @@ export class LocalFileSystem implements UnderFileSystem {
 
   /** Runs `use` on the opened directory `path`; system errors become WeirErrors that begin with `doing`. */
   async #within<T>(path: string, doing: string, use: (anchor: Anchor) => Promise<T>): Promise<T> {
-    componentsOf(path, doing);
+    placesOf(path, doing);
     try {
       const anchor = await openAnchor(this.#root, path, doing);
       try {
@@ -360,7 +401,7 @@ export class LocalFileSystem implements UnderFileSystem {
         use(Buffer.concat([anchor.self, dot]), anchor, ""),
       );
     }
-    componentsOf(path, doing);
+    placesOf(path, doing);
     const { parent, name } = splitPath(path);
     return this.#within(parent, doing, (anchor) => use(anchor.child(name), anchor, name));
   }
@@ -391,33 +432,12 @@ export class LocalFileSystem implements UnderFileSystem {
     });
   }
 
-  async #deleteTree(path: string, doing: string): Promise<void> {
-    const { parent, name } = splitPath(path);
-    const isDirectory = await this.#changing(parent, doing, async (anchor) => {
-      const directory = (await lstat(anchor.child(name))).isDirectory();
-      if (!directory) {
-        await dropReplaced(anchor, name, undefined);
-        await unlink(anchor.child(name));
-        await syncDirectory(anchor);
-      }
-      return directory;
-    });
-    if (!isDirectory) return;
-    const names = await this.#changing(path, doing, async (anchor) => {
-      const all = await readdir(anchor.self, { encoding: "latin1" });
-      const hidden = all.filter((each) => each.startsWith(temporaryPrefix));
-      for (const each of hidden) await unlink(anchor.child(each));
-      return all.filter((each) => !each.startsWith(temporaryPrefix));
-    });
-    for (const each of names) {
-      await this.#deleteTree(`${path}/${each}`, doing).catch((thrown: unknown) => {
-        if (!hasCode(thrown, "NotFound")) throw thrown;
-      });
-    }
-    await this.#changing(parent, doing, async (anchor) => {
-      await rmdir(anchor.child(name));
-      await syncDirectory(anchor);
-    });
+  #changes(doing: string): LocalChanges {
+    return {
+      changing: (path, use) => this.#changing(path, doing, use),
+      sync: syncDirectory,
+      doing,
+    };
   }
 
   /** All names in byte order. Later pages use what the first one read, while the directory has not changed. */

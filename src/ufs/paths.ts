@@ -6,9 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { WeirError } from "../lib/errors.ts";
-
-/** Names that a write in progress uses; hidden from listings and refused as targets. */
-export const temporaryPrefix = ".weir-tmp-";
+import { isUnlinkedPath, temporaryPrefix, unlinkedDirectory } from "../lib/store-names.ts";
 
 /** Names of what a write replaced, as long as it may be needed again. */
 export const replacedPrefix = `${temporaryPrefix}old-`;
@@ -41,6 +39,12 @@ export function componentsOf(path: string, doing: string): readonly string[] {
     }
   }
   return names;
+}
+
+/** As `componentsOf`, and where the objects of unlinked files lie: no name of the namespace leads there. */
+export function placesOf(path: string, doing: string): readonly string[] {
+  if (path === unlinkedDirectory || isUnlinkedPath(path)) return path.split("/");
+  return componentsOf(path, doing);
 }
 
 /** The path of the directory that holds `path`, and the last name. `path` is not the root. */

@@ -8,7 +8,7 @@ import {
   targetOf,
   timestampOf,
 } from "./s3-keys.ts";
-import { temporaryPrefix } from "./paths.ts";
+import { temporaryPrefix } from "../lib/store-names.ts";
 import type { UfsListEntry, UfsStat } from "./types.ts";
 
 export interface ListedPage {

@@ -9,7 +9,7 @@
  * Keys are UTF-8; names that are not are refused. When an object and objects below it have one name, the object is shown.
  */
 import { WeirError } from "../lib/errors.ts";
-import { componentsOf, replacedName } from "./paths.ts";
+import { placesOf, replacedName } from "./paths.ts";
 import type { UfsAttributes, UfsTimestamp } from "./types.ts";
 
 export const defaultFileMode = 0o644;
@@ -26,7 +26,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
  * @throws WeirError `InvalidArgument` for a path that is no UTF-8 or does not lead down, `NameTooLong` beyond 1,024 bytes
  */
 export function keyOf(prefix: string, path: string, doing: string): string {
-  componentsOf(path, doing);
+  placesOf(path, doing);
   let text: string;
   try {
     text = utf8.decode(Buffer.from(path, "latin1"));

@@ -3,7 +3,7 @@
  * one being filled while the other is sent.
  */
 import type { CompletedPart, S3Client } from "@aws-sdk/client-s3";
-import { refuseIfAborted } from "./errors.ts";
+import { needPermit, refuseIfAborted } from "./errors.ts";
 import { assertLength } from "./paths.ts";
 
 export const smallestPartBytes = 16 * 1024 ** 2;
@@ -24,6 +24,7 @@ export interface Upload {
   readonly metadata: Record<string, string>;
   readonly size: number;
   readonly signal: AbortSignal | undefined;
+  readonly permit: (() => void) | undefined;
   /** Opens error messages. */
   readonly doing: string;
 }
@@ -39,7 +40,7 @@ export async function upload(
   const body = first.done === true ? Buffer.alloc(0) : first.value;
   // The source must have ended: what is longer than announced is refused before anything is stored.
   if (first.done !== true) await parts.next();
-  refuseIfAborted(of.signal, of.doing);
+  needPermit(of, of.doing);
   const { client, bucket, key, metadata } = of;
   const command = new of.sdk.PutObjectCommand({
     Bucket: bucket,
@@ -73,7 +74,7 @@ async function uploadParts(of: Upload, parts: AsyncIterable<Buffer>): Promise<st
       // The part under way must not outlive the upload.
       if (sending !== undefined) completed.push(await sending);
     }
-    refuseIfAborted(of.signal, of.doing);
+    needPermit(of, of.doing);
     const done = await client.send(
       new of.sdk.CompleteMultipartUploadCommand({
         ...uploadId,

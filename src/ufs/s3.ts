@@ -13,8 +13,9 @@
  */
 import type { HeadObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
 import { hasCode, WeirError } from "../lib/errors.ts";
-import { isNoSuchObject, refuseIfAborted, s3Error } from "./errors.ts";
-import { shown } from "./paths.ts";
+import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
+import { isNoSuchObject, needPermit, refuseIfAborted, s3Error } from "./errors.ts";
+import { componentsOf, shown } from "./paths.ts";
 import {
   directory,
   fileEntry,
@@ -39,7 +40,15 @@ import {
   toMetadata,
 } from "./s3-keys.ts";
 import { partBytesOf, smallestPartBytes, upload } from "./s3-upload.ts";
-import type { UfsAttributes, UfsListEntry, UfsStat, UnderFileSystem } from "./types.ts";
+import type {
+  Going,
+  Move,
+  Removal,
+  UfsAttributes,
+  UfsListEntry,
+  UfsStat,
+  UnderFileSystem,
+} from "./types.ts";
 
 /** The most that a store lists or deletes at once. */
 const pageLimit = 1000;
@@ -47,6 +56,8 @@ const pageLimit = 1000;
 const concurrency = 16;
 /** A body that breaks off is asked for again from where it stopped, so many times without a byte in between. */
 const bodyAttempts = 4;
+/** Keys of a directory that are looked at to see whether it is empty: a marker, and what is hidden. */
+const emptyDirectoryKeys = 100;
 /** CopyObject takes no larger source. */
 const maxCopyBytes = 5 * 1024 ** 3;
 
@@ -56,6 +67,14 @@ export async function openS3(
   options: Readonly<Record<string, string>>,
 ): Promise<UnderFileSystem> {
   return new S3FileSystem(await import("@aws-sdk/client-s3"), address, options);
+}
+
+/** Keys, and the paths that they are of. */
+interface Renaming {
+  readonly source: string;
+  readonly target: string;
+  readonly from: string;
+  readonly to: string;
 }
 
 class S3FileSystem implements UnderFileSystem {
@@ -207,18 +226,18 @@ class S3FileSystem implements UnderFileSystem {
       size: number;
       attributes?: UfsAttributes;
       keeps?: string | undefined;
-      signal?: AbortSignal;
-    },
+    } & Going,
   ): Promise<string> {
     const doing = this.#doing("write", path);
     const key = this.#targetKey(path, doing);
     const metadata = toMetadata(options.attributes ?? {});
-    const { size, signal, keeps } = options;
+    const { size, signal, permit, keeps } = options;
     const replaced = replacedKey(key);
     if (keeps !== undefined && replaced !== undefined) {
       const head = await this.#head(key, doing);
       // A copy within the store, which keeps the fingerprint as a rename does.
       if (head !== undefined && fingerprintOf(head.ETag ?? "") === keeps) {
+        needPermit(options, doing);
         await this.#copy(key, replaced, head, doing);
       }
     }
@@ -232,6 +251,7 @@ class S3FileSystem implements UnderFileSystem {
           metadata,
           size,
           signal,
+          permit,
           doing,
         },
         source,
@@ -249,62 +269,158 @@ class S3FileSystem implements UnderFileSystem {
     if (await this.#has(key, fingerprint, doing)) await this.#deleteKey(key!, doing);
   }
 
-  async delete(path: string): Promise<void> {
+  async delete(path: string, what: Removal & Going): Promise<{ aside: boolean }> {
     const doing = this.#doing("delete", path);
-    const key = this.#targetKey(path, doing);
-    const keys = [key, replacedKey(key)].filter((each) => each !== undefined);
-    await Promise.all(keys.map((each) => this.#deleteKey(each, doing)));
-    await this.#deleteBelow(key, doing);
+    const isAside = isUnlinkedPath(path);
+    const key = isAside ? keyOf(this.#prefix, path, doing) : this.#targetKey(path, doing);
+    switch (what.of) {
+      case "file":
+        return this.#deleteFile(key, what, doing);
+      case "emptyDirectory":
+        await this.#deleteEmpty(key, what, doing);
+        return { aside: false };
+      case "tree":
+        await this.#deleteBelow(key, what, doing);
+        return { aside: false };
+    }
   }
 
-  async rename(from: string, to: string): Promise<void> {
+  /** Exactly this key: objects below a prefix of its name are others. */
+  async #deleteFile(
+    key: string,
+    what: Extract<Removal, { of: "file" }> & Going,
+    doing: string,
+  ): Promise<{ aside: boolean }> {
+    const { fingerprint } = what;
+    const aside =
+      what.aside === undefined ? undefined : keyOf(this.#prefix, what.aside.path, doing);
+    const keeps = what.aside?.must === true && aside !== undefined;
+    if (keeps || fingerprint !== undefined) {
+      const head = await this.#head(key, doing);
+      const isOther =
+        head !== undefined &&
+        fingerprint !== undefined &&
+        fingerprintOf(head.ETag ?? "") !== fingerprint;
+      if (head !== undefined && keeps && !isOther) {
+        needPermit(what, doing);
+        await this.#copy(key, aside, head, doing);
+      }
+      if (head === undefined || isOther) {
+        return { aside: keeps && (await this.#head(aside, doing)) !== undefined };
+      }
+    }
+    needPermit(what, doing);
+    // What was put aside by an attempt that nobody heard of is not wanted any more.
+    const others = [replacedKey(key), keeps ? undefined : aside];
+    const keys = [key, ...others].filter((each) => each !== undefined);
+    await Promise.all(keys.map((each) => this.#deleteKey(each, doing)));
+    return { aside: keeps };
+  }
+
+  /** The marker of a directory, and what is hidden, unless there is more below. */
+  async #deleteEmpty(key: string, going: Going, doing: string): Promise<void> {
+    const { keys, token } = await this.#listPage(
+      { prefix: below(key), limit: emptyDirectoryKeys },
+      doing,
+      going.signal,
+    );
+    const isOurs = ({ key: each }: { key: string }) => {
+      const name = each.slice(below(key).length);
+      return name === "" || (name.startsWith(temporaryPrefix) && !name.includes("/"));
+    };
+    if (token !== undefined || !keys.every(isOurs)) return;
+    needPermit(going, doing);
+    await Promise.all(keys.map((each) => this.#deleteKey(each.key, doing)));
+  }
+
+  async rename(from: string, to: string, how: Move & Going): Promise<{ aside: boolean }> {
     const doing = `Cannot rename ${shown(from)} to ${shown(to)} in ${this.uri}`;
     const source = this.#targetKey(from, doing);
     const target = this.#targetKey(to, doing);
     if (to.startsWith(`${from}/`)) {
       throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
     }
-    if (from === to) return;
+    if (from === to) return { aside: false };
+    if (how.of === "file") return this.#renameFile({ source, target, from, to }, how, doing);
+    await this.#renameBelow({ source, target, from, to }, how, doing);
+    return { aside: false };
+  }
+
+  async #renameFile(of: Renaming, how: Move & Going, doing: string): Promise<{ aside: boolean }> {
+    const { source, target } = of;
     const replaced = replacedKey(source);
     const [head, kept] = await Promise.all([
       this.#head(source, doing),
       replaced === undefined ? undefined : this.#head(replaced, doing),
     ]);
+    const aside = how.aside?.must === true ? keyOf(this.#prefix, how.aside.path, doing) : undefined;
     const keptAt = replacedKey(target);
     if (kept !== undefined && keptAt !== undefined) {
+      needPermit(how, doing);
       await this.#copy(replaced!, keptAt, kept, doing);
       await this.#deleteKey(replaced!, doing);
     }
-    if (head !== undefined) {
+    if (head === undefined) await this.#needMoved(of, doing);
+    else {
+      if (aside !== undefined) await this.#copyAside(of, aside, head, how, doing);
+      needPermit(how, doing);
       await this.#copy(source, target, head, doing);
+      needPermit(how, doing);
       await this.#deleteKey(source, doing);
-      return;
     }
-    if (!(await this.#hasBelow(source, doing))) {
-      if ((await this.stat(to)) !== undefined) return;
-      throw new WeirError("NotFound", `${doing}: there is no ${shown(from)}`);
-    }
+    return { aside: aside !== undefined && (await this.#head(aside, doing)) !== undefined };
+  }
+
+  /** What the rename will replace. After a crash the target may be the source's copy already: then it was put aside. */
+  async #copyAside(
+    { target }: Renaming,
+    aside: string,
+    head: HeadObjectCommandOutput,
+    going: Going,
+    doing: string,
+  ): Promise<void> {
+    const [present, kept] = await Promise.all([
+      this.#head(target, doing),
+      this.#head(aside, doing),
+    ]);
+    if (present === undefined || (kept !== undefined && present.ETag === head.ETag)) return;
+    needPermit(going, doing);
+    await this.#copy(target, aside, present, doing);
+  }
+
+  /** Nothing lies at the source: the rename was done before, or cannot be. */
+  async #needMoved({ from, to }: Renaming, doing: string): Promise<void> {
+    if ((await this.stat(to)) !== undefined) return;
+    throw new WeirError("NotFound", `${doing}: there is no ${shown(from)}`);
+  }
+
+  async #renameBelow(of: Renaming, going: Going, doing: string): Promise<void> {
+    const { source, target } = of;
+    if (!(await this.#hasBelow(source, doing))) return this.#needMoved(of, doing);
     for await (const keys of this.#keysBelow(source, doing)) {
       await inParallel(keys, async (key) => {
         const each = await this.#head(key, doing);
-        if (each !== undefined)
-          await this.#copy(key, target + key.slice(source.length), each, doing);
+        if (each === undefined) return;
+        needPermit(going, doing);
+        await this.#copy(key, target + key.slice(source.length), each, doing);
       });
     }
-    await this.#deleteBelow(source, doing);
+    await this.#deleteBelow(source, going, doing);
   }
 
-  async mkdir(path: string, attributes?: UfsAttributes): Promise<void> {
+  async mkdir(path: string, attributes?: UfsAttributes, going: Going = {}): Promise<void> {
     const doing = this.#doing("make directory", path);
     const key = this.#targetKey(path, doing);
     if ((await this.#head(key, doing)) !== undefined) {
       throw new WeirError("AlreadyExists", `${doing}: there is something that is no directory`);
     }
+    needPermit(going, doing);
     await this.#putEmpty(below(key), toMetadata(attributes ?? {}), doing);
   }
 
-  async symlink(path: string, target: string): Promise<void> {
+  async symlink(path: string, target: string, going: Going = {}): Promise<void> {
     const doing = this.#doing("make symbolic link", path);
+    needPermit(going, doing);
     await this.#putEmpty(this.#targetKey(path, doing), linkMetadata(target, doing), doing);
   }
 
@@ -325,6 +441,7 @@ class S3FileSystem implements UnderFileSystem {
     if (path === "") {
       throw new WeirError("InvalidArgument", `${doing}: it is the root of the mount`);
     }
+    componentsOf(path, doing);
     return keyOf(this.#prefix, path, doing);
   }
 
@@ -443,8 +560,9 @@ class S3FileSystem implements UnderFileSystem {
     );
   }
 
-  async #deleteBelow(key: string, doing: string): Promise<void> {
+  async #deleteBelow(key: string, going: Going, doing: string): Promise<void> {
     for await (const keys of this.#keysBelow(key, doing)) {
+      needPermit(going, doing);
       const { Errors = [] } = await this.#run(doing, undefined, () =>
         this.#client.send(
           new this.#sdk.DeleteObjectsCommand({

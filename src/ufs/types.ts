@@ -41,6 +41,42 @@ export interface UfsAttributes {
   readonly mtime?: UfsTimestamp | undefined;
 }
 
+/** Whether the work is still the caller's to do. */
+export interface Going {
+  readonly signal?: AbortSignal | undefined;
+  /** Called right before each step that others see; throws when the step must not be taken any more. */
+  readonly permit?: (() => void) | undefined;
+  /** Called with the end of the work itself, where a call ends before that does. */
+  readonly outlives?: ((ended: Promise<unknown>) => void) | undefined;
+}
+
+/** What is to become of the bytes of a file that is removed or replaced. */
+export interface Aside {
+  /** An `unlinkedPath`, where they stay readable. */
+  readonly path: string;
+  /** False: only where that costs no more than removing them. */
+  readonly must: boolean;
+}
+
+/**
+ * What is to be removed: exactly one object that is no directory; a directory if nothing lies below it; or all below a
+ * path, whoever put it there.
+ */
+export type Removal =
+  | {
+      readonly of: "file";
+      /** Only an object that has it is removed: another one was put there by somebody else. */
+      readonly fingerprint?: string | undefined;
+      readonly aside?: Aside | undefined;
+    }
+  | { readonly of: "emptyDirectory" | "tree" };
+
+export interface Move {
+  readonly of: "file" | "directory";
+  /** For the object that is replaced. */
+  readonly aside?: Aside | undefined;
+}
+
 export interface UnderFileSystem {
   /** Shown to people, without credentials. */
   readonly uri: string;
@@ -76,19 +112,27 @@ export interface UnderFileSystem {
       size: number;
       attributes?: UfsAttributes;
       keeps?: string | undefined;
-      signal?: AbortSignal;
-    },
+    } & Going,
   ): Promise<string>;
   /** Lets go of what a write at `path` kept, if it has the fingerprint. */
   forgetReplaced(path: string, fingerprint: string): Promise<void>;
-  delete(path: string): Promise<void>;
-  rename(from: string, to: string): Promise<void>;
-  mkdir(path: string, attributes?: UfsAttributes): Promise<void>;
-  symlink(path: string, target: string): Promise<void>;
+  /** Missing is done. Resolves with whether the object lies aside now. */
+  delete(path: string, what: Removal & Going): Promise<{ readonly aside: boolean }>;
+  /**
+   * Moves an object, or a directory with all below; replaces an object at the target. A missing source with a present
+   * target is done. Resolves with whether what was replaced lies aside now.
+   */
+  rename(from: string, to: string, how: Move & Going): Promise<{ readonly aside: boolean }>;
+  mkdir(path: string, attributes?: UfsAttributes, going?: Going): Promise<void>;
+  symlink(path: string, target: string, going?: Going): Promise<void>;
   /**
    * Resolves with the fingerprint that the object has now, where attributes are a part of it (mtime of a local file);
    * undefined where they are not.
    */
-  setAttributes(path: string, attributes: UfsAttributes): Promise<string | undefined>;
+  setAttributes(
+    path: string,
+    attributes: UfsAttributes,
+    going?: Going,
+  ): Promise<string | undefined>;
   close(): Promise<void>;
 }

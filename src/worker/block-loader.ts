@@ -9,8 +9,9 @@ import { setMaxListeners } from "node:events";
 import { type FileHandle, open } from "node:fs/promises";
 import { type BlockRead, containerName } from "../blocks/types.ts";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
-import type { MountId } from "../lib/ids.ts";
+import type { InodeId, MountId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
+import { unlinkedPath } from "../lib/store-names.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
 import type { BlockStore } from "./block-store.ts";
 import { BlockChecksums, type Container } from "./container.ts";
@@ -53,7 +54,7 @@ export class BlockLoader {
     if (load === undefined || request.offset > load.written + followBytes) {
       load?.release();
       const range = { offset: source.blockOffset + request.offset, length: request.length };
-      yield* this.#fromStore(source, range, signal);
+      yield* this.#fromStore(request.container.inode, source, range, signal);
       return;
     }
     try {
@@ -103,7 +104,8 @@ export class BlockLoader {
       const position = request.blockIndex * container.blockSizeBytes;
       const sums = new BlockChecksums();
       const range = { offset: source.blockOffset, length: request.blockLength };
-      for await (const chunk of this.#fromStore(source, range, this.#closing.signal)) {
+      const { inode } = request.container;
+      for await (const chunk of this.#fromStore(inode, source, range, this.#closing.signal)) {
         if (container.dropped) throw new WeirError("NotFound", "The container was dropped");
         await load.append(position, chunk);
         sums.add(chunk);
@@ -173,7 +175,9 @@ export class BlockLoader {
     }
   }
 
+  /** An object whose last name goes meanwhile may lie aside by now. */
   async *#fromStore(
+    inode: InodeId,
     source: Source,
     range: { offset: number; length: number },
     signal: AbortSignal,
@@ -182,16 +186,36 @@ export class BlockLoader {
     const ufs = await this.#options.mounts.get(source.mountId);
     const { fingerprint } = source;
     let got = 0;
-    for await (const chunk of ufs.read(source.path, { ...range, fingerprint, signal })) {
-      got += chunk.length;
-      this.#storeBytes += chunk.length;
-      yield chunk;
+    const readAt = async function* (path: string) {
+      for await (const chunk of ufs.read(path, { ...range, fingerprint, signal })) {
+        got += chunk.length;
+        yield chunk;
+      }
+    };
+    try {
+      yield* this.#counted(readAt(source.path));
+    } catch (thrown) {
+      const aside = unlinkedPath(inode);
+      if (got > 0 || source.path === aside || !hasCode(thrown, "NotFound", "Stale")) throw thrown;
+      try {
+        yield* this.#counted(readAt(aside));
+      } catch (other) {
+        // Nothing is there for this file: what was said of its own place is what counts.
+        throw got === 0 && hasCode(other, "NotFound", "Stale") ? thrown : other;
+      }
     }
     if (got !== range.length) {
       throw new WeirError(
         "Stale",
         `Cannot read "${source.path}" of ${ufs.uri}: got ${got} bytes at ${range.offset}, wanted ${range.length}`,
       );
+    }
+  }
+
+  async *#counted(chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+    for await (const chunk of chunks) {
+      this.#storeBytes += chunk.length;
+      yield chunk;
     }
   }
 }

@@ -8,12 +8,15 @@
  * 2. Tasks of a term that is over are refused, and those under way are ended: a later leader may have asked another
  *    worker for the opposite.
  * 3. A result is sent until a leader took it or its term is over.
+ * 4. A side effect on a store is under way once at a time, and goes on only while the leader that asked for it is heard of
+ *    (effect-lease.ts). What leaders must wait for, since it cannot be called back, they are told: what an earlier one
+ *    asked for, and what hangs in a store that does not answer.
  */
 import { randomBytes } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { sleep } from "../lib/clock.ts";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
-import type { WorkerId } from "../lib/ids.ts";
+import type { UfsOpId, WorkerId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { RpcClient } from "../rpc/client.ts";
 import { masterApi } from "../rpc/master-api.ts";
@@ -27,6 +30,8 @@ import type {
   UnhealthyMount,
 } from "../rpc/tasks.ts";
 import type { BlockStore } from "./block-store.ts";
+import { EffectLease } from "./effect-lease.ts";
+import type { Attempt } from "./task-executor.ts";
 
 export interface HeartbeatOptions {
   readonly masters: MasterConnection;
@@ -38,7 +43,7 @@ export interface HeartbeatOptions {
     readonly tiers: readonly Pick<TierUsage, "medium" | "quotaBytes">[];
   };
   readonly heartbeatMs: number;
-  readonly execute: (task: Task, signal: AbortSignal) => Promise<TaskResult>;
+  readonly execute: (task: Task, attempt: Attempt) => Promise<TaskResult>;
   /** Tasks at once. */
   readonly slots: number;
   /** Whether jobs may run here. */
@@ -77,11 +82,24 @@ interface Running {
   result: TaskResult | undefined;
 }
 
+/** The latest attempt of a side effect that has not ended. */
+interface Effect {
+  readonly running: Running;
+  /** Resolves when nothing goes on any more, in the store neither. */
+  readonly ended: Promise<unknown>;
+  /** It was answered, and goes on. */
+  hangs: boolean;
+}
+
 export class WorkerHeartbeat {
   readonly #options: HeartbeatOptions;
   readonly #incarnation = randomBytes(8).toString("hex");
   readonly #stopping = new AbortController();
   readonly #tasks = new Map<number, Running>();
+  readonly #effects = new Map<UfsOpId, Effect>();
+  readonly #lease = new EffectLease((error) => {
+    for (const { running } of this.#effects.values()) running.abort.abort(error);
+  });
   readonly #loops: Promise<void>[] = [];
   /** Masters that are reported to, by the address of the connection. */
   readonly #reporting = new Map<string, Reporting>();
@@ -115,6 +133,7 @@ export class WorkerHeartbeat {
     const error = new WeirError("Unavailable", "The worker stops");
     this.#stopping.abort(error);
     for (const { abort } of this.#tasks.values()) abort.abort(error);
+    this.#lease.close();
     this.#wakeResults?.();
     await Promise.allSettled(this.#loops);
   }
@@ -218,6 +237,8 @@ export class WorkerHeartbeat {
             complete: !report.more,
             jobs: this.#options.jobs,
             unhealthy: this.#options.unhealthy(),
+            term: this.#term,
+            ending: this.#ending,
           },
           { deadlineMs: waitMs + 5000, signal },
         );
@@ -225,7 +246,7 @@ export class WorkerHeartbeat {
         if (reply.resync) reporter.reset();
         else reporter.acknowledged();
         if (reply.term >= this.#term) this.#follow(reply, reporting);
-        await this.#take(reply);
+        await this.#take(reply, startedMs);
         // A reply that came at once for no reason must not make a tight loop.
         const tookMs = performance.now() - startedMs;
         if (!report.more && reply.tasks.length === 0 && tookMs < 20) await sleep(20, signal);
@@ -238,7 +259,14 @@ export class WorkerHeartbeat {
     }
   }
 
-  async #take(reply: HeartbeatReply): Promise<void> {
+  /** Side effects that go on here though nobody waits for their results. */
+  get #ending(): UfsOpId[] {
+    return [...this.#effects]
+      .filter(([, { running, hangs }]) => hangs || running.term < this.#term)
+      .map(([op]) => op);
+  }
+
+  async #take(reply: HeartbeatReply, sentMs: number): Promise<void> {
     if (reply.register) {
       this.#registering ??= this.#register().finally(() => {
         this.#registering = undefined;
@@ -247,6 +275,10 @@ export class WorkerHeartbeat {
     }
     if (!reply.leader || reply.term < this.#term) return;
     if (reply.term > this.#term) this.#supersede(reply.term);
+    this.#lease.extend(sentMs, reply.effectLeaseMs);
+    for (const taskId of reply.cancelled ?? []) {
+      this.#tasks.get(taskId)?.abort.abort(new WeirError("Cancelled", "It is not wanted any more"));
+    }
     for (const task of reply.tasks) this.#start(task, reply.term);
     for (const container of reply.released ?? []) {
       await this.#options.store.release(container).catch((err: unknown) => {
@@ -257,6 +289,7 @@ export class WorkerHeartbeat {
 
   #supersede(term: number): void {
     this.#term = term;
+    this.#lease.restart();
     for (const [taskId, running] of this.#tasks) {
       running.abort.abort(new WeirError("Cancelled", `Term ${running.term} is over`));
       this.#tasks.delete(taskId);
@@ -268,10 +301,48 @@ export class WorkerHeartbeat {
     if (this.#tasks.has(task.taskId)) return;
     const running: Running = { term, abort: new AbortController(), result: undefined };
     this.#tasks.set(task.taskId, running);
-    void this.#options.execute(task, running.abort.signal).then((result) => {
+    const ended =
+      task.kind === "ufsOp" ? this.#affect(task, running) : this.#execute(task, running);
+    void ended.then((result) => {
       running.result = result;
       this.#wakeResults?.();
     });
+  }
+
+  #execute(
+    task: Task,
+    running: Running,
+    outlives: Attempt["outlives"] = () => undefined,
+  ): Promise<TaskResult> {
+    const permit = () => this.#permit(running);
+    return this.#options.execute(task, { signal: running.abort.signal, permit, outlives });
+  }
+
+  /** Starts a side effect when the attempt before it has ended, in the store as well. */
+  #affect(task: Extract<Task, { kind: "ufsOp" }>, running: Running): Promise<TaskResult> {
+    const before = this.#effects.get(task.op)?.ended ?? Promise.resolve();
+    const hanging: Promise<unknown>[] = [];
+    const result = before.then(() =>
+      this.#execute(task, running, (ended) => {
+        hanging.push(ended);
+      }),
+    );
+    const ended = result.then(() => Promise.allSettled(hanging));
+    const effect: Effect = { running, ended, hangs: false };
+    this.#effects.set(task.op, effect);
+    void ended.then(() => {
+      if (this.#effects.get(task.op) === effect) this.#effects.delete(task.op);
+    });
+    return result.then((answer) => {
+      effect.hangs = hanging.length > 0;
+      return answer.kind === "failed" && effect.hangs ? { ...answer, goesOn: true } : answer;
+    });
+  }
+
+  #permit({ term, abort }: Running): void {
+    abort.signal.throwIfAborted();
+    if (term !== this.#term) throw new WeirError("Cancelled", `Term ${term} is over`);
+    this.#lease.check();
   }
 
   async #deliver(): Promise<void> {

@@ -144,7 +144,7 @@ export async function startWorker(
       tiers: usageOf(tiers),
     },
     heartbeatMs: own.heartbeatMs,
-    execute: (task, signal) => executor.execute(task, signal),
+    execute: (task, attempt) => executor.execute(task, attempt),
     slots: storeTaskSlots + (own.jobs ? own.jobSlots : 0),
     jobs: own.jobs,
     unhealthy: () => mounts.unhealthy(),

@@ -15,6 +15,14 @@ export interface TaskOptions extends JobOptions {
   readonly logger: Logger;
 }
 
+/** An attempt of a task: whether it may go on, and what goes on behind its end. */
+export interface Attempt {
+  readonly signal: AbortSignal;
+  /** Asked before each step on a store that others see; throws when the step must not be taken. */
+  readonly permit: () => void;
+  readonly outlives: (ended: Promise<unknown>) => void;
+}
+
 export class TaskExecutor {
   readonly #options: TaskOptions;
   readonly #waitingJobs: (() => void)[] = [];
@@ -29,9 +37,9 @@ export class TaskExecutor {
     return this.#jobsRun;
   }
 
-  async execute(task: Task, signal: AbortSignal): Promise<TaskResult> {
+  async execute(task: Task, attempt: Attempt): Promise<TaskResult> {
     try {
-      return await this.#execute(task, signal);
+      return await this.#execute(task, attempt);
     } catch (thrown) {
       const error = toWeirError(thrown, `Cannot execute "${task.kind}"`);
       this.#options.logger.warn(
@@ -42,8 +50,9 @@ export class TaskExecutor {
     }
   }
 
-  async #execute(task: Task, signal: AbortSignal): Promise<TaskResult> {
+  async #execute(task: Task, going: Attempt): Promise<TaskResult> {
     const { taskId } = task;
+    const { signal } = going;
     switch (task.kind) {
       case "listDirectory": {
         const { mounts } = this.#options;
@@ -57,8 +66,8 @@ export class TaskExecutor {
       }
       case "ufsOp": {
         const ufs = this.#options.mounts.use(task.mount);
-        const fingerprint = await perform(ufs, task.action, this.#options.readFile, signal);
-        return { kind: "ufsDone", taskId, op: task.op, fingerprint };
+        const done = await perform(ufs, task.action, this.#options.readFile, going);
+        return { kind: "ufsDone", taskId, op: task.op, ...done };
       }
       case "runJob":
         return this.#runJob(task, signal);
@@ -94,43 +103,65 @@ export class TaskExecutor {
   }
 }
 
-/** Carries out a side effect on a store; the fingerprint of what was written, if anything was. */
+interface Performed {
+  /** Of what was written, if anything was. */
+  readonly fingerprint: string | undefined;
+  readonly aside?: boolean;
+}
+const nothing: Performed = { fingerprint: undefined };
+
+/** Carries out a side effect on a store. */
 async function perform(
   ufs: UnderFileSystem,
   action: UfsAction,
   readFile: (layout: FileLayout, signal: AbortSignal) => AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-): Promise<string | undefined> {
+  going: Attempt,
+): Promise<Performed> {
+  going.signal.throwIfAborted();
+  going.permit();
   switch (action.kind) {
     case "persist": {
       const { layout, path, mode, uid, gid, mtime } = action;
-      return ufs.write(path, readFile(layout, signal), {
+      const fingerprint = await ufs.write(path, readFile(layout, going.signal), {
         size: layout.status.size,
         attributes: { mode, uid, gid, mtime },
         keeps: replacedSource(layout, path),
-        signal,
+        ...going,
       });
+      return { fingerprint };
     }
     case "forgetReplaced":
       await ufs.forgetReplaced(action.path, action.fingerprint);
-      return undefined;
-    case "delete":
-      await ufs.delete(action.path);
-      return undefined;
-    case "rename":
-      await ufs.rename(action.from, action.to);
-      return undefined;
+      return nothing;
+    case "delete": {
+      const { path, fingerprint, aside } = action;
+      const of = action.of ?? (await kindToDelete(ufs, path));
+      if (of !== "file") await ufs.delete(path, { of, ...going });
+      else return { ...nothing, ...(await ufs.delete(path, { of, fingerprint, aside, ...going })) };
+      return nothing;
+    }
+    case "rename": {
+      const { from, to, aside } = action;
+      const of = action.of ?? ((await ufs.stat(from))?.kind === "directory" ? "directory" : "file");
+      return { ...nothing, ...(await ufs.rename(from, to, { of, aside, ...going })) };
+    }
     case "mkdir": {
       const { mode, uid, gid } = action;
-      await ufs.mkdir(action.path, { mode, uid, gid });
-      return undefined;
+      await ufs.mkdir(action.path, { mode, uid, gid }, going);
+      return nothing;
     }
     case "symlink":
-      await ufs.symlink(action.path, action.target);
-      return undefined;
+      await ufs.symlink(action.path, action.target, going);
+      return nothing;
     case "setAttributes": {
       const { mode, uid, gid, mtime } = action;
-      return await ufs.setAttributes(action.path, { mode, uid, gid, mtime });
+      const fingerprint = await ufs.setAttributes(action.path, { mode, uid, gid, mtime }, going);
+      return { fingerprint };
     }
   }
+}
+
+/** For a master of an earlier version, which does not say what it is. */
+async function kindToDelete(ufs: UnderFileSystem, path: string): Promise<"file" | "tree"> {
+  return (await ufs.stat(path))?.kind === "directory" ? "tree" : "file";
 }

@@ -1,6 +1,8 @@
 /** What every under file system must do; each implementation runs this suite with its own way to open an empty store. */
 import assert from "node:assert/strict";
-import { hasCode } from "../../src/lib/errors.ts";
+import { hasCode, WeirError } from "../../src/lib/errors.ts";
+import type { InodeId } from "../../src/lib/ids.ts";
+import { unlinkedPath } from "../../src/lib/store-names.ts";
 import type { UfsListEntry, UnderFileSystem } from "../../src/ufs/types.ts";
 
 export interface UfsUnderTest {
@@ -213,9 +215,9 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     for (const name of names) {
       assert.equal((await readWhole(store, `odd/${name}`)).toString(), name);
     }
-    await store.rename("odd/a+b", "odd/moved %41");
+    await store.rename("odd/a+b", "odd/moved %41", { of: "file" });
     assert.equal((await readWhole(store, "odd/moved %41")).toString(), "a+b");
-    await store.delete("odd");
+    await store.delete("odd", { of: "tree" });
     assert.equal(await store.stat("odd"), undefined);
   });
 
@@ -242,9 +244,13 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
   it("refuses paths that do not lead down", async () => {
     for (const path of ["..", "a/../../b", "/etc", "a//b", ".", "a/.", "x\0y"]) {
       await assert.rejects(put(store, path, "x"), rejectsWith("InvalidArgument"), path);
-      await assert.rejects(store.delete(path), rejectsWith("InvalidArgument"), path);
+      await assert.rejects(
+        store.delete(path, { of: "file" }),
+        rejectsWith("InvalidArgument"),
+        path,
+      );
     }
-    await assert.rejects(store.delete(""), rejectsWith("InvalidArgument"));
+    await assert.rejects(store.delete("", { of: "file" }), rejectsWith("InvalidArgument"));
   });
 
   it("keeps what a write replaced readable by its fingerprint, hidden, until it is forgotten", async () => {
@@ -260,7 +266,7 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     assert.deepEqual(namesOf(await listAll(store, "d", 10)), ["f"]);
     await write("repeated", before);
     assert.equal(await old(), "content", "a repetition keeps what the first one kept");
-    await store.rename("d/f", "d/g");
+    await store.rename("d/f", "d/g", { of: "file" });
     assert.equal(await old("d/g"), "content", "it goes along with its name");
     await store.forgetReplaced("d/g", after);
     assert.equal(await old("d/g"), "content", "another one is not forgotten");
@@ -270,7 +276,7 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     assert.equal((await readWhole(store, "d/g")).toString(), "repeated");
     const last = (await store.stat("d/g"))!.fingerprint;
     await store.write("d/g", chunksOf("x"), { size: 1, keeps: last });
-    await store.delete("d/g");
+    await store.delete("d/g", { of: "file" });
     await assert.rejects(
       readWhole(store, "d/g", { fingerprint: last }),
       rejectsWith("NotFound"),
@@ -284,25 +290,107 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     await put(store, "t-not/a", "3");
     await store.mkdir("t/empty");
     await store.symlink("t/link", "../t-not");
-    await store.delete("t/a");
+    await store.delete("t/a", { of: "file" });
     assert.equal(await store.stat("t/a"), undefined);
-    await store.delete("t/a");
-    await store.delete("t");
-    await store.delete("t");
+    await store.delete("t/a", { of: "file" });
+    await store.delete("t", { of: "tree" });
+    await store.delete("t", { of: "tree" });
     assert.equal(await store.stat("t"), undefined);
     assert.equal((await readWhole(store, "t-not/a")).toString(), "3");
+  });
+
+  it("takes no directory for a file, and no file for a directory", async () => {
+    await put(store, "d/a", "1");
+    await put(store, "f", "2");
+    await store.delete("d", { of: "file" });
+    await store.delete("f", { of: "tree" });
+    await store.delete("f", { of: "emptyDirectory" });
+    assert.equal((await readWhole(store, "d/a")).toString(), "1");
+    assert.equal((await readWhole(store, "f")).toString(), "2");
+  });
+
+  it("removes a directory as an empty one only while nothing lies below it", async () => {
+    await store.mkdir("d");
+    await put(store, "d/from outside", "1");
+    await store.delete("d", { of: "emptyDirectory" });
+    assert.equal((await readWhole(store, "d/from outside")).toString(), "1");
+    await store.delete("d/from outside", { of: "file" });
+    await store.mkdir("d");
+    await store.delete("d", { of: "emptyDirectory" });
+    assert.equal(await store.stat("d"), undefined);
+    await store.delete("d", { of: "emptyDirectory" });
+  });
+
+  it("deletes only the object that has the fingerprint", async () => {
+    const fingerprint = await put(store, "f", "known");
+    await put(store, "f", "from outside");
+    await store.delete("f", { of: "file", fingerprint });
+    assert.equal((await readWhole(store, "f")).toString(), "from outside");
+    const { fingerprint: present } = (await store.stat("f"))!;
+    await store.delete("f", { of: "file", fingerprint: present });
+    assert.equal(await store.stat("f"), undefined);
+  });
+
+  it("puts what it removes aside where it must, readable by its fingerprint, hidden, until that is deleted", async () => {
+    const aside = { path: unlinkedPath(7 as InodeId), must: true };
+    const fingerprint = await put(store, "d/f", "still read");
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const removal = { of: "file" as const, fingerprint, aside };
+      assert.deepEqual(await store.delete("d/f", removal), { aside: true });
+      assert.equal(await store.stat("d/f"), undefined);
+      const bytesAside = await readWhole(store, aside.path, { fingerprint });
+      assert.equal(bytesAside.toString(), "still read");
+    }
+    assert.deepEqual(
+      namesOf(await listAll(store, "", 9)).filter((name) => name !== "d"),
+      [],
+    );
+    await store.delete(aside.path, { of: "file" });
+    await assert.rejects(readWhole(store, aside.path, { fingerprint }), rejectsWith("NotFound"));
+  });
+
+  it("puts what a rename replaces aside where it must, and at no time the name is without an object", async () => {
+    const aside = { path: unlinkedPath(8 as InodeId), must: true };
+    const old = await put(store, "to", "replaced");
+    const fingerprint = await put(store, "from", "content");
+    const how = { of: "file" as const, aside };
+    assert.deepEqual(await store.rename("from", "to", how), { aside: true });
+    assert.deepEqual(await store.rename("from", "to", how), { aside: true });
+    assert.equal((await readWhole(store, "to", { fingerprint })).toString(), "content");
+    const kept = await readWhole(store, aside.path, { fingerprint: old });
+    assert.equal(kept.toString(), "replaced");
+  });
+
+  it("does nothing more once it is not permitted", async () => {
+    await put(store, "f", "1");
+    await put(store, "d/g", "2");
+    const permit = () => {
+      throw new WeirError("Unavailable", "Cannot go on: it is for somebody else to do");
+    };
+    const refused = rejectsWith("Unavailable");
+    await assert.rejects(store.delete("f", { of: "file", permit }), refused);
+    await assert.rejects(store.delete("d", { of: "tree", permit }), refused);
+    await assert.rejects(store.rename("f", "h", { of: "file", permit }), refused);
+    await assert.rejects(store.rename("d", "e", { of: "directory", permit }), refused);
+    await assert.rejects(store.write("f", chunksOf("3"), { size: 1, permit }), refused);
+    assert.equal((await readWhole(store, "f")).toString(), "1");
+    assert.equal((await readWhole(store, "d/g")).toString(), "2");
+    assert.deepEqual(namesOf(await listAll(store, "", 9)), ["d", "f"]);
   });
 
   it("renames files over existing ones, keeping fingerprints, and can be asked twice", async () => {
     const fingerprint = await put(store, "from", "content");
     await put(store, "to", "replaced");
-    await store.rename("from", "to");
-    await store.rename("from", "to");
+    await store.rename("from", "to", { of: "file" });
+    await store.rename("from", "to", { of: "file" });
     assert.equal(await store.stat("from"), undefined);
     assert.equal((await readWhole(store, "to", { fingerprint })).toString(), "content");
-    await store.rename("to", "deep/er/to");
+    await store.rename("to", "deep/er/to", { of: "file" });
     assert.equal((await readWhole(store, "deep/er/to", { fingerprint })).toString(), "content");
-    await assert.rejects(store.rename("nothing", "nowhere"), rejectsWith("NotFound"));
+    await assert.rejects(
+      store.rename("nothing", "nowhere", { of: "file" }),
+      rejectsWith("NotFound"),
+    );
   });
 
   it("renames trees with empty directories and links", async () => {
@@ -310,13 +398,16 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     await put(store, "d/b/c", "2");
     await store.mkdir("d/empty");
     await store.symlink("d/link", "target");
-    await store.rename("d", "e/f");
-    await store.rename("d", "e/f");
+    await store.rename("d", "e/f", { of: "directory" });
+    await store.rename("d", "e/f", { of: "directory" });
     assert.equal(await store.stat("d"), undefined);
     assert.deepEqual(namesOf(await listAll(store, "e/f", 9)), ["a", "b", "empty", "link"]);
     assert.equal((await store.stat("e/f/link"))?.target, "target");
     assert.equal((await readWhole(store, "e/f/b/c")).toString(), "2");
-    await assert.rejects(store.rename("e", "e/f/g"), rejectsWith("InvalidArgument"));
+    await assert.rejects(
+      store.rename("e", "e/f/g", { of: "directory" }),
+      rejectsWith("InvalidArgument"),
+    );
   });
 
   it("makes directories with parents and mode, and calls an existing one done", async () => {

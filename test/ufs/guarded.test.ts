@@ -227,7 +227,7 @@ describe("a store under guard", () => {
 
     it("asks while a tree is moved or removed whether the store still answers, and gives it up if not", async () => {
       stubborn.mood = "silent";
-      const removing = guarded.delete("f");
+      const removing = guarded.delete("f", { of: "tree" });
       removing.catch(() => undefined);
       await reached();
       clock.advance(limits.watchMs);
@@ -241,7 +241,7 @@ describe("a store under guard", () => {
 
     it("lets a removal take as long as it takes while the store answers", async () => {
       stubborn.mood = "silent";
-      const removing = guarded.delete("f");
+      const removing = guarded.delete("f", { of: "tree" });
       await reached();
       stubborn.mood = "well";
       for (let i = 0; i < 3; i++) {

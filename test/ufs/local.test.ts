@@ -51,11 +51,13 @@ describe("a local directory as under storage", () => {
     await assert.rejects(readWhole(store, "file"), (e) => hasCode(e, "InvalidArgument"));
     await assert.rejects(put(store, "out/new", "x"), (e) => hasCode(e, "NotDirectory"));
     await assert.rejects(store.list("out", { limit: 9 }), (e) => hasCode(e, "NotDirectory"));
-    await assert.rejects(store.rename("file", "out/moved"), (e) => hasCode(e, "NotDirectory"));
+    await assert.rejects(store.rename("file", "out/moved", { of: "file" }), (e) =>
+      hasCode(e, "NotDirectory"),
+    );
     assert.equal(await store.stat("out/secret"), undefined);
-    await store.delete("out/secret");
+    await store.delete("out/secret", { of: "file" });
     await store.setAttributes("file", { mode: 0o777, mtime: { sec: 1, nsec: 0 } });
-    await store.delete("out");
+    await store.delete("out", { of: "file" });
     assert.deepEqual(await readdir(outside), ["secret"]);
     assert.equal(await readFile(join(outside, "secret"), "utf8"), "secret");
     assert.deepEqual(await readdir(directory), ["file"]);
@@ -150,8 +152,8 @@ describe("a local directory as under storage", () => {
     const store = await openUfs({ uri, readOnly: true, options: {} });
     const readOnly = (thrown: unknown) => hasCode(thrown, "ReadOnly");
     await assert.rejects(put(store, "g", "x"), readOnly);
-    await assert.rejects(store.delete("f"), readOnly);
-    await assert.rejects(store.rename("f", "g"), readOnly);
+    await assert.rejects(store.delete("f", { of: "file" }), readOnly);
+    await assert.rejects(store.rename("f", "g", { of: "file" }), readOnly);
     await assert.rejects(store.mkdir("d"), readOnly);
     await assert.rejects(store.symlink("l", "f"), readOnly);
     await assert.rejects(store.setAttributes("f", { mode: 0 }), readOnly);
@@ -180,9 +182,9 @@ describe("a local directory as under storage", () => {
       const many = Array.from({ length: 40 }, (_, i) => put("d/many" + i));
       await Promise.all([
         ...many, put("blind/x"), store.mkdir("d/new/deep"), store.symlink("d/link", "a"),
-        store.delete("d/gone"), store.rename("d/a", "e/moved"), put("d/b"),
+        store.delete("d/gone", { of: "file" }), store.rename("d/a", "e/moved", { of: "file" }), put("d/b"),
       ]);
-      await store.rename("e/tree", "d/tree");
+      await store.rename("e/tree", "d/tree", { of: "directory" });
       const modeOf = async (name) => (await stat(name)).mode & 0o7777;
       assert.deepEqual(
         [await modeOf("d"), await modeOf("e"), await modeOf("blind"), await modeOf("d/tree")],
@@ -193,7 +195,7 @@ describe("a local directory as under storage", () => {
       assert.deepEqual(await readdir("e"), ["moved"]);
       await assert.rejects(store.write("d/f", [], { size: 1 }));
       assert.equal(await modeOf("d"), 0o555);
-      await store.delete("d");
+      await store.delete("d", { of: "tree" });
       assert.equal(await store.stat("d"), undefined);`;
     await chmod(directory, 0o777);
     const args = ["--import=tsx", "--input-type=module", "--eval", script];

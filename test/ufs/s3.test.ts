@@ -68,7 +68,7 @@ describe("a bucket as under storage [needs: s3]", function () {
     });
     assert.match(fingerprint, /-3$/);
     assert.equal((await store.stat("big"))?.size, size);
-    await store.rename("big", "moved");
+    await store.rename("big", "moved", { of: "file" });
     const stat = await store.stat("moved");
     assert.equal(stat?.fingerprint, fingerprint);
     assert.equal(stat.mode, 0o640);
@@ -175,8 +175,24 @@ describe("a bucket as under storage [needs: s3]", function () {
       last = page.last;
     }
     assert.deepEqual(seen, [...names, "f00600"].sort());
-    await store.delete("d");
+    await store.delete("d", { of: "tree" });
     assert.equal(await store.stat("d"), undefined);
+    await store.close();
+  });
+
+  it("deletes and moves a file alone where objects lie below its name as if it were a directory", async () => {
+    for (const Key of ["twin/a", "twin/a/b", "twin/a/c"])
+      await direct.send(new PutObjectCommand({ Bucket: bucket, Key, Body: "x" }));
+    const store = await open(`s3://${bucket}/twin`);
+    await store.rename("a", "moved", { of: "file" });
+    assert.equal((await store.stat("a"))?.kind, "directory");
+    assert.equal((await readWhole(store, "a/b")).toString(), "x");
+    await store.rename("moved", "a", { of: "file" });
+    await store.delete("a", { of: "tree" });
+    assert.equal((await readWhole(store, "a")).toString(), "x");
+    await put(store, "a/b", "y");
+    await store.delete("a", { of: "file" });
+    assert.equal((await readWhole(store, "a/b")).toString(), "y");
     await store.close();
   });
 

@@ -88,7 +88,10 @@ describe("a persist that was done and never reported", () => {
     const execute = async (action: UfsAction) => {
       const mount = { id: mountId, uri: store.uri, readOnly: false, options: {} };
       const op = 1 as UfsOpId;
-      const result = await executor.execute({ kind: "ufsOp", taskId: 1, op, mount, action }, never);
+      const result = await executor.execute(
+        { kind: "ufsOp", taskId: 1, op, mount, action },
+        { signal: never, permit: () => undefined, outlives: () => undefined },
+      );
       assert.equal(result.kind, "ufsDone", JSON.stringify(result));
     };
     const persist = async () => {

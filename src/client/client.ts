@@ -8,7 +8,7 @@ import type { BlockClient } from "../blocks/types.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Config } from "../lib/config.ts";
 import { hasCode, WeirError } from "../lib/errors.ts";
-import type { InodeId, LineageId, MountId, TreeOpId } from "../lib/ids.ts";
+import type { InodeId, LineageId, MountId, TreeOpId, UfsOpId } from "../lib/ids.ts";
 import { rootInodeId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import {
@@ -20,7 +20,7 @@ import {
   encodeAcl,
 } from "../rpc/acl.ts";
 import { permission } from "../rpc/access.ts";
-import { masterApi } from "../rpc/master-api.ts";
+import { type Effect, masterApi } from "../rpc/master-api.ts";
 import { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
 import type {
@@ -89,6 +89,8 @@ interface ClientParts {
   /** In whose name all is asked for; undefined: the superuser's. */
   readonly caller: Caller | undefined;
 }
+
+const effectsPerCall = 1000;
 
 export class WeirClient {
   readonly masters: MasterConnection;
@@ -555,6 +557,34 @@ export class WeirClient {
   async pendingUfsOps(path?: string): Promise<number> {
     const inode = path === undefined ? undefined : (await this.stat(path)).inode;
     return (await this.#read(masterApi.pendingUfsOps, { inode })).count;
+  }
+
+  /** The same, one by one; with `onlyFailed` those that were given up. */
+  async *effects(of: { readonly onlyFailed: boolean }): AsyncGenerator<Effect, void> {
+    let after: { mountId: MountId; op: UfsOpId } | undefined;
+    do {
+      const request = { after, onlyFailed: of.onlyFailed, limit: effectsPerCall };
+      const page = await this.#read(masterApi.effects, request);
+      yield* page.effects;
+      after = page.next;
+    } while (after !== undefined);
+  }
+
+  /** Has side effects tried again that were given up. */
+  async retryEffects(ops: readonly UfsOpId[]): Promise<void> {
+    await this.#decide("retryEffect", ops);
+  }
+
+  /** Forgets side effects that were given up: the store keeps what it has. */
+  async discardEffects(ops: readonly UfsOpId[]): Promise<void> {
+    await this.#decide("discardEffect", ops);
+  }
+
+  async #decide(kind: "retryEffect" | "discardEffect", ops: readonly UfsOpId[]): Promise<void> {
+    const verb = kind === "retryEffect" ? "retry" : "discard";
+    for (const op of ops) {
+      await this.#session.execute({ kind, op }, `Cannot ${verb} operation ${String(op)}`);
+    }
   }
 
   /** Records how outputs are made of inputs, as these are now; makes the outputs as empty files. */

@@ -28,6 +28,7 @@ import { Proposer } from "./services/proposer.ts";
 import { serveBackup } from "./services/serve-backup.ts";
 import { serveFsck } from "./services/serve-fsck.ts";
 import { serveCluster } from "./services/serve-cluster.ts";
+import { serveEffects } from "./services/serve-effects.ts";
 import { serveLineage } from "./services/serve-lineage.ts";
 import { serveNamespace } from "./services/serve-namespace.ts";
 import { servePaths } from "./services/serve-paths.ts";
@@ -250,7 +251,9 @@ async function start(
       await moves.ready;
       return services;
     },
+    leading: () => (leadership.reign === undefined ? undefined : late.services),
   };
+  serveEffects(server, parts);
   serveSessions(server, parts);
   serveNamespace(server, parts);
   servePaths(server, parts);

@@ -162,6 +162,15 @@ const clientCommands = {
   /** Queues the write of the present version to the under storage. */
   persist: { inode },
 
+  // Side effects on stores
+  /** Has an operation tried again that was given up. For the superuser. */
+  retryEffect: { op: unsigned<UfsOpId>() },
+  /**
+   * Forgets an operation that was given up; the store keeps what it has. What was to be deleted is shown again when its
+   * directory is loaded anew, a file stays un-persisted until it is written again. For the superuser.
+   */
+  discardEffect: { op: unsigned<UfsOpId>() },
+
   // Mounts
   mount: {
     parent: inode,
@@ -231,8 +240,16 @@ const leaderCommands = {
     listedAtIndex: unsigned(),
     last: boolean,
   },
-  /** A side effect on a store was executed; `error` says why it was given up. */
-  ufsDone: { op: unsigned<UfsOpId>(), fingerprint: optional(text), error: optional(text) },
+  /** A side effect on a store was executed; `error`: it was given up and is forgotten. */
+  ufsDone: {
+    op: unsigned<UfsOpId>(),
+    fingerprint: optional(text),
+    error: optional(text),
+    /** What was removed or replaced lies aside now. */
+    aside: appended(boolean),
+  },
+  /** A side effect on a store is given up for now: the store refuses it for what it is. */
+  ufsFailed: { op: unsigned<UfsOpId>(), error: text, attempts: unsigned() },
 
   // Lineage
   /** Starts an attempt if none is under way; the result's `writeId` is its epoch. */
@@ -333,6 +350,9 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   countUsage: 2,
   setPathPolicy: 2,
   clearPathPolicy: 2,
+  retryEffect: 2,
+  discardEffect: 2,
+  ufsFailed: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */
@@ -340,6 +360,7 @@ export function levelOf(of: Command): number {
   if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
   if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap) !== undefined) return 2;
   if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
+  if (of.kind === "ufsDone" && of.aside !== undefined) return 2;
   return sinceLevel[of.kind] ?? 1;
 }
 

@@ -1,5 +1,13 @@
 /** The procedures that masters serve. Reads take a consistency; only the leader takes writes, others answer `NotLeader`. */
-import type { InodeId, LineageId, Position, SessionId, WorkerId } from "../lib/ids.ts";
+import type {
+  InodeId,
+  LineageId,
+  MountId,
+  Position,
+  SessionId,
+  UfsOpId,
+  WorkerId,
+} from "../lib/ids.ts";
 import {
   appended,
   boolean,
@@ -63,6 +71,26 @@ export const clusterMember = struct({
   isActive: optional(boolean),
 });
 export type ClusterMember = Infer<typeof clusterMember>;
+
+/** A side effect on a store that is not done. */
+export const effect = struct({
+  op: unsigned<UfsOpId>(),
+  mountId: unsigned<MountId>(),
+  /** Where the mount is, and the path below its root. */
+  mount: name,
+  kind: word("persist", "delete", "rename", "mkdir", "symlink", "setAttributes"),
+  path: name,
+  /** Of a rename. */
+  to: optional(name),
+  state: word("waiting", "underWay", "failed"),
+  /** That failed: in this reign, or until it was given up. */
+  attempts: unsigned(),
+  /** What the last attempt met with. */
+  error: optional(text),
+  /** Since it was queued; absent: by an earlier version. */
+  ageMs: optional(unsigned()),
+});
+export type Effect = Infer<typeof effect>;
 
 export const masterApi = {
   // Sessions and commands
@@ -168,6 +196,22 @@ export const masterApi = {
     "pendingUfsOps",
     struct({ inode: optional(inode) }),
     struct({ count: unsigned() }),
+  ),
+  /** They themselves, in the order of their mounts and ids, as the leader has come with them; `after` is exclusive. */
+  effects: method(
+    "effects",
+    struct({
+      after: optional(struct({ mountId: unsigned<MountId>(), op: unsigned<UfsOpId>() })),
+      /** Only those that were given up. */
+      onlyFailed: boolean,
+      limit: unsigned(),
+      caller: by,
+    }),
+    struct({
+      effects: list(effect),
+      /** Where to go on; absent: this was the last page. */
+      next: optional(struct({ mountId: unsigned<MountId>(), op: unsigned<UfsOpId>() })),
+    }),
   ),
   statFs: method(
     "statFs",

@@ -33,7 +33,7 @@ export class EffectLease {
 
   /**
    * Not left to the timer alone: after the process was stopped for a while, other events may come before it.
-   * @throws WeirError `Unavailable` when it ran out
+   * @throws WeirError `Cancelled` when it ran out
    */
   check(): void {
     if (performance.now() >= this.#untilMs) throw ended();
@@ -45,5 +45,5 @@ export class EffectLease {
 }
 
 function ended(): WeirError {
-  return new WeirError("Unavailable", "No leader answered for too long: another worker may do it");
+  return new WeirError("Cancelled", "No leader answered for too long: another worker may do it");
 }

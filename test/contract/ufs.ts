@@ -365,9 +365,9 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
     await put(store, "f", "1");
     await put(store, "d/g", "2");
     const permit = () => {
-      throw new WeirError("Unavailable", "Cannot go on: it is for somebody else to do");
+      throw new WeirError("Cancelled", "Cannot go on: it is for somebody else to do");
     };
-    const refused = rejectsWith("Unavailable");
+    const refused = rejectsWith("Cancelled");
     await assert.rejects(store.delete("f", { of: "file", permit }), refused);
     await assert.rejects(store.delete("d", { of: "tree", permit }), refused);
     await assert.rejects(store.rename("f", "h", { of: "file", permit }), refused);

@@ -118,7 +118,7 @@ describe("a store under guard", () => {
         () => guarded.list("", { limit: 1 }),
         () => readWhole(guarded, "f"),
         () => put(guarded, "g", "x"),
-        () => guarded.delete("f"),
+        () => guarded.delete("f", { of: "file" }),
         () => guarded.mkdir("d"),
       ]) {
         await assert.rejects(call(), (thrown) => {
@@ -227,7 +227,7 @@ describe("a store under guard", () => {
 
     it("asks while a tree is moved or removed whether the store still answers, and gives it up if not", async () => {
       stubborn.mood = "silent";
-      const removing = guarded.delete("f", { of: "tree" });
+      const removing = guarded.delete("f", { of: "file" });
       removing.catch(() => undefined);
       await reached();
       clock.advance(limits.watchMs);
@@ -241,7 +241,7 @@ describe("a store under guard", () => {
 
     it("lets a removal take as long as it takes while the store answers", async () => {
       stubborn.mood = "silent";
-      const removing = guarded.delete("f", { of: "tree" });
+      const removing = guarded.delete("f", { of: "file" });
       await reached();
       stubborn.mood = "well";
       for (let i = 0; i < 3; i++) {

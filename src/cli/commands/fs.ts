@@ -9,6 +9,7 @@ import { attempt, withPaths } from "../attempt.ts";
 import { answer, bytesText, countOf } from "../output.ts";
 import { parsePath } from "../paths.ts";
 import { registerAttributes } from "./attributes.ts";
+import { registerEffects } from "./effects.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
 import { registerMounts } from "./mounts.ts";
 import { registerNodes } from "./nodes.ts";
@@ -39,6 +40,7 @@ export function registerFs(program: Command, context: CliContext): void {
   registerAttributes(command, context);
   registerMounts(command, context);
   registerPlacement(command, context);
+  registerEffects(command, context);
 }
 
 function registerReading(command: FsCommand, context: CliContext): void {

@@ -387,6 +387,13 @@ export class InodeRows {
     if (of.persistOp !== undefined && of.nlink > 0 && !known.has(facts.op(of.persistOp, of.id))) {
       this.#report("effects", subject, `waits for operation ${of.persistOp}`, "that it is queued");
     }
+    if (of.removeOp !== undefined && !known.has(facts.op(of.removeOp, of.id))) {
+      const is = `leaves its object to operation ${of.removeOp}`;
+      this.#report("effects", subject, is, "that it is queued");
+    }
+    if (of.aside === true && of.nlink > 0) {
+      this.#report("effects", subject, "has names, and its object lies aside", "it under a name");
+    }
     if (of.lineageId !== undefined && !known.has(facts.lineage(of.lineageId))) {
       this.#report(
         "lineages",

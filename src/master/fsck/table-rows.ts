@@ -161,7 +161,11 @@ export class TableRows {
         "its own id",
       );
     }
-    if ("inode" in op.action) known.add(facts.op(op.id, op.action.inode));
+    const { action } = op;
+    if (action.inode !== undefined) known.add(facts.op(op.id, action.inode));
+    if (action.kind === "rename" && action.replaces !== undefined) {
+      known.add(facts.op(op.id, action.replaces));
+    }
     if (op.tomb !== undefined) known.add(facts.tombOf(op.id, op.tomb.directory, op.tomb.name));
   }
 

@@ -1,9 +1,11 @@
 /** Where a file's bytes are: what the state says of its blocks, joined with what the workers told of their copies. */
 import { WeirError } from "../../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
+import { unlinkedPath } from "../../lib/store-names.ts";
 import type { Extent, FileLayout, Segment, UfsObject } from "../../rpc/namespace.ts";
 import { withSource } from "../state/extents.ts";
-import type { Inode, UfsOp } from "../state/model.ts";
+import { ufsOpKey } from "../state/keys.ts";
+import { type Inode, type UfsOp, ufsOp } from "../state/model.ts";
 import {
   clusterOf,
   containerOf,
@@ -129,14 +131,29 @@ export class Layouts {
 
   #objectOf(file: Inode): UfsObject | undefined {
     if (file.source === undefined) return undefined;
-    const path = ufsPathOf(this.#reader, file);
+    const path = this.#placeInStore(file);
     if (path === undefined) return undefined;
     return {
       mountId: file.mountId,
-      path: pathInStore(path, this.#pendingRenames(file)),
+      path,
       fingerprint: file.source.fingerprint,
       writeId: file.source.writeId,
     };
+  }
+
+  #placeInStore(file: Inode): string | undefined {
+    if (file.aside === true) return unlinkedPath(file.id);
+    const path = ufsPathOf(this.#reader, file);
+    const pending = this.#pendingRenames(file);
+    if (path !== undefined || file.removeOp === undefined) {
+      return path === undefined ? undefined : pathInStore(path, pending);
+    }
+    // No name leads to it any more, and the store has yet to hear of that.
+    const removal = this.#reader.read(ufsOp, ufsOpKey(file.mountId, file.removeOp));
+    if (removal === undefined) return undefined;
+    const { action } = removal;
+    const before = pending.filter(({ id }) => id < removal.id);
+    return pathInStore(action.kind === "rename" ? action.to : action.path, before);
   }
 
   #sizeOf(file: Inode, writeId: WriteId): number {

@@ -6,6 +6,7 @@ import type { Logger } from "../../lib/logger.ts";
 import { inodeOf, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import { DirectoryLoader } from "./directory-loader.ts";
+import { endingElsewhere } from "./effect-fence.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { Layouts } from "./layouts.ts";
 import type { Leadership, Reign } from "./leadership.ts";
@@ -42,12 +43,13 @@ export class LeaderServices {
   readonly loader: DirectoryLoader;
   readonly layouts: Layouts;
   readonly recovery: RecoveryService;
-  readonly #ufsOps: UfsOpQueue;
+  readonly effects: UfsOpQueue;
   readonly #treeOps: TreeOps;
 
   constructor(options: LeaderServicesOptions) {
     const { config, reader, appliedIndex, oldestVersion, reign, clock, logger } = options;
     const { proposer, leadership, locations, registry, moves } = options;
+    const { workerTimeoutMs } = config.master;
     const propose = proposer.propose.bind(proposer);
     this.reign = reign;
     this.dispatcher = new TaskDispatcher({
@@ -84,7 +86,7 @@ export class LeaderServices {
       logger,
       jobAttempts: config.master.jobAttempts,
     });
-    this.#ufsOps = new UfsOpQueue({
+    this.effects = new UfsOpQueue({
       reader,
       dispatcher,
       propose,
@@ -92,6 +94,8 @@ export class LeaderServices {
         action.kind === "persist" && inodeOf(reader, action.inode)?.kind === "file"
           ? layouts.layoutOf(action.inode)
           : undefined,
+      endingElsewhere: () => endingElsewhere({ reader, registry, reign, clock, workerTimeoutMs }),
+      clusterTimeMs: () => leadership.clusterTimeMs(),
       clock,
       logger,
       reign,
@@ -117,7 +121,7 @@ export class LeaderServices {
       reign,
       clock,
       logger,
-      workerTimeoutMs: config.master.workerTimeoutMs,
+      workerTimeoutMs,
       retiredGraceMs: config.master.retiredGraceMs,
     });
     reign.signal.addEventListener("abort", () => {
@@ -128,7 +132,7 @@ export class LeaderServices {
   applied({ applied }: AppliedEvent): void {
     const events = applied?.events ?? [];
     if (events.length === 0) return;
-    this.#ufsOps.applied(events);
+    this.effects.applied(events);
     this.#treeOps.applied(events);
     for (const event of events) {
       if (event.kind === "workerLost") this.dispatcher.workerLost(event.worker);

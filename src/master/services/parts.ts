@@ -41,6 +41,8 @@ export interface MasterParts {
    * @throws WeirError `NotLeader`, or the reason of `signal`
    */
   leader(signal: AbortSignal): Promise<LeaderServices>;
+  /** The same, if this master acts as the leader now. */
+  leading(): LeaderServices | undefined;
 }
 
 /**

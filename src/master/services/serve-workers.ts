@@ -4,6 +4,7 @@ import { indexOfPosition, type WorkerId } from "../../lib/ids.ts";
 import { unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
+import { effectLeasePart } from "../../rpc/tasks.ts";
 import {
   clusterOf,
   containerOf,
@@ -20,7 +21,7 @@ import type { Heartbeat } from "./worker-registry.ts";
 const longestWaitMs = 5000;
 
 export function serveWorkers(server: RpcServer, parts: MasterParts): void {
-  const { store, registry, leadership, proposer, raft } = parts;
+  const { store, registry, leadership, proposer, raft, config } = parts;
 
   server.handle(masterApi.registerWorker, async (request, { signal }) => {
     const { blockSizeBytes: own, ...command } = request;
@@ -42,10 +43,13 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
     // Only a reigning leader knows for sure who is registered.
     const state = workerOf(store, beat.worker)?.state;
     const register = leadership.reign !== undefined && state !== "live";
-    const released = leadership.reign === undefined ? [] : releasedOf(store, beat);
+    const { reign } = leadership;
+    const released = reign === undefined ? [] : releasedOf(store, beat);
     const waitMs = Math.min(beat.waitMs, longestWaitMs);
+    // What it does for the leader before, it ends when it hears of this one: side effects wait for that.
+    const isNews = reign !== undefined && beat.term !== undefined && beat.term < reign.term;
     const tasks =
-      resync || register || released.length > 0 || waitMs === 0
+      resync || register || released.length > 0 || isNews || waitMs === 0
         ? []
         : await registry.poll({ ...beat, waitMs }, connection.id, signal);
     return {
@@ -56,6 +60,8 @@ export function serveWorkers(server: RpcServer, parts: MasterParts): void {
       resync,
       register,
       released,
+      effectLeaseMs: Math.floor(config.master.workerTimeoutMs * effectLeasePart),
+      cancelled: parts.leading()?.dispatcher.cancelledOf(beat.worker) ?? [],
       ...mastersOf(raft),
     };
   });

@@ -8,6 +8,9 @@
  * 2. A task whose hand-over may have been lost with a connection is handed over again: workers execute a task that
  *    they get twice once, or twice with the same effect.
  * 3. Tasks about one mount never take all the room of a worker.
+ * 4. A side effect on a store is handed to no second worker: it is asked for again only as a new task, after this one
+ *    ended. It ends with the worker's answer, or when the worker can do nothing any more: lost (it was silent for longer
+ *    than it goes on by itself) or restarted. Who does not want it any more has it cancelled, and waits for that.
  */
 import type { Clock } from "../../lib/clock.ts";
 import { WeirError } from "../../lib/errors.ts";
@@ -37,6 +40,8 @@ export interface Placement {
   readonly prefer?: readonly WorkerId[];
   /** Short, and somebody waits: goes before others and needs no free slot. */
   readonly urgent: boolean;
+  /** Aborted: the worker is asked to end the task, which ends with its answer; at once if no worker has it. */
+  readonly cancel?: AbortSignal;
 }
 
 interface Queued {
@@ -54,6 +59,7 @@ interface Assigned {
   readonly connection: number;
   /** A later heartbeat on the same connection shows that the worker has it. */
   confirmed: boolean;
+  cancelled: boolean;
 }
 
 type WithoutId<T> = T extends Task ? Omit<T, "taskId"> : never;
@@ -128,8 +134,29 @@ export class TaskDispatcher {
       };
       signal.addEventListener("abort", onAbort, { once: true });
       this.#queue.push(queued);
+      placement.cancel?.addEventListener("abort", () => this.#cancel(taskId), { once: true });
       this.#planRound();
     });
+  }
+
+  /** Tasks that the worker is to end. */
+  cancelledOf(worker: WorkerId): number[] {
+    return [...this.#assigned]
+      .filter(([, assigned]) => assigned.worker === worker && assigned.cancelled)
+      .map(([taskId]) => taskId);
+  }
+
+  #cancel(taskId: number): void {
+    const queued = this.#queue.find((each) => each.task.taskId === taskId);
+    if (queued !== undefined) {
+      this.#queue = this.#queue.filter((each) => each !== queued);
+      queued.reject(abortError(queued.placement.cancel!, "Cannot wait for a task"));
+      return;
+    }
+    const assigned = this.#assigned.get(taskId);
+    if (assigned === undefined) return;
+    assigned.cancelled = true;
+    this.#registry.pollOf(assigned.worker)?.answer([]);
   }
 
   /** Takes what a worker answered; results of tasks that nobody waits for are dropped. */
@@ -139,6 +166,10 @@ export class TaskDispatcher {
       const assigned = this.#assigned.get(result.taskId);
       if (assigned === undefined || assigned.worker !== worker) continue;
       this.#assigned.delete(result.taskId);
+      const { task } = assigned.queued;
+      if (result.kind === "failed" && result.goesOn === true && task.kind === "ufsOp") {
+        this.#registry.goesOn(worker, task.op);
+      }
       if (poll !== undefined && !assigned.queued.placement.urgent) poll.freeSlots++;
       assigned.queued.resolve(result);
     }
@@ -166,7 +197,7 @@ export class TaskDispatcher {
         assigned.confirmed = true;
       } else {
         this.#assigned.delete(taskId);
-        this.#queue.unshift(assigned.queued);
+        this.#queue.unshift(handedAgain(assigned));
       }
     }
     if (this.#queue.length > 0) this.#planRound();
@@ -251,6 +282,7 @@ export class TaskDispatcher {
         incarnation: chosen.poll.incarnation,
         connection: chosen.poll.connection,
         confirmed: false,
+        cancelled: queued.placement.cancel?.aborted === true,
       });
     }
     this.#queue = left;
@@ -307,6 +339,12 @@ function mostSlots<L extends { slots: number }>(loads: readonly L[]): L | undefi
   let best: L | undefined;
   for (const load of loads) if (best === undefined || load.slots > best.slots) best = load;
   return best;
+}
+
+/** Another worker may be asked for what has no effects. */
+function handedAgain({ queued, worker }: Assigned): Queued {
+  if (queued.task.kind !== "ufsOp") return queued;
+  return { ...queued, placement: { ...queued.placement, only: worker } };
 }
 
 function gone(worker: WorkerId, why: string): WeirError {

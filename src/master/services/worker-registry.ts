@@ -10,7 +10,7 @@
  *    worker when report n came in here.
  */
 import type { Clock } from "../../lib/clock.ts";
-import type { MountId, WorkerId } from "../../lib/ids.ts";
+import type { MountId, UfsOpId, WorkerId } from "../../lib/ids.ts";
 import type { Infer } from "../../lib/schema.ts";
 import type { heartbeat, Task, UnhealthyMount } from "../../rpc/tasks.ts";
 import type { Locations } from "./locations.ts";
@@ -45,6 +45,11 @@ interface Heard {
   life: number;
   completeSequence: number | undefined;
   jobs: boolean;
+  /** The term that the worker follows, and side effects of earlier ones that go on there; as far as it says. */
+  term: number | undefined;
+  ending: readonly UfsOpId[];
+  /** Side effects that were said to go on in an answer, and how many reports may come that do not say so yet. */
+  readonly goingOn: Map<UfsOpId, number>;
   /** Monotonic. */
   lastMs: number;
   usedBytes: readonly number[];
@@ -72,6 +77,12 @@ export class WorkerRegistry {
     heard.usedBytes = beat.usedBytes;
     heard.unhealthy = beat.unhealthy ?? [];
     heard.jobs = beat.jobs !== false;
+    heard.term = beat.term;
+    heard.ending = beat.ending ?? [];
+    for (const [op, reports] of heard.goingOn) {
+      if (reports === 0 || heard.ending.includes(op)) heard.goingOn.delete(op);
+      else heard.goingOn.set(op, reports - 1);
+    }
     const isNew = heard.incarnation !== beat.incarnation;
     const repeats = beat.sequence + 1 === heard.nextSequence;
     const follows = beat.sequence === heard.nextSequence;
@@ -153,6 +164,21 @@ export class WorkerRegistry {
     return this.#heard.get(worker)?.jobs !== false;
   }
 
+  /**
+   * Side effects that go on at the worker though nobody waits for them, as it said when it followed `term`; undefined while it has
+   * not said so. A worker of an earlier version never says: then nothing is known to go on.
+   */
+  endingAt(worker: WorkerId, term: number): readonly UfsOpId[] | undefined {
+    const heard = this.#heard.get(worker);
+    if (heard === undefined || (heard.term !== undefined && heard.term < term)) return undefined;
+    return heard.goingOn.size === 0 ? heard.ending : [...heard.ending, ...heard.goingOn.keys()];
+  }
+
+  /** A worker answered that a side effect goes on. One report may be on its way that was made before (invariant 3). */
+  goesOn(worker: WorkerId, op: UfsOpId): void {
+    this.#heard.get(worker)?.goingOn.set(op, 1);
+  }
+
   pollOf(worker: WorkerId): Poll | undefined {
     return this.#heard.get(worker)?.poll;
   }
@@ -207,6 +233,9 @@ export class WorkerRegistry {
       life: 0,
       completeSequence: undefined,
       jobs: beat.jobs !== false,
+      term: beat.term,
+      ending: beat.ending ?? [],
+      goingOn: new Map(),
       lastMs: this.#clock.monotonicMs(),
       usedBytes: beat.usedBytes,
       unhealthy: beat.unhealthy ?? [],

@@ -14,7 +14,7 @@
 import type { WriteId } from "../../lib/ids.ts";
 import type { Extent } from "../../rpc/namespace.ts";
 import { clearExtents, startClearing } from "./clearing.ts";
-import { type Context, patchInode, refuse } from "./context.ts";
+import { type Context, patchInode, patchUnseen, refuse } from "./context.ts";
 import {
   clearStepLimit,
   type ContentChange,
@@ -215,8 +215,14 @@ export function markPersisted(
     });
     return;
   }
-  const source = moveToNewObject(context, of, persisted.size, fingerprint);
-  patchInode(context, of.id, { source, persistedVersion: persisted.version });
+  moveSource(context, of, persisted.size, fingerprint);
+  patchInode(context, of.id, { persistedVersion: persisted.version });
+}
+
+/** The store's object is another one: what the file still names of the old one is found in it. */
+export function moveSource(context: Context, of: Inode, size: number, fingerprint: string): void {
+  const source = moveToNewObject(context, of, size, fingerprint);
+  patchUnseen(context, of.id, { source });
 }
 
 /**

@@ -41,6 +41,8 @@ export interface TransactionalState extends StateWriter {
 /** What happened, for the services of the leader: hints to look, the state itself says what is to do. */
 export type StateEvent =
   | { readonly kind: "ufsOpQueued"; readonly mount: MountId; readonly op: UfsOpId }
+  /** It was given up, or is to be tried again. */
+  | { readonly kind: "ufsOpChanged"; readonly mount: MountId; readonly op: UfsOpId }
   | { readonly kind: "ufsOpDone"; readonly mount: MountId; readonly op: UfsOpId }
   | { readonly kind: "directoryLoaded"; readonly directory: InodeId }
   | { readonly kind: "mounted"; readonly mount: MountId }
@@ -240,6 +242,8 @@ export function patchUnseen(
       | "link"
       | "cleared"
       | "extentCount"
+      | "removeOp"
+      | "aside"
     >
   >,
 ): void {
@@ -327,6 +331,8 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     xattrBytes: undefined,
     usage: undefined,
     policies: undefined,
+    removeOp: undefined,
+    aside: undefined,
   };
   const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);

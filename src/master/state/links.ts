@@ -21,7 +21,7 @@ import {
 import { edgeKey, parentKey } from "./keys.ts";
 import { type Edge, edge, type Inode, type Link, type Links, links } from "./model.ts";
 import { edgeOf, firstLinkOf, inodeOf, linksOf } from "./queries.ts";
-import { queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
+import { forgetFailed, queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
 
 /** Most names that one inode may have. */
 export const maxLinks = 1000;
@@ -168,9 +168,9 @@ export function dropFileLink(context: Context, child: Inode, link: Link): void {
   const [first, second] = linksOf(context.state, child.id);
   if (storeMayHold(child)) {
     if (second !== undefined && isSameLink(first!, link)) {
-      queueRename(context, child, link, second);
+      queueRename(context, child, { from: link, to: second });
     } else {
-      queueDelete(context, child, link);
+      queueDelete(context, child, link, "file");
     }
   }
   forgetFileLink(context, child, link);
@@ -178,6 +178,7 @@ export function dropFileLink(context: Context, child: Inode, link: Link): void {
 
 /** Takes a name from a file, whatever the store has. */
 export function forgetFileLink(context: Context, child: Inode, link: Link): void {
+  if (child.nlink === 1) forgetFailed(context, child);
   removeLink(context, child, link, child.nlink - 1);
   retireInode(context, child.id);
 }
@@ -187,6 +188,7 @@ export function forgetFileLink(context: Context, child: Inode, link: Link): void
  * are found by a scan, and what is to be scanned must be known before a name is looked up.
  */
 export function forgetDirectory(context: Context, child: Inode, link: Link): void {
+  forgetFailed(context, child);
   if (child.xattrCount === undefined) {
     removeLink(context, child, link);
     deleteInode(context, child.id);

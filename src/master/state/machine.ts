@@ -55,7 +55,7 @@ import { reapGarbage, reapTrash } from "./reap-commands.ts";
 import { closeSession, openSession, touchSessions } from "./session-commands.ts";
 import { admit, remember } from "./session-table.ts";
 import { cancelTreeOp, startTreeOp, stepTreeOp } from "./tree-op-commands.ts";
-import { ufsDone } from "./ufsops.ts";
+import { discardEffect, retryEffect, ufsDone, ufsFailed } from "./ufsop-ends.ts";
 import { countUsage } from "./usage-commands.ts";
 import { clearPathPolicy, setPathPolicy } from "./policy-commands.ts";
 import { needQuotas } from "./quotas.ts";
@@ -273,6 +273,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "keeperGone",
   "loadPage",
   "ufsDone",
+  "ufsFailed",
   "startAttempt",
   "commitAttempt",
   "failAttempt",
@@ -334,6 +335,12 @@ function dispatch(context: Context, command: Command): CommandResult {
     case "persist":
       return persist(context, command);
 
+    // Side effects on stores
+    case "retryEffect":
+      return retryEffect(context, command);
+    case "discardEffect":
+      return discardEffect(context, command);
+
     // Mounts
     case "mount":
       return mount(context, command);
@@ -369,6 +376,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return loadPage(context, command);
     case "ufsDone":
       return ufsDone(context, command);
+    case "ufsFailed":
+      return ufsFailed(context, command);
 
     // Lineage, by the leader
     case "startAttempt":

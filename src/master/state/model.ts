@@ -181,6 +181,10 @@ export const inode = struct({
   usage: appended(usage),
   /** The keys of its own policy (`policy/<id>`), a bit each as in `policyKeys`; absent: it has none. */
   policies: appended(unsigned()),
+  /** The queued operation that takes its object out of the store, of one that lost its last name. */
+  removeOp: appended(unsigned<UfsOpId>()),
+  /** Its object lies at its `unlinkedPath`, until it is reaped. */
+  aside: appended(boolean),
 });
 export type Inode = Infer<typeof inode>;
 
@@ -292,8 +296,23 @@ export type Worker = Infer<typeof worker>;
 export const ufsOpAction = union({
   /** Writes the file's content as of `version`. `primary` is false for a further hard link. */
   persist: { path: name, inode: inodeId, version: unsigned(), size: unsigned(), primary: boolean },
-  delete: { path: name },
-  rename: { from: name, to: name, inode: inodeId },
+  delete: {
+    path: name,
+    /** Absent: whatever it is, as older versions queued it. `tree`: a directory with all below, known here or not. */
+    of: appended(word("file", "emptyDirectory", "tree")),
+    /** The file whose object it is; it has no other name. */
+    inode: appended(inodeId),
+    /** The object's fingerprint is that of the inode's `source`: only that object is removed. */
+    isKnown: appended(boolean),
+  },
+  rename: {
+    from: name,
+    to: name,
+    inode: inodeId,
+    of: appended(word("file", "directory")),
+    /** The file whose object it replaces; it has no other name. */
+    replaces: appended(inodeId),
+  },
   mkdir: { path: name, inode: inodeId, mode: unsigned(), uid: unsigned(), gid: unsigned() },
   symlink: { path: name, inode: inodeId, target: name },
   setAttributes: {
@@ -317,6 +336,10 @@ export const ufsOp = struct({
   tomb: optional(struct({ directory: inodeId, name })),
   /** It moves or removes a directory. */
   moves: boolean,
+  /** Cluster time at which it was queued; absent: by an older version. */
+  queuedMs: appended(unsigned()),
+  /** It was given up: it waits for somebody to retry or to discard it, and the store is as it was. */
+  failed: appended(struct({ error: text, attempts: unsigned(), sinceMs: unsigned() })),
 });
 export type UfsOp = Infer<typeof ufsOp>;
 

@@ -235,7 +235,7 @@ export function rmdir(context: Context, command: Of<"rmdir">): CommandResult {
 }
 
 function dropDirectory(context: Context, child: Inode, name: Link): void {
-  if (storeMayHold(child)) queueDelete(context, child, name);
+  if (storeMayHold(child)) queueDelete(context, child, name, "emptyDirectory");
   forgetDirectory(context, child, name);
 }
 
@@ -261,7 +261,7 @@ export function deleteTree(context: Context, command: Of<"deleteTree">): Command
   if (context.caller !== undefined && (child.childCount > 0 || !child.loaded)) {
     refuse("NotEmpty", "all but the superuser remove the names in it first");
   }
-  if (storeMayHold(child)) queueDelete(context, child, name);
+  if (storeMayHold(child)) queueDelete(context, child, name, "tree");
   moveToTrash(context, child, name);
   return { ok: true };
 }
@@ -302,8 +302,13 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
   needMovable(context, { sourceParent, source, targetParent, target });
   if (target !== undefined) needReplaceable(source, target, to.name);
   if (target?.kind === "directory") dropDirectory(context, target, to);
-  else if (target !== undefined) dropReplaced(context, { source, target, to });
-  if (storeMayHold(source)) queueRename(context, source, from, to);
+  const replaces = target?.kind === "file" && replacesObject(context, source, target);
+  if (target !== undefined && target.kind !== "directory") {
+    dropReplaced(context, { source, target, to });
+  }
+  if (storeMayHold(source)) {
+    queueRename(context, source, { from, to, ...(replaces ? { replaces: target } : {}) });
+  }
   moveLink(context, source, { from, to, isShown: true });
   return shown(context, source.id);
 }
@@ -318,13 +323,17 @@ function needReplaceable(source: Inode, target: Inode, name: string): void {
   needEmpty(target, name);
 }
 
+/** Whether the store's own rename takes the object of the file away that has the target's name. */
+function replacesObject(context: Context, source: Inode, target: Inode): boolean {
+  return storeMayHold(source) && linksOf(context.state, target.id).length === 1;
+}
+
 /** Takes the name from the file that a rename replaces. The store needs no delete where its own rename replaces. */
 function dropReplaced(
   context: Context,
   of: { readonly source: Inode; readonly target: Inode; readonly to: Link },
 ): void {
-  const isOnlyName = linksOf(context.state, of.target.id).length === 1;
-  if (isOnlyName && storeMayHold(of.source)) forgetFileLink(context, of.target, of.to);
+  if (replacesObject(context, of.source, of.target)) forgetFileLink(context, of.target, of.to);
   else dropFileLink(context, of.target, of.to);
 }
 

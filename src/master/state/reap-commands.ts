@@ -20,7 +20,7 @@ import { forgetDirectory, forgetFileLink } from "./links.ts";
 import { type Inode, type Link, trashInodeId } from "./model.ts";
 import { ancestorsOf, edgeOf, inodeOf } from "./queries.ts";
 import { moveToTrash } from "./namespace-commands.ts";
-import { queueAttributes } from "./ufsops.ts";
+import { queueAttributes, queueForgetAside } from "./ufsops.ts";
 import { dropXattrs } from "./xattrs.ts";
 
 /** Rows that one `reapGarbage` takes away, roughly; what is left is garbage still. */
@@ -75,6 +75,7 @@ function reapInode(context: Context, of: Inode): { rows: number; isGone: boolean
   }
   if (isGone) {
     dropXattrs(context, of);
+    if (of.aside === true) queueForgetAside(context, of.mountId, of.id);
     deleteInode(context, of.id);
   }
   return { rows: of.extentCount + 3 * containers.length, isGone };

@@ -6,27 +6,22 @@
  * 1. What a store may hold under a name is gone from the namespace only together with a queued operation that takes it
  *    out of the store, and a tomb that keeps loading from bringing it back until then.
  * 2. A persist marks its inode with its id; only the latest counts (`isMoot`).
- * 3. A mount counts its queued operations.
+ * 3. A mount counts its queued operations, those given up included.
+ * 4. An inode that lost its last name, and whose bytes may lie in the store alone, knows the operation that takes its
+ *    object away (`removeOp`), or that the object lies aside (`aside`). It is removed from there when the inode is reaped.
+ *
+ * How operations end is in ufsop-ends.ts.
  */
 import type { InodeId, MountId, UfsOpId } from "../../lib/ids.ts";
-import type { Command, CommandResult } from "../../rpc/commands.ts";
-import { type Context, patchInode, patchMount, patchUnseen, refuse, takeId } from "./context.ts";
-import { markPersisted } from "./content.ts";
+import { unlinkedPath } from "../../lib/store-names.ts";
+import { type Context, patchInode, patchMount, patchUnseen, takeId } from "./context.ts";
 import { tombKey, ufsOpKey } from "./keys.ts";
 import { type Inode, type Link, storedId, type UfsOp, type UfsOpAction, ufsOp } from "./model.ts";
-import {
-  firstLinkOf,
-  inodeOf,
-  linksOf,
-  mountOf,
-  ufsOpOf,
-  ufsPathOf,
-  ufsPathOfLink,
-} from "./queries.ts";
+import { firstLinkOf, inodeOf, linksOf, mountOf, ufsPathOf, ufsPathOfLink } from "./queries.ts";
 
 /** Whether the store may hold something under the inode's name: it does, did, or will when its queue is executed. */
 export function storeMayHold(of: Inode): boolean {
-  return of.persistence !== "none" || of.persistedVersion > 0;
+  return of.persistence !== "none" || of.persistedVersion > 0 || of.persistOp !== undefined;
 }
 
 /** Whether side effects on the mount make sense at all. */
@@ -58,6 +53,8 @@ function queue(context: Context, wanted: Queued): UfsOpId {
     directories,
     tomb,
     moves,
+    queuedMs: context.level >= 2 ? context.clusterTimeMs : undefined,
+    failed: undefined,
   });
   if (tomb !== undefined) {
     context.state.write(storedId, tombKey(tomb.directory, tomb.name), id);
@@ -68,32 +65,91 @@ function queue(context: Context, wanted: Queued): UfsOpId {
   return id;
 }
 
-/** Queues the removal of what the store has at `link` (path as of now). Directories go with all below. */
-export function queueDelete(context: Context, of: Inode, link: Link): void {
+/**
+ * Queues the removal of what the store has at `link` (path as of now). `file`: exactly its object. `emptyDirectory`: the
+ * directory, unless the store has something in it that is not known here. `tree`: with all below, known here or not.
+ */
+export function queueDelete(
+  context: Context,
+  child: Inode,
+  link: Link,
+  of: "file" | "emptyDirectory" | "tree",
+): void {
   const path = ufsPathOfLink(context.state, link);
-  if (path === undefined || !isWritable(context, of.mountId)) return;
-  queue(context, {
-    mountId: of.mountId,
-    action: { kind: "delete", path },
+  if (path === undefined || !isWritable(context, child.mountId)) return;
+  const isLast = of === "file" && isOnlyName(context, child, link);
+  const inode = isLast && child.source !== undefined ? child.id : undefined;
+  const removed =
+    context.level >= 2 ? { of, inode, isKnown: inode !== undefined && isKnownObject(child) } : {};
+  const op = queue(context, {
+    mountId: child.mountId,
+    action: { kind: "delete", path, ...removed },
     directories: [link.parent],
     tomb: link,
-    moves: of.kind === "directory",
+    moves: child.kind === "directory",
+  });
+  if (context.level >= 2 && inode !== undefined) patchUnseen(context, inode, { removeOp: op });
+}
+
+function isOnlyName(context: Context, of: Inode, { parent, name }: Link): boolean {
+  const [first, second] = linksOf(context.state, of.id);
+  return second === undefined && first?.parent === parent && first.name === name;
+}
+
+/** Whether the store's object has the fingerprint of `source` once all is executed that was queued before. */
+function isKnownObject({
+  form,
+  persistence,
+  persistOp,
+  persistedVersion,
+  version,
+}: Inode): boolean {
+  const isWhole = form === "source" && persistedVersion === version;
+  return isWhole && persistence === "persisted" && persistOp === undefined;
+}
+
+/** Queues the removal of the object that lies aside for an inode that is gone. */
+export function queueForgetAside(context: Context, mountId: MountId, inode: InodeId): void {
+  if (!isWritable(context, mountId)) return;
+  queue(context, {
+    mountId,
+    action: { kind: "delete", path: unlinkedPath(inode), of: "file" },
+    directories: [],
   });
 }
 
-/** Queues the move of what the store has at `from` to `to` (paths as of now). */
-export function queueRename(context: Context, of: Inode, from: Link, to: Link): void {
+/**
+ * Queues the move of what the store has at `from` to `to` (paths as of now). `replaces`: the file whose only name `to`
+ * was, and whose object goes with this.
+ */
+export function queueRename(
+  context: Context,
+  of: Inode,
+  { from, to, replaces }: { readonly from: Link; readonly to: Link; readonly replaces?: Inode },
+): void {
   const source = ufsPathOfLink(context.state, from);
   const target = ufsPathOfLink(context.state, to);
   if (source === undefined || target === undefined || !isWritable(context, of.mountId)) return;
   ensureParents(context, to.parent);
-  queue(context, {
+  const replaced = replaces?.source === undefined ? undefined : replaces.id;
+  const isDirectory = of.kind === "directory";
+  const kind = isDirectory ? ("directory" as const) : ("file" as const);
+  const op = queue(context, {
     mountId: of.mountId,
-    action: { kind: "rename", from: source, to: target, inode: of.id },
+    action: {
+      kind: "rename",
+      from: source,
+      to: target,
+      inode: of.id,
+      ...(context.level >= 2 ? { of: kind, replaces: replaced } : {}),
+    },
     directories: from.parent === to.parent ? [from.parent] : [from.parent, to.parent],
     tomb: from,
-    moves: of.kind === "directory",
+    moves: isDirectory,
   });
+  if (context.level >= 2 && replaced !== undefined) {
+    patchUnseen(context, replaced, { removeOp: op });
+  }
 }
 
 /** Queues directories that the store does not have yet, top first, since it will hold something below. */
@@ -122,6 +178,7 @@ export function queueMake(context: Context, of: Inode): void {
 /** Queues the write of the file's present version under all its names. */
 function queuePersist(context: Context, of: Inode): void {
   const names = linksOf(context.state, of.id);
+  forgetFailed(context, of);
   if (names.length === 0 || !isWritable(context, of.mountId)) return;
   for (const [i, link] of names.entries()) persistLink(context, of, link, i === 0);
 }
@@ -140,12 +197,34 @@ export function persistLink(context: Context, of: Inode, link: Link, primary: bo
   if (primary) patchInode(context, of.id, { persistence: "pending", persistOp: op });
 }
 
+/** Takes out the operation of an inode that was given up, and has become moot with another one or with the inode. */
+export function forgetFailed(context: Context, { mountId, persistOp, persistence }: Inode): void {
+  // Only what was given up leaves an inode with an operation and no prospect.
+  if (persistOp === undefined || persistence !== "none") return;
+  const op = context.state.read(ufsOp, ufsOpKey(mountId, persistOp));
+  if (op?.failed !== undefined) takeOut(context, op);
+}
+
+/** Takes an operation out of the queue, with its tomb. */
+export function takeOut(context: Context, op: UfsOp): void {
+  context.state.delete(ufsOpKey(op.mountId, op.id));
+  const pendingOps = mountOf(context.state, op.mountId)!.pendingOps - 1;
+  const moved = op.moves ? { movedIndex: context.index } : {};
+  patchMount(context, op.mountId, { pendingOps, ...moved });
+  if (op.tomb !== undefined) {
+    const key = tombKey(op.tomb.directory, op.tomb.name);
+    if (context.state.read(storedId, key) === op.id) context.state.delete(key);
+  }
+  context.notes.events.push({ kind: "ufsOpDone", mount: op.mountId, op: op.id });
+}
+
 /** Whether the store has the file's present version, or will have it when its queue is executed. */
 function isPersistedOrQueued(context: Context, of: Inode): boolean {
   if (of.persistedVersion === of.version) return true;
   if (of.persistOp === undefined) return false;
   const op = context.state.read(ufsOp, ufsOpKey(of.mountId, of.persistOp));
-  return op?.action.kind === "persist" && op.action.version === of.version;
+  if (op?.action.kind !== "persist" || op.failed !== undefined) return false;
+  return op.action.version === of.version;
 }
 
 /** Queues the persist that the write type asks for, if the store does not have or get the present version. */
@@ -178,67 +257,4 @@ export function queueAttributes(
     action: { kind: "setAttributes", path, inode: of.id, ...attributes },
     directories: link === undefined ? [] : [link.parent],
   });
-}
-
-/** A queued operation was executed, given up (`error`), or was moot (a persist without a fingerprint). */
-export function ufsDone(
-  context: Context,
-  done: Extract<Command, { kind: "ufsDone" }>,
-): CommandResult {
-  const op = ufsOpOf(context.state, done.op);
-  if (op === undefined) refuse("NotFound", `no operation ${done.op} is queued`);
-  context.state.delete(ufsOpKey(op.mountId, op.id));
-  const mount = mountOf(context.state, op.mountId)!;
-  const pendingOps = mount.pendingOps - 1;
-  patchMount(
-    context,
-    op.mountId,
-    op.moves ? { pendingOps, movedIndex: context.index } : { pendingOps },
-  );
-  if (op.tomb !== undefined) {
-    const key = tombKey(op.tomb.directory, op.tomb.name);
-    if (context.state.read(storedId, key) === op.id) context.state.delete(key);
-  }
-  for (const directory of op.directories) {
-    if (inodeOf(context.state, directory) !== undefined) {
-      patchUnseen(context, directory, { removedIndex: context.index });
-    }
-  }
-  settle(context, op, done);
-  context.notes.events.push({ kind: "ufsOpDone", mount: op.mountId, op: op.id });
-  return { ok: true };
-}
-
-/** What the end of an operation means for its inode. */
-function settle(
-  context: Context,
-  op: UfsOp,
-  done: { readonly fingerprint: string | undefined; readonly error: string | undefined },
-): void {
-  const { action } = op;
-  if (action.kind === "delete") return;
-  const of = inodeOf(context.state, action.inode);
-  if (of === undefined || of.nlink === 0) return;
-  switch (action.kind) {
-    case "persist":
-      if (done.error === undefined && done.fingerprint !== undefined && action.primary) {
-        markPersisted(context, of, action, done.fingerprint);
-      }
-      break;
-    case "mkdir":
-    case "symlink":
-      if (done.error === undefined) patchInode(context, of.id, { persistence: "persisted" });
-      break;
-    case "rename":
-    case "setAttributes":
-      // The object is the same, but what tells it from others may have changed with its name or times.
-      if (done.error === undefined && done.fingerprint !== undefined && of.source !== undefined) {
-        patchUnseen(context, of.id, { source: { ...of.source, fingerprint: done.fingerprint } });
-      }
-      return;
-  }
-  const now = inodeOf(context.state, of.id)!;
-  if (now.persistOp !== op.id) return;
-  const persistence = now.persistence === "pending" ? "none" : now.persistence;
-  patchInode(context, of.id, { persistence, persistOp: undefined });
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { silentLogger } from "../../../src/lib/logger.ts";
+import type { UfsOpId } from "../../../src/lib/ids.ts";
 import { Layouts } from "../../../src/master/services/layouts.ts";
 import { UfsOpQueue } from "../../../src/master/services/ufs-op-queue.ts";
 import type { Task, TaskResult } from "../../../src/rpc/tasks.ts";
@@ -13,9 +14,11 @@ const restMs = 100;
 
 describe("UfsOpQueue", () => {
   let fixture: LeaderFixture;
+  let ending: ReadonlySet<UfsOpId> | undefined;
 
   beforeEach(() => {
     fixture = new LeaderFixture();
+    ending = new Set();
   });
 
   afterEach(() => fixture.end());
@@ -34,6 +37,8 @@ describe("UfsOpQueue", () => {
       propose,
       layoutOf: async ({ action }) =>
         action.kind === "persist" ? layouts.layoutOf(action.inode) : undefined,
+      endingElsewhere: () => ending,
+      clusterTimeMs: () => machine.clusterTimeMs,
       clock,
       logger: silentLogger,
       reign,
@@ -142,24 +147,37 @@ describe("UfsOpQueue", () => {
     await drained();
   });
 
-  it("gives up what the store refuses for what it is, and says why", async () => {
+  it("gives up what the store refuses for what it is, shows it, and tries again when asked", async () => {
     const { machine, clock } = fixture;
-    const { worker } = recorder((task) => ({
-      kind: "failed",
-      taskId: task.taskId,
-      code: "NameTooLong",
-      message: "a key may have 1,024 bytes",
-    }));
+    let refuses = true;
+    const { seen, worker } = recorder((task) =>
+      refuses
+        ? {
+            kind: "failed",
+            taskId: task.taskId,
+            code: "NameTooLong",
+            message: "a key may have 1,024 bytes",
+          }
+        : obey(task),
+    );
     startQueue();
     machine.write("/f", 10, { keepers: [worker], session: machine.openSession() });
+    const failed = () => machine.pending()[0]?.failed;
     await eventually("it to be given up", async () => {
       clock.advance(60_000);
       await turn();
-      return machine.pending().length === 0;
+      return failed() !== undefined;
     });
-    const done = fixture.proposed.find((command) => command.kind === "ufsDone");
-    assert(done?.kind === "ufsDone" && done.error?.includes("1,024 bytes") === true);
+    assert(failed()?.error.includes("1,024 bytes") === true);
+    assert.equal(failed()?.attempts, 5);
     assert.equal(machine.at("/f").persistence, "none");
+    clock.advance(600_000);
+    await turn();
+    assert.equal(seen.length, 5, "what was given up was tried again by itself");
+    refuses = false;
+    machine.done({ kind: "retryEffect", op: machine.pending()[0]!.id });
+    await drained();
+    assert.equal(machine.at("/f").persistence, "persisted");
   });
 
   it("drops a persist whose file is gone or was written again, without asking a worker", async () => {

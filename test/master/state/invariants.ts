@@ -20,6 +20,7 @@ import {
   nameOfXattr,
   parentKey,
   retainedKey,
+  tombKey,
   ufsOpRange,
   wholeInode,
   writeIdOfContainer,
@@ -60,6 +61,7 @@ export function checkInvariants(state: InspectableState): void {
   checkXattrs(state, inodes);
   checkOwners(state, inodes);
   checkTreeOps(state);
+  const ops = new Map<number, model.UfsOp>();
   for (const mount of mountsOf(state)) {
     const queued = state.entries(ufsOpRange(mount.id).from);
     assert.equal(queued.length, mount.pendingOps, "pendingOps is wrong");
@@ -68,8 +70,42 @@ export function checkInvariants(state: InspectableState): void {
     if (mount.sharedMode !== undefined) {
       assert.equal(root.mode & 0o077, 0, "others may enter a mount that is not shared");
     }
+    for (const [key, value] of queued) {
+      const op = decode(model.ufsOp, value, key);
+      ops.set(op.id, op);
+    }
   }
+  checkEffects(state, inodes, ops);
   checkAsFsckDoes(state);
+}
+
+/** What stores are to do, and what waits for it. */
+function checkEffects(
+  state: InspectableState,
+  inodes: readonly model.Inode[],
+  ops: ReadonlyMap<number, model.UfsOp>,
+): void {
+  for (const [key, value] of state.entries("tomb/")) {
+    const tomb = ops.get(decode(model.storedId, value, key))?.tomb;
+    assert.ok(tomb && tombKey(tomb.directory, tomb.name) === key, "a tomb of no operation");
+  }
+  for (const inode of inodes) {
+    if (inode.aside === true) assert.equal(inode.nlink, 0, "a file with a name lies aside");
+    if (inode.removeOp !== undefined) {
+      assert.equal(inode.nlink, 0, "the object of a file with a name is removed");
+      const action = ops.get(inode.removeOp)?.action;
+      const removed = action?.kind === "rename" ? action.replaces : undefined;
+      const taken = action?.kind === "delete" ? action.inode : removed;
+      assert.equal(taken, inode.id, "nothing removes the object of a file without a name");
+    }
+    const latest = inode.persistOp === undefined ? undefined : ops.get(inode.persistOp);
+    if (inode.persistOp !== undefined && inode.nlink > 0) {
+      assert.ok(latest, "nothing persists what is to be persisted");
+    }
+    if (latest?.failed !== undefined && inode.nlink > 0 && inode.kind === "file") {
+      assert.notEqual(inode.persistence, "persisted", "what was given up counts as persisted");
+    }
+  }
 }
 
 /** What the checker for people would say, of the same state. */

@@ -21,6 +21,8 @@ export interface ChangeListener {
     index: number;
     inodes: readonly InodeId[];
     names: readonly (readonly [InodeId, string])[];
+    /** Inodes whose write lease another session waits for. */
+    recalled?: readonly InodeId[] | undefined;
   }): void;
   /** Some changes up to `index` were missed. */
   onGap(index: number): void;

@@ -38,7 +38,7 @@ import type {
   WriteType,
 } from "../rpc/namespace.ts";
 import { processCaller } from "./caller.ts";
-import { ChangeFeed } from "./change-feed.ts";
+import { ChangeFeed, type ChangeListener } from "./change-feed.ts";
 import type { DirectoryEntry, FileHandle } from "./file-system.ts";
 import { InodeClient } from "./inode-client.ts";
 import { MetadataCache } from "./metadata-cache.ts";
@@ -134,7 +134,6 @@ export class WeirClient {
     const { operationTimeoutMs } = config.client;
     const session = new Session({ masters, clock, logger, clientName: name, operationTimeoutMs });
     const cache = new MetadataCache(clock);
-    const feed = new ChangeFeed({ masters: masters.each, listener: cache, clock, logger });
     const { urls, user, password } = config.nats;
     const connection = await connectBlocks({ urls, user, password, name, logger });
     const blocks = createBlockClient(connection, { clusterName: config.clusterName, logger });
@@ -148,6 +147,24 @@ export class WeirClient {
       config,
       caller,
     });
+    const listener: ChangeListener = {
+      onChange: (change) => {
+        cache.onChange(change);
+        inodes.onChange(change);
+      },
+      onGap: (index) => {
+        cache.onGap(index);
+        inodes.onGap();
+      },
+      onLive: (live, index) => {
+        cache.onLive(live, index);
+        inodes.onLive(live);
+      },
+      onConfirmed: (atMs) => {
+        cache.onConfirmed(atMs);
+      },
+    };
+    const feed = new ChangeFeed({ masters: masters.each, listener, clock, logger });
     return new WeirClient({
       masters,
       inodes,

@@ -21,6 +21,7 @@ import type { Method } from "../rpc/method.ts";
 import type { Caller, FileKind, FileStatus } from "../rpc/namespace.ts";
 import { callerToMasters } from "./caller.ts";
 import { chooseChain } from "./chain.ts";
+import type { ChangeListener } from "./change-feed.ts";
 import type {
   AttributeChanges,
   CreateOptions,
@@ -61,6 +62,8 @@ interface Shared {
   readonly background: Set<Promise<void>>;
   readonly spent: Set<WriteId>;
   readonly budget: ReadBudget;
+  /** The change feed is connected. */
+  isTold: boolean;
 }
 
 const listPageSize = 1000;
@@ -126,6 +129,7 @@ export class InodeClient implements FileSystem {
         blockSizeBytes: (inode) => this.layouts.blockSizeBytes(inode),
         getStatus: (inode) => this.#freshStatus(inode),
         spent: this.#spent,
+        hearsRecalls: () => shared.isTold,
         onCommitted: (status, at) => {
           cache.putResult(status, at);
           this.layouts.forget(status.inode, status.version);
@@ -472,6 +476,20 @@ export class InodeClient implements FileSystem {
     }
   }
 
+  onChange({ recalled = [] }: Parameters<ChangeListener["onChange"]>[0]): void {
+    for (const inode of recalled) this.#files.get(inode)?.writer?.recall();
+  }
+
+  /** Changes were missed: any lease may have been recalled. */
+  onGap(): void {
+    for (const { writer } of this.#files.values()) writer?.recall();
+  }
+
+  onLive(live: boolean): void {
+    this.#shared.isTold = live;
+    this.onGap();
+  }
+
   /** What the masters say of an inode, with what this client has written to it and not published yet. */
   overlaid(status: FileStatus): FileStatus {
     return this.#files.get(status.inode)?.overlay(status) ?? status;
@@ -636,6 +654,7 @@ function makeShared(options: InodeClientOptions): Shared {
     background: new Set(),
     spent: new Set(),
     budget: new ReadBudget(),
+    isTold: false,
   };
 }
 

@@ -33,6 +33,8 @@ const uncommittedLimitBytes = 64 * 1024 * 1024;
 const pendingPiecesLimit = 500;
 /** A writer that rests for so long publishes what it has and lets others write. */
 const idleMs = 5000;
+/** How often that is looked at, and whether somebody who waits would be heard. */
+const watchMs = 1000;
 /** Chains that may be full before the write is given up. */
 const noSpaceAttempts = 3;
 
@@ -187,6 +189,12 @@ export class InodeWriter {
   /** The file's attributes changed by a command of this client. */
   refresh(status: FileStatus): void {
     if (status.version >= this.#status.version) this.#status = status;
+  }
+
+  /** Another session waits, or might without our hearing of it: publishes what is written and lets the lease go. */
+  recall(): void {
+    if (this.#lease === undefined || this.#failure !== undefined) return;
+    void this.#exclusively(() => this.#commit({ release: true, sync: false }));
   }
 
   /** Lets go of timers; nothing is published. */
@@ -554,13 +562,11 @@ export class InodeWriter {
 
   #watchIdleness(): void {
     this.#stopIdling?.();
-    this.#stopIdling = this.#targets.clock.after(idleMs, () => {
-      if (this.#failure !== undefined || this.#lease === undefined) return;
-      if (this.#targets.clock.monotonicMs() - this.#lastWriteMs < idleMs) {
-        this.#watchIdleness();
-        return;
-      }
-      void this.#exclusively(() => this.#commit({ release: true, sync: false }));
+    const { clock } = this.#targets;
+    this.#stopIdling = clock.after(watchMs, () => {
+      const isBusy = clock.monotonicMs() - this.#lastWriteMs < idleMs;
+      if (isBusy && this.#targets.hearsRecalls()) this.#watchIdleness();
+      else this.recall();
     });
   }
 }

@@ -26,6 +26,8 @@ export interface WriteTargets {
   readonly spent: Set<WriteId>;
   /** A commit or truncation of this client made a new version. */
   onCommitted(status: FileStatus, at: AnswerTime): void;
+  /** Whether we would hear now that another session waits for a lease. */
+  hearsRecalls(): boolean;
   /** Work that nobody waits for now, but the end of the client does. */
   inBackground(work: Promise<void>): void;
   /** The writer is dead: `error` is to stick to all handles that write. */

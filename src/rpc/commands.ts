@@ -282,6 +282,10 @@ const leaderCommands = {
    */
   refuseMount: { code: text, detail: text },
 
+  // Leases
+  /** The holder of a recalled lease did not let it go in time: it is over. */
+  fenceLease: { inode, writeId },
+
   // Background
   /** Forgets retired content whose grace is over; bounded by the number of keys. */
   reapGarbage: { keys: list(name) },
@@ -353,6 +357,7 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   retryEffect: 2,
   discardEffect: 2,
   ufsFailed: 2,
+  fenceLease: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */

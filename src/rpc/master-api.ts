@@ -373,6 +373,8 @@ export const masterApi = {
         index: unsigned(),
         inodes: list(inode),
         names: list(pair(inode, name)),
+        /** Inodes whose write lease another session waits for: its holder is to publish and let it go. */
+        recalled: appended(list(inode)),
       },
       /** Changes after `after` are not all known any more: drop every cache; the stream goes on from `index`. */
       gap: { index: unsigned() },

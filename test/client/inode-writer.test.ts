@@ -8,6 +8,7 @@ import type { InodeId, Position, SessionId, WorkerId, WriteId } from "../../src/
 import { silentLogger } from "../../src/lib/logger.ts";
 import { type ClientCommand, type CommandResult, unwrap } from "../../src/rpc/commands.ts";
 import type { Extent, FileStatus } from "../../src/rpc/namespace.ts";
+import { eventually } from "../lib/eventually.ts";
 import { MemoryBlocks } from "../lib/memory-blocks.ts";
 
 const inode = 5 as InodeId;
@@ -32,6 +33,9 @@ class FakeFile {
   late: ClientCommand | undefined;
   /** No leader answers. */
   silent = false;
+  hearsRecalls = true;
+  /** Commits that meet a part of the file that is being taken away. */
+  busy = 0;
   #index = 10;
 
   get targets(): WriteTargets {
@@ -57,6 +61,7 @@ class FakeFile {
       getStatus: async () => this.status,
       onCommitted: () => undefined,
       spent: this.spent,
+      hearsRecalls: () => this.hearsRecalls,
       inBackground: () => undefined,
       onFailure: (_, error) => this.failures.push(error),
     };
@@ -121,6 +126,7 @@ class FakeFile {
       return this.#next({ size });
     }
     if (command.kind !== "commit") throw new Error(`unexpected ${command.kind}`);
+    if (this.busy-- > 0) return { ok: false, code: "Busy", detail: "being taken away" };
     if (command.writeId !== this.lease) return { ok: false, code: "LeaseLost", detail: "fenced" };
     if (command.baseVersion !== this.status.version) {
       return { ok: false, code: "VersionConflict", detail: "moved" };
@@ -205,6 +211,43 @@ describe("the writer of a file", () => {
   it("waits for a lease that another session holds", async () => {
     file.conflicts = 3;
     await writer.write(0, Buffer.from("x"));
+    await writer.flush({ release: true, sync: false });
+    assert.equal(file.content().toString(), "x");
+  });
+
+  it("publishes and lets the lease go when another session waits, and takes it anew for what follows", async () => {
+    await writer.write(0, Buffer.from("mine"));
+    writer.recall();
+    await writer.flush({ release: false, sync: false });
+    assert.equal(file.content().toString(), "mine");
+    assert.equal(file.lease, undefined);
+    file.conflicts = 1;
+    await writer.write(4, Buffer.from(" again"));
+    await writer.flush({ release: true, sync: false });
+    assert.equal(file.content().toString(), "mine again");
+    writer.recall();
+    assert.deepEqual(file.failures, []);
+  });
+
+  it("tells everybody for good that what it wrote is lost when its lease was taken from it", async () => {
+    await writer.write(0, Buffer.from("mine"));
+    file.lease = undefined;
+    await assert.rejects(writer.flush({ release: true, sync: false }), { code: "LeaseLost" });
+    await assert.rejects(writer.write(4, Buffer.from("x")), { code: "LeaseLost" });
+    assert.equal(file.failures.length, 1);
+    assert.equal(file.content().toString(), "");
+  });
+
+  it("keeps no lease while it would not hear that another session waits", async () => {
+    file.hearsRecalls = false;
+    await writer.write(0, Buffer.from("mine"));
+    await eventually("the lease to be let go", async () => file.lease === undefined || undefined);
+    assert.equal(file.content().toString(), "mine");
+  });
+
+  it("tries a commit again while what was cut off before is being taken away", async () => {
+    await writer.write(0, Buffer.from("x"));
+    file.busy = 2;
     await writer.flush({ release: true, sync: false });
     assert.equal(file.content().toString(), "x");
   });

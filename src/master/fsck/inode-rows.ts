@@ -30,6 +30,7 @@ import type { CheckName } from "../../rpc/fsck-items.ts";
 export const inodeTables = [
   "inode/",
   "parent/",
+  "recall/",
   "clearing/",
   "extent/",
   "extents/",
@@ -56,6 +57,7 @@ export class InodeRows {
   #contentEnd = 0;
   /** From where on the extents of a generation wait to be taken away. */
   readonly #clearings = new Map<number, number>();
+  #isRecalled = false;
   /** Of the extents, by write: their number, and how far they reach in the container. */
   readonly #uses = new Map<WriteId, { count: number; reach: number }>();
   #edgeCount = 0;
@@ -116,6 +118,9 @@ export class InodeRows {
       case "parent/":
         this.#links = recordOf(this.#context, model.links, key, value);
         break;
+      case "recall/":
+        this.#isRecalled = true;
+        break;
       case "clearing/": {
         const clearing = recordOf(this.#context, model.clearing, key, value);
         if (clearing !== undefined) {
@@ -169,6 +174,7 @@ export class InodeRows {
     this.#extentCount = this.#contentEnd = this.#edgeCount = this.#directoryCount = 0;
     this.#uses.clear();
     this.#clearings.clear();
+    this.#isRecalled = false;
     this.#ownerless.clear();
   }
 
@@ -378,6 +384,12 @@ export class InodeRows {
       this.#report("garbage", subject, "has no name, hold or lease, and leaks", "a garbage row");
     }
     if (mode === "garbage") return;
+    if (this.#isRecalled !== (of.lease?.recalledAtMs !== undefined)) {
+      const is = this.#isRecalled
+        ? "has a recall of a lease that does not say so"
+        : "has a recalled lease without a row for it";
+      this.#report("leases", subject, is, "both or none");
+    }
     if (of.lease !== undefined) relation.add(facts.lease(of.lease.session, of.id), -1);
     if (of.holds > 0) relation.add(facts.hold(of.id), -of.holds);
     if (of.mountPoint !== tables.mountRoots.has(of.id)) {

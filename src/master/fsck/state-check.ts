@@ -56,6 +56,7 @@ const words = [
   "mount/",
   "parent/",
   "policy/",
+  "recall/",
   "result/",
   "retained/",
   "session/",

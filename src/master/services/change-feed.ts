@@ -13,6 +13,7 @@ export interface Change {
   readonly index: number;
   readonly inodes: readonly InodeId[];
   readonly names: readonly (readonly [InodeId, string])[];
+  readonly recalled?: readonly InodeId[] | undefined;
 }
 
 export type FeedItem = ({ readonly kind: "change" } & Change) | { kind: "gap"; index: number };
@@ -110,6 +111,7 @@ export class ChangeFeed {
     let { index, changes } = this.#at(place);
     const inodes = [...changes.inodes];
     const names = [...changes.names];
+    const recalled = [...(changes.recalled ?? [])];
     let notes = changes.size;
     while (++place < this.#length) {
       const next = this.#at(place);
@@ -118,8 +120,9 @@ export class ChangeFeed {
       ({ index, changes } = next);
       inodes.push(...changes.inodes);
       names.push(...changes.names);
+      recalled.push(...(changes.recalled ?? []));
     }
-    return { index, inodes, names };
+    return recalled.length === 0 ? { index, inodes, names } : { index, inodes, names, recalled };
   }
 
   /** The place in the ring of the first entry behind `index`, or that behind the last one. */

@@ -19,11 +19,17 @@ import {
 import type { Logger } from "../../lib/logger.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { trashInodeId } from "../state/model.ts";
-import { containerUse, workerOf, workersOf } from "../state/queries.ts";
+import { containerUse, inodeOf, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import { KeeperCheck } from "./keeper-check.ts";
 import type { Leadership, Reign } from "./leadership.ts";
-import { clearingsPage, garbageBefore, namesBelow, sessionsPage } from "./listings.ts";
+import {
+  clearingsPage,
+  garbageBefore,
+  namesBelow,
+  recalledPage,
+  sessionsPage,
+} from "./listings.ts";
 import type { Locations } from "./locations.ts";
 import type { TaskDispatcher } from "./task-dispatcher.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
@@ -31,6 +37,8 @@ import type { WorkerRegistry } from "./worker-registry.ts";
 const everyMs = 500;
 /** Most things that one step of one kind takes on. */
 const stepLimit = 500;
+/** How long the holder of a recalled lease has to publish what it wrote, in cluster time. */
+const recallGraceMs = 5000;
 /** Most commands in a row that take extents away; garbage and trash have their turn then. */
 const clearingSteps = 200;
 /** Inodes whose containers are compared with the state in one step. */
@@ -84,6 +92,7 @@ export class Housekeeping {
     await this.#declareLostWorkers();
     await this.#keepers.step();
     await this.#closeExpiredSessions();
+    await this.#fenceLeases();
     await this.#clearExtents();
     await this.#reapGarbage();
     await this.#reapTrash();
@@ -122,6 +131,20 @@ export class Housekeeping {
     if (before < 0) return;
     const keys = await garbageBefore(reader, before, stepLimit);
     if (keys.length > 0) await this.#propose([{ kind: "reapGarbage", keys }]);
+  }
+
+  /** Ends leases whose holders were asked to let go and did not. */
+  async #fenceLeases(): Promise<void> {
+    const { reader, leadership, logger } = this.#options;
+    const now = leadership.clusterTimeMs();
+    const commands: Command[] = [];
+    for (const inode of await recalledPage(reader, stepLimit)) {
+      const lease = inodeOf(reader, inode)?.lease;
+      if (lease?.recalledAtMs === undefined || lease.recalledAtMs + recallGraceMs > now) continue;
+      logger.info({ inode, session: lease.session }, "a recalled lease was not let go");
+      commands.push({ kind: "fenceLease", inode, writeId: lease.writeId });
+    }
+    if (commands.length > 0) await this.#propose(commands);
   }
 
   /** Takes extents away that count no more: one small command at a time, so that others get in between. */

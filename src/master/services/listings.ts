@@ -35,6 +35,7 @@ import {
   nameOfEdge,
   nameOfXattr,
   policyRange,
+  recallRange,
   sessionKey,
   sessionOfKey,
   sessionRange,
@@ -236,6 +237,12 @@ export async function clearingsPage(
 ): Promise<{ inode: InodeId; generation: number }[]> {
   const page = await reader.iterate(clearingRange, limit);
   return page.map(([key]) => clearingOfKey(key));
+}
+
+/** The first `limit` inodes whose write lease is recalled. */
+export async function recalledPage(reader: StateReader, limit: number): Promise<InodeId[]> {
+  const page = await reader.iterate(recallRange, limit);
+  return page.map(([key]) => inodeAtEnd(key));
 }
 
 /** Sessions in the order of their ids, `after` exclusive. */

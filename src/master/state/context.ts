@@ -60,6 +60,7 @@ export type StateEvent =
 
 interface NotesMark {
   readonly events: number;
+  readonly recalled: number;
   readonly inodes: number;
   readonly names: number;
 }
@@ -72,6 +73,8 @@ export interface Changes {
   readonly inodes: readonly InodeId[];
   /** Names that came, went or changed, each once. */
   readonly names: readonly (readonly [InodeId, string])[];
+  /** Inodes whose write lease another session waits for. */
+  readonly recalled?: readonly InodeId[] | undefined;
 }
 
 /** Changes as they are noted. The lists are made when they are asked for: on most masters nobody does. */
@@ -79,6 +82,7 @@ class NotedChanges implements Changes {
   readonly #inodes: InodeId[] = [];
   readonly #parents: InodeId[] = [];
   readonly #names: string[] = [];
+  readonly recalled: InodeId[] = [];
 
   /** An inode whose status changed. */
   inode(id: InodeId): void {
@@ -92,18 +96,20 @@ class NotedChanges implements Changes {
   }
 
   get size(): number {
-    return this.#inodes.length + this.#names.length;
+    return this.#inodes.length + this.#names.length + this.recalled.length;
   }
 
-  mark(): { readonly inodes: number; readonly names: number } {
-    return { inodes: this.#inodes.length, names: this.#names.length };
+  mark(): Omit<NotesMark, "events"> {
+    const { length: recalled } = this.recalled;
+    return { inodes: this.#inodes.length, names: this.#names.length, recalled };
   }
 
   /** Forgets what was noted since the mark. */
-  undo({ inodes, names }: { readonly inodes: number; readonly names: number }): void {
+  undo({ inodes, names, recalled }: Omit<NotesMark, "events">): void {
     this.#inodes.length = inodes;
     this.#names.length = names;
     this.#parents.length = names;
+    this.recalled.length = recalled;
   }
 
   get inodes(): readonly InodeId[] {
@@ -132,8 +138,7 @@ export class ChangeNotes {
 
   /** What is noted so far, for `undo`. */
   mark(): NotesMark {
-    const { inodes, names } = this.changes.mark();
-    return { events: this.events.length, inodes, names };
+    return { events: this.events.length, ...this.changes.mark() };
   }
 
   /** Forgets what was noted since the mark. */
@@ -161,18 +166,25 @@ function namesOnce(
 export class Refusal extends Error {
   readonly code: string;
   readonly detail: string;
+  /** What stays of the refused command: done once all that it wrote was taken back. */
+  readonly afterwards: ((context: Context) => void) | undefined;
 
-  constructor(code: string, detail: string) {
+  constructor(code: string, detail: string, afterwards?: (context: Context) => void) {
     super(detail);
     this.name = "Refusal";
     this.code = code;
     this.detail = detail;
+    this.afterwards = afterwards;
   }
 }
 
 /** Ends the command. `detail` follows `Cannot VERB "OBJECT": `. */
-export function refuse(code: ErrorCode, detail: string): never {
-  throw new Refusal(code, detail);
+export function refuse(
+  code: ErrorCode,
+  detail: string,
+  afterwards?: (context: Context) => void,
+): never {
+  throw new Refusal(code, detail, afterwards);
 }
 
 export interface Context {

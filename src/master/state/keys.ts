@@ -292,6 +292,12 @@ export function leaseRange(session: SessionId): KeyRange {
   return prefixRange(`lease/${id(session)}/`);
 }
 
+/** Says that another session waits for the write lease of an inode. */
+export function recallKey(inode: InodeId): string {
+  return `recall/${id(inode)}`;
+}
+export const recallRange = prefixRange("recall/");
+
 /** Says that a session holds an inode beyond its last name. */
 export function retainedKey(session: SessionId, inode: InodeId): string {
   return `retained/${id(session)}/${id(inode)}`;
@@ -299,7 +305,7 @@ export function retainedKey(session: SessionId, inode: InodeId): string {
 export function retainedRange(session: SessionId): KeyRange {
   return prefixRange(`retained/${id(session)}/`);
 }
-/** The inode in a `leaseKey`, a `retainedKey`, a `treeDirectoryKey` or a `policyRowKey`. */
+/** The inode in a `leaseKey`, a `recallKey`, a `retainedKey`, a `treeDirectoryKey` or a `policyRowKey`. */
 export function inodeAtEnd(key: string): InodeId {
   return idAt(key, key.length - idLength) as InodeId;
 }

@@ -1,12 +1,15 @@
 /**
  * Write leases: who may change a file's content, under which write id.
  *
- * Invariant: `lease/<session>/<inode>` exists exactly if the inode's lease names the session.
+ * Invariants
+ * 1. `lease/<session>/<inode>` exists exactly if the inode's lease names the session.
+ * 2. `recall/<inode>` exists exactly if the inode's lease is recalled, so that any leader finds those whose time is over.
  */
 import type { InodeId, WriteId } from "../../lib/ids.ts";
+import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { retireContainer, retireInode } from "./containers.ts";
 import { type Context, needWritable, patchUnseen, refuse } from "./context.ts";
-import { leaseKey } from "./keys.ts";
+import { leaseKey, recallKey } from "./keys.ts";
 import { type Inode, presence } from "./model.ts";
 import { inodeOf, isOpen } from "./queries.ts";
 import { persistByWriteType } from "./ufsops.ts";
@@ -48,11 +51,34 @@ export function noteFirstLease(
   context.state.put(leaseKey(lease.session, id), presence);
 }
 
-/** `LeaseConflict` while the lease is held by another session that is not gone. */
+/** `LeaseConflict` while the lease is held by another session that is not gone; that one is to let it go. */
 export function needNoOtherLease(context: Context, of: Inode): void {
   const holder = of.lease?.session;
   if (holder === undefined || holder === context.session || !isOpen(context.state, holder)) return;
-  refuse("LeaseConflict", `session ${holder} is writing the file`);
+  refuse("LeaseConflict", `session ${holder} is writing the file`, (after) => {
+    recall(after, of.id);
+  });
+}
+
+/** Tells the holder that another session waits; that it was told before counts. */
+function recall(context: Context, id: InodeId): void {
+  const lease = inodeOf(context.state, id)?.lease;
+  if (context.level < 2 || lease === undefined || lease.recalledAtMs !== undefined) return;
+  patchUnseen(context, id, { lease: { ...lease, recalledAtMs: context.clusterTimeMs } });
+  context.state.put(recallKey(id), presence);
+  context.notes.changes.recalled.push(id);
+}
+
+/** Ends a lease whose holder did not let it go in time; one that is over, or another one by now, stays as it is. */
+export function fenceLease(
+  context: Context,
+  command: Extract<Command, { kind: "fenceLease" }>,
+): CommandResult {
+  const lease = inodeOf(context.state, command.inode)?.lease;
+  if (lease?.writeId === command.writeId && lease.recalledAtMs !== undefined) {
+    endLease(context, command.inode);
+  }
+  return { ok: true };
 }
 
 /** Ends the lease: what was committed is persisted by the write type, what was not is nobody's. */
@@ -60,6 +86,7 @@ export function endLease(context: Context, id: InodeId): void {
   const { lease } = inodeOf(context.state, id)!;
   if (lease === undefined) return;
   context.state.delete(leaseKey(lease.session, id));
+  if (lease.recalledAtMs !== undefined) context.state.delete(recallKey(id));
   patchUnseen(context, id, { lease: undefined });
   retireContainer(context, id, lease.writeId);
   persistByWriteType(context, id);

@@ -5,7 +5,8 @@
  * Invariants
  * 1. Equal states and equal entries make equal states, results and changes.
  * 2. A refused command leaves the state as it was; of an atomic request, all its commands do. A command that decides
- *    against its caller and still has to change something returns its refusal instead of throwing it.
+ *    against its caller and still has to change something returns its refusal instead of throwing it, or says what is to be
+ *    done after the refusal (`afterwards`).
  * 3. Neither cluster time nor wall time ever goes back.
  */
 import { maxCommandsPerEntry, type Position, positionOf } from "../../lib/ids.ts";
@@ -19,6 +20,7 @@ import {
 import type { Timestamp } from "../../rpc/namespace.ts";
 import { commit, lease, persist, release, releaseLease, truncate } from "./content-commands.ts";
 import { clearExtentsStep } from "./clearing.ts";
+import { fenceLease } from "./leases.ts";
 import {
   ChangeNotes,
   type Changes,
@@ -177,11 +179,13 @@ function executeEach(at: Place, request: Request): CommandResult[] {
     const savepoint = at.state.savepoint();
     const mark = at.notes.mark();
     const charged = at.usage.mark();
-    const { result, undo } = execute(contextOf(at, request, i), command);
+    const context = contextOf(at, request, i);
+    const { result, undo, afterwards } = execute(context, command);
     if (undo) {
       savepoint.rollback();
       at.notes.undo(mark);
       at.usage.undo(charged);
+      afterwards?.(context);
     } else {
       savepoint.commit();
     }
@@ -196,11 +200,13 @@ function executeAtomic(at: Place, request: Request): CommandResult[] {
   const charged = at.usage.mark();
   const results: CommandResult[] = [];
   for (const [i, command] of request.commands.entries()) {
-    const { result } = execute(contextOf(at, request, i), command);
+    const context = contextOf(at, request, i);
+    const { result, afterwards } = execute(context, command);
     if (!result.ok) {
       savepoint.rollback();
       at.notes.undo(mark);
       at.usage.undo(charged);
+      afterwards?.(context);
       const detail = `command ${i} of the same request was refused: ${result.detail}`;
       const cancelled = forAll(request.commands, { ok: false, code: "Cancelled", detail });
       cancelled[i] = result;
@@ -235,7 +241,10 @@ const maxDetailLength = 1000;
 function execute(
   context: Context,
   command: Command,
-): { readonly result: CommandResult; readonly undo: boolean } {
+): { readonly result: CommandResult; readonly undo: boolean } & Pick<
+  Partial<Refusal>,
+  "afterwards"
+> {
   try {
     if (context.blockSizeBytes === 0 && command.kind !== "bootstrap") {
       throw new Refusal("Unavailable", "the cluster has not been made yet");
@@ -252,7 +261,7 @@ function execute(
     return { result: result.ok ? result : refused(result), undo: false };
   } catch (thrown) {
     if (!(thrown instanceof Refusal)) throw thrown;
-    return { result: refused(thrown), undo: true };
+    return { result: refused(thrown), undo: true, afterwards: thrown.afterwards };
   }
 }
 
@@ -278,6 +287,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "commitAttempt",
   "failAttempt",
   "resetLineage",
+  "fenceLease",
   "reapGarbage",
   "clearExtents",
   "reapTrash",
@@ -394,6 +404,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return refuseMount(command);
 
     // Background
+    case "fenceLease":
+      return fenceLease(context, command);
     case "reapGarbage":
       return reapGarbage(context, command);
     case "clearExtents":

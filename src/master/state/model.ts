@@ -153,7 +153,14 @@ export const inode = struct({
   /** Number of keys of its extents (of the present generation, those behind `tailFrom` too). */
   extentCount: unsigned(),
   /** Who may write. The session may be gone: then the lease is free to take. */
-  lease: optional(struct({ session: sessionId, writeId })),
+  lease: optional(
+    struct({
+      session: sessionId,
+      writeId,
+      /** Cluster time at which another session first asked for it: from then on the holder is to let it go. */
+      recalledAtMs: appended(unsigned()),
+    }),
+  ),
   /** Sessions that hold the inode beyond its last name (`retained/…`). */
   holds: unsigned(),
   /** Its name, if it has only one; what an older version wrote has it in `parent/<inode>` all the same. */

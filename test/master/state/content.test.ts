@@ -50,6 +50,7 @@ function opened(): Written {
   return { machine, session, worker, inode: made.status!.inode, writeId: made.writeId! };
 }
 
+const openOrMake = { lease: true, exclusive: false };
 const everything = { from: 0, to: 10_000 };
 
 /** The content as "offset+length@write.block.offset", for comparisons. */
@@ -74,6 +75,56 @@ describe("the write lease", () => {
     const next = machine.done({ kind: "lease", inode }, other);
     assert.notEqual(next.writeId, writeId);
     machine.refused("LeaseLost", { kind: "releaseLease", inode, writeId }, session);
+  });
+
+  it("is recalled when another session asks for it, once, and by a part of a request too", () => {
+    const { machine, session, inode, writeId } = opened();
+    const [second, third] = [machine.openSession(), machine.openSession()];
+    const asked = machine.clusterTimeMs;
+    const truncate = { kind: "truncate", inode, size: 5 } as const;
+    const request = requestOf([{ kind: "lease", inode }, truncate], {
+      session: second,
+      atomic: true,
+    });
+    const applied = machine.apply(request);
+    assert.deepEqual(
+      applied.results[0]!.map((result) => !result.ok && result.code),
+      ["LeaseConflict", "Cancelled"],
+    );
+    assert.deepEqual(applied.changes.recalled, [inode]);
+    machine.clusterTimeMs += 1000;
+    machine.refused("LeaseConflict", truncate, third);
+    machine.refused("LeaseConflict", createCommand(rootInodeId, "a", openOrMake), third);
+    assert.equal(machine.inode(inode).lease?.recalledAtMs, asked, "the time counts from the first");
+    assert.equal(machine.done({ kind: "lease", inode }, session).writeId, writeId);
+    machine.done(commitCommand({ inode, writeId, release: true }), session);
+    machine.done({ kind: "lease", inode }, third);
+    assert.equal(machine.inode(inode).lease?.recalledAtMs, undefined);
+  });
+
+  it("that is recalled and not let go is taken away, and its holder can publish nothing more", () => {
+    const { machine, session, worker, inode, writeId } = opened();
+    const other = machine.openSession();
+    machine.done({ kind: "fenceLease", inode, writeId });
+    assert.equal(machine.inode(inode).lease?.writeId, writeId, "nobody waits for it");
+    machine.refused("LeaseConflict", { kind: "lease", inode }, other);
+    machine.done({ kind: "fenceLease", inode, writeId: (writeId + 1) as WriteId });
+    assert.equal(machine.inode(inode).lease?.writeId, writeId, "that was another one");
+    machine.done({ kind: "fenceLease", inode, writeId });
+    const extents = extentsOver(writeId, 0, 10);
+    const late = commitCommand({ inode, writeId, size: 10, extents, keepers: [worker] });
+    machine.refused("LeaseLost", late, session);
+    machine.done({ kind: "lease", inode }, other);
+    machine.refused("NotPermitted", { kind: "fenceLease", inode, writeId }, session);
+  });
+
+  it("is not recalled below level 2, where not all masters know of it", () => {
+    const machine = Machine.make(1);
+    const [session, other] = [machine.openSession(), machine.openSession()];
+    const made = machine.done(createCommand(rootInodeId, "a", { lease: true }), session);
+    const { inode } = made.status!;
+    machine.refused("LeaseConflict", { kind: "lease", inode }, other);
+    assert.equal(machine.inode(inode).lease?.recalledAtMs, undefined);
   });
 
   it("ends with its session", () => {

@@ -19,6 +19,7 @@ import {
   nameOfEdge,
   nameOfXattr,
   parentKey,
+  recallKey,
   retainedKey,
   tombKey,
   ufsOpRange,
@@ -262,6 +263,8 @@ function checkInode(state: InspectableState, inode: model.Inode): void {
     assert.ok(hasGarbage(state, inode.id, wholeInode), "an inode leaks");
   }
   if (inode.lease !== undefined) assert.ok(state.get(leaseKey(inode.lease.session, inode.id)));
+  const isRecalled = inode.lease?.recalledAtMs !== undefined;
+  assert.equal(state.get(recallKey(inode.id)) !== undefined, isRecalled, "a recall of no lease");
 }
 
 /** What is to be taken away in steps is known, by the inode and for the leader, and there is nothing else of the kind. */
@@ -339,7 +342,7 @@ function checkOwners(state: InspectableState, inodes: readonly model.Inode[]): v
   }
   for (const inode of inodes)
     assert.equal(inode.holds, holds.get(inode.id) ?? 0, "holds are wrong");
-  for (const prefix of ["extent/", "extents/", "clearing/", "container/"]) {
+  for (const prefix of ["extent/", "extents/", "clearing/", "container/", "recall/"]) {
     for (const [key] of state.entries(prefix)) {
       const id = Buffer.from(key, "latin1").readBigUInt64BE(prefix.length);
       assert.ok(byId.has(Number(id) as InodeId), `"${prefix}" of nobody`);

@@ -46,6 +46,25 @@ export function sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** `sleep` by a given clock; with `signal` aborted it resolves at once. */
+export function sleepOn(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const onAbort = () => {
+      cancel();
+      resolve();
+    };
+    const cancel = clock.after(delayMs, () => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
 /** A deterministic generator (xorshift128, Marsaglia 2003) for simulations and tests: equal seeds, equal sequences. */
 export function seededRandom(seed: number): Random {
   let [x, y, z, w] = [seed >>> 0 || 1, 362436069, 521288629, 88675123];

@@ -113,6 +113,7 @@ async function start(
     directory: join(directory, "state"),
     clock,
     logger,
+    scrubs: true,
     onFailure: (error) => end(error),
   });
   opened.push(store);

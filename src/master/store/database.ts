@@ -10,11 +10,15 @@
  */
 import assert from "node:assert/strict";
 import { Level } from "level";
+import type { Clock } from "../../lib/clock.ts";
 import { toWeirError, WeirError } from "../../lib/errors.ts";
+import type { Logger } from "../../lib/logger.ts";
 import { findDamage } from "./leveldb-check.ts";
 import { hashRow, type RowHash, type StateHash } from "./state-hash.ts";
 import { checkedValue, summedRow } from "./summed-row.ts";
+import { TableScrub } from "./table-scrub.ts";
 import type { KeyRange, KeyValue } from "./types.ts";
+import { currentBoot, VerifiedTables } from "./verified-tables.ts";
 
 const appliedKey = "meta/applied";
 const hashKey = "meta/hash";
@@ -54,6 +58,14 @@ export interface DatabaseSnapshot extends Place {
   /** All rows that it gives are added to `sum`. */
   open(range: KeyRange, sum?: StateHash): Cursor;
   close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  /** Of blocks of tables. */
+  readonly cacheBytes: number;
+  readonly logger: Logger;
+  /** Undefined: tables are not read while it is open. */
+  readonly scrubClock: Clock | undefined;
 }
 
 type Ldb = Level<Uint8Array, Uint8Array>;
@@ -100,6 +112,7 @@ export class Database {
   /** Called when what is read is not what was written: the process is to exit. */
   onDamage: ((error: WeirError) => void) | undefined;
   readonly #level: Ldb;
+  #scrub: TableScrub | undefined;
   #users = 0;
   #onIdle: (() => void) | undefined;
 
@@ -114,8 +127,9 @@ export class Database {
    * @throws WeirError `Busy`: another process has it open
    * @throws WeirError `Corrupt`: LevelDB cannot read it
    */
-  static async open(path: string, options: { cacheBytes: number }): Promise<Database> {
-    await assertSound(path);
+  static async open(path: string, options: DatabaseOptions): Promise<Database> {
+    const verified = await VerifiedTables.load(path, await currentBoot());
+    await assertSound(path, verified);
     const level: Ldb = new Level(path, {
       keyEncoding: "view",
       valueEncoding: "view",
@@ -131,6 +145,12 @@ export class Database {
     try {
       const database = new Database(path, level);
       await database.#assertWhole();
+      await verified.save();
+      const { scrubClock: clock, logger } = options;
+      if (clock !== undefined) {
+        const onDamage = (found: string) => database.#damage(found);
+        database.#scrub = new TableScrub({ directory: path, verified, clock, logger, onDamage });
+      }
       return database;
     } catch (thrown) {
       await level.close();
@@ -300,13 +320,14 @@ export class Database {
       this.#onIdle = resolve;
       if (this.#users === 0) resolve();
     });
+    await this.#scrub?.close();
     await this.#level.close();
   }
 }
 
 /** LevelDB would not find all damage, and some of it would end the process. */
-async function assertSound(path: string): Promise<void> {
-  const found = await findDamage(path).catch((thrown: unknown) => {
+async function assertSound(path: string, verified: VerifiedTables): Promise<void> {
+  const found = await findDamage(path, verified).catch((thrown: unknown) => {
     if (thrown instanceof Error && "code" in thrown && thrown.code === "ENOENT") return undefined;
     throw toWeirError(thrown, `Cannot read "${path}"`);
   });

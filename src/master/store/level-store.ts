@@ -19,7 +19,7 @@ import type { Logger } from "../../lib/logger.ts";
 import { Writer } from "../../lib/msgpack.ts";
 import type { Schema } from "../../lib/schema.ts";
 import { bytesOf, Cell } from "./cell.ts";
-import { type Cursor, type Database, isOwnKey } from "./database.ts";
+import { type Cursor, type Database, type DatabaseOptions, isOwnKey } from "./database.ts";
 import { Flusher } from "./flusher.ts";
 import type { Generation } from "./generation.ts";
 import { changesIn, lastLiving, Merge } from "./merge.ts";
@@ -43,6 +43,8 @@ export interface StateStoreOptions {
   readonly directory: string;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Whether LevelDB's tables are read in the background: what damages them shows, and the next start need not. */
+  readonly scrubs?: boolean;
   /** Called once when a flush failed, or the disk gave back what was not written: the process is to exit. */
   readonly onFailure?: (error: WeirError) => void;
   /** Shortest time between the starts of two flushes: 500. Longer ones write fewer rows that soon change again. */
@@ -63,15 +65,23 @@ export interface StateStoreOptions {
 export async function openStateStore(options: StateStoreOptions): Promise<StateStore> {
   const directory = resolvePath(options.directory);
   const { cacheBytes = 128 * 1024 * 1024, logger } = options;
-  const { name, database } = await openCurrent(directory, { cacheBytes: cacheBytes / 2 }, logger);
+  const databaseOptions = databaseOptionsOf({ ...options, cacheBytes });
+  const { name, database } = await openCurrent(directory, databaseOptions);
   logger.info({ index: database.place.index, database: name }, "state opened");
   return new LevelStore({ ...options, directory, cacheBytes }, name, database);
 }
 
+function databaseOptionsOf(
+  options: StateStoreOptions & { readonly cacheBytes: number },
+): DatabaseOptions {
+  const { cacheBytes, clock, logger, scrubs = false } = options;
+  return { cacheBytes: cacheBytes / 2, logger, scrubClock: scrubs ? clock : undefined };
+}
+
 class LevelStore implements StateStore {
   readonly #directory: string;
+  readonly #options: StateStoreOptions & { readonly cacheBytes: number };
   readonly #logger: Logger;
-  readonly #cacheBytes: number;
   readonly #maxOverlayBytes: number;
   #name: string;
   #database: Database;
@@ -96,8 +106,8 @@ class LevelStore implements StateStore {
     const { clock, logger, onFailure } = options;
     const { flushIntervalMs = 500, flushBytes = 16 * 1024 * 1024 } = options;
     this.#directory = options.directory;
+    this.#options = options;
     this.#logger = logger;
-    this.#cacheBytes = options.cacheBytes;
     this.#maxOverlayBytes = options.maxOverlayBytes ?? 64 * 1024 * 1024;
     this.#name = name;
     this.#database = database;
@@ -332,7 +342,7 @@ class LevelStore implements StateStore {
 
   async #install(wanted: Wanted, chunks: AsyncIterable<readonly KeyValue[]>): Promise<void> {
     await this.#flusher.hold();
-    const options = { cacheBytes: this.#cacheBytes / 2 };
+    const options = databaseOptionsOf(this.#options);
     const next = await openNext(this.#directory, this.#name, options, { wanted, chunks });
     this.#changeOver(next, wanted);
   }

@@ -6,10 +6,11 @@
  * What no reading can tell: a damaged last append (of the last log that has any) looks like one that a crash cut short.
  * Then the state is an earlier one, that of the append before, and the log of the entries leads on from there.
  */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type LogContent, readLog } from "./leveldb-log.ts";
 import { Bytes, damageOf } from "./leveldb-table.ts";
+import type { VerifiedTables } from "./verified-tables.ts";
 
 /** The tags of a manifest's records (`VersionEdit`). */
 const edit = {
@@ -37,8 +38,14 @@ interface Log extends LogContent {
 
 const batchHeaderBytes = 12;
 
-/** What is wrong, in words; undefined for sound files, and for a directory in which no database was made yet. */
-export async function findDamage(directory: string): Promise<string | undefined> {
+/**
+ * What is wrong, in words; undefined for sound files, and for a directory in which no database was made yet. Tables that
+ * are `verified` are not read; those that turn out to be sound are, from then on.
+ */
+export async function findDamage(
+  directory: string,
+  verified?: VerifiedTables,
+): Promise<string | undefined> {
   const names = await readdir(directory);
   if (!names.includes("CURRENT")) {
     const other = names.find((name) => /\.(ldb|sst|log)$/.test(name));
@@ -59,8 +66,12 @@ export async function findDamage(directory: string): Promise<string | undefined>
       if (number < live.firstLog) continue;
       logs.push({ name, number, ...readLog(await readFile(join(directory, name))) });
     } else if (live.tables.has(number)) {
-      const damaged = damageOf(await readFile(join(directory, name)));
+      const path = join(directory, name);
+      const stats = await stat(path, { bigint: true });
+      if (verified?.has(name, stats) === true) continue;
+      const damaged = damageOf(await readFile(path));
       if (damaged !== undefined) return at(name, damaged);
+      verified?.add(name, stats);
     }
   }
   // A manifest that names none is that of a database that was never opened.
@@ -94,6 +105,12 @@ function damageInLogs(logs: readonly Log[]): string | undefined {
     }
   }
   return undefined;
+}
+
+/** Numbers of the tables that count, of a database that is open; undefined where its manifest cannot be read. */
+export async function liveTables(directory: string): Promise<ReadonlySet<number> | undefined> {
+  const manifest = (await readFile(join(directory, "CURRENT"), "latin1")).trimEnd();
+  return liveIn(readLog(await readFile(join(directory, manifest))).appends)?.tables;
 }
 
 /** Undefined: what was appended to the manifest is none of what LevelDB writes. */
@@ -132,6 +149,6 @@ function damageIn({ broken }: LogContent): number | undefined {
   return broken?.isDamage === true ? broken.offset : undefined;
 }
 
-function at(name: string, offset: number): string {
+export function at(name: string, offset: number): string {
   return `"${name}" is damaged at byte ${String(offset)}`;
 }

@@ -5,9 +5,8 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { WeirError } from "../../lib/errors.ts";
-import type { Logger } from "../../lib/logger.ts";
 import { currentDatabase, nextDatabase, pointTo } from "./current.ts";
-import { Database } from "./database.ts";
+import { Database, type DatabaseOptions } from "./database.ts";
 import type { StateHash } from "./state-hash.ts";
 import type { KeyValue } from "./types.ts";
 import { checkedChunks, fill } from "./whole-state.ts";
@@ -30,15 +29,11 @@ export interface Wanted {
  * Opens the database that counts. One that an earlier version wrote is written anew first, which takes microseconds a row.
  * @throws WeirError `Busy`, `Corrupt`
  */
-export async function openCurrent(
-  directory: string,
-  options: { cacheBytes: number },
-  logger: Logger,
-): Promise<Named> {
+export async function openCurrent(directory: string, options: DatabaseOptions): Promise<Named> {
   const name = await currentDatabase(directory);
   const database = await Database.open(join(directory, name), options);
   if (database.hasSums) return { name, database };
-  logger.info(
+  options.logger.info(
     { index: database.place.index },
     "writing the state anew: it is of an earlier version",
   );
@@ -54,7 +49,7 @@ export async function openCurrent(
     await database.close();
   }
   // Removes the old one too.
-  return openCurrent(directory, options, logger);
+  return openCurrent(directory, options);
 }
 
 /**
@@ -64,7 +59,7 @@ export async function openCurrent(
 export async function openNext(
   directory: string,
   name: string,
-  options: { cacheBytes: number },
+  options: DatabaseOptions,
   { wanted, chunks }: { wanted: Wanted; chunks: AsyncIterable<readonly KeyValue[]> },
 ): Promise<Named & { readonly sum: StateHash }> {
   const next = nextDatabase(name);

@@ -46,6 +46,7 @@ import { PathPolicies } from "./path-policies.ts";
 import { type PathPlace, splitPath } from "./path-names.ts";
 import { changeFields, type MountChanges, mountFields, type MountOptions } from "./mounts.ts";
 import { Session } from "./session.ts";
+import { TreeSync, type TreeSyncOptions, type TreeSyncProgress } from "./tree-sync.ts";
 
 const streamBytes = 1024 * 1024;
 /** Names that are removed side by side where a tree goes name by name. */
@@ -60,6 +61,14 @@ export interface WriteFileOptions {
   /** Refuse with `AlreadyExists` to replace an existing file. */
   readonly exclusive?: boolean | undefined;
   readonly append?: boolean | undefined;
+}
+
+/** How old what is known of a directory may get, in milliseconds (-1: as old as it likes), and how old it is. */
+export interface SyncIntervalInfo {
+  readonly intervalMs: number;
+  /** The path that it is set on, or whose mount has it; undefined: the configuration says so. */
+  readonly setOn: string | undefined;
+  readonly ageMs: number | undefined;
 }
 
 /** Where a file's bytes are. */
@@ -553,6 +562,33 @@ export class WeirClient {
     const status = await this.stat(path);
     yield { path, status };
     if (status.kind === "directory") yield* this.#walkBelow(path, status.inode);
+  }
+
+  /**
+   * Brings a path in line with its store, and with `recursive` all below a directory. With `known` "enough", directories
+   * whose names are known stay as they are: the tree is loaded.
+   * @throws WeirError `NotFound`, `Cancelled`; what goes wrong in single directories is counted
+   */
+  sync(path: string, options: TreeSyncOptions = {}): Promise<TreeSyncProgress> {
+    const { masters } = this;
+    const deadlineMs = this.#config.client.operationTimeoutMs;
+    return new TreeSync({ masters, deadlineMs }, options).run(splitPath(path));
+  }
+
+  /** Says how old what is known of a directory and all below may get; undefined leaves it to those above. */
+  async setSyncInterval(path: string, intervalMs: number | undefined): Promise<void> {
+    if (intervalMs === undefined) await this.policies.clear(path, ["syncIntervalMs"]);
+    else await this.policies.set(path, { syncIntervalMs: intervalMs });
+  }
+
+  async syncInterval(path: string): Promise<SyncIntervalInfo> {
+    const { inode } = await this.stat(path);
+    const { intervalMs, from, ageMs } = await this.#read(masterApi.syncInterval, {
+      directory: inode,
+    });
+    const setOn =
+      from === undefined ? undefined : (await this.#read(masterApi.pathOf, { inode: from })).path;
+    return { intervalMs, setOn, ageMs };
   }
 
   async locations(path: string): Promise<FileLocations> {

@@ -6,7 +6,8 @@
  * Invariants
  * 1. All bytes of one `readInto` are of one version.
  * 2. The version moves on only by `adopt`, or when the layout of a part not read so far is no longer that of the
- *    version; a read whose blocks are gone with their version is `Stale`.
+ *    version; a read whose blocks are gone with their version is `Stale`, unless nothing was read before: then it is one
+ *    of the next version.
  */
 import { readLayout } from "../blocks/layout-reader.ts";
 import type { BlockClient, ContainerId } from "../blocks/types.ts";
@@ -42,6 +43,8 @@ export class FileReader {
   readonly #readAhead: ReadAhead;
   #status: FileStatus;
   #closed = false;
+  /** Bytes of the version were given away: those of another do not belong to them. */
+  #hasRead = false;
 
   constructor(sources: ReadSources, status: FileStatus) {
     this.#sources = sources;
@@ -58,7 +61,10 @@ export class FileReader {
 
   /** Goes on with another version, or with newer attributes of the same one. */
   adopt(status: FileStatus): void {
-    if (status.version !== this.#status.version) this.#readAhead.clear();
+    if (status.version !== this.#status.version) {
+      this.#readAhead.clear();
+      this.#hasRead = false;
+    }
     this.#status = status;
   }
 
@@ -73,13 +79,14 @@ export class FileReader {
       if (length === 0) return 0;
       try {
         await this.#readOnce(target.subarray(0, length), offset);
+        this.#hasRead = true;
         if (this.#status.version === version) return length;
       } catch (error) {
         if (!mayHeal(error) || this.#closed) throw error;
         if (clock.monotonicMs() >= endMs) throw error;
         if (attempt > 0) await sleep(Math.min(20 * 2 ** attempt, 500));
         const askedMs = clock.monotonicMs();
-        await this.#locateAnew(offset, offset + length);
+        await this.#locateAnew(offset, offset + length, error);
         // A recovery that was waited for does not count against the read.
         endMs = Math.min(
           endMs + clock.monotonicMs() - askedMs,
@@ -194,13 +201,14 @@ export class FileReader {
   }
 
   /** After all sources failed: asks the masters where the bytes [offset, end) are now. */
-  async #locateAnew(offset: number, end: number): Promise<void> {
+  async #locateAnew(offset: number, end: number, failure: unknown): Promise<void> {
     const { layouts, workers } = this.#sources;
     await workers.refresh().catch(() => undefined);
     const before = this.#known(offset);
-    const after = await layouts.fetch(this.#status.inode, offset);
+    const changed = isOfChangedObject(failure) ? before?.ufs?.fingerprint : undefined;
+    const after = await layouts.fetch(this.#status.inode, offset, { changed });
     if (after.status.version === this.#status.version) return;
-    if (before !== undefined && !samePlaces(before, after, offset, end)) {
+    if (this.#hasRead && before !== undefined && !samePlaces(before, after, offset, end)) {
       throw new WeirError(
         "Stale",
         `Cannot read version ${String(this.#status.version)} of inode ${String(this.#status.inode)}: it was replaced, and its blocks are gone`,
@@ -208,6 +216,12 @@ export class FileReader {
     }
     this.adopt(after.status);
   }
+}
+
+/** Whether a worker found another object in the store than the layout said, or none. */
+function isOfChangedObject(failure: unknown): boolean {
+  if (hasCode(failure, "Stale", "NotFound")) return true;
+  return failure instanceof WeirError && hasCode(failure.cause, "NotFound");
 }
 
 /** Failures that another source, or another layout, may get over. */

@@ -67,13 +67,14 @@ export class Layouts {
 
   /**
    * The window around `offset`, linearizable. Of a lost file: waits for its recovery, at most the configured time.
+   * `changed` is the fingerprint of an object that is in the store no more: as the store has it now.
    * `opening`: the caller must have the right to read now; otherwise it was found when the file was opened.
    * @throws WeirError `Lost` with what can be done; `PermissionDenied`
    */
   async fetch(
     inode: InodeId,
     offset: number,
-    { opening = false }: { opening?: boolean } = {},
+    { opening = false, changed }: { opening?: boolean; changed?: string | undefined } = {},
   ): Promise<FileLayout> {
     const window = Math.floor(offset / layoutWindowBytes);
     const endMs =
@@ -87,6 +88,7 @@ export class Layouts {
             offset: window * layoutWindowBytes,
             length: layoutWindowBytes,
             opened: !opening,
+            changed,
           },
           Math.min(leftMs, this.#operationTimeoutMs),
         );
@@ -106,7 +108,13 @@ export class Layouts {
   }
 
   async #ask(
-    wanted: { inode: InodeId; offset: number; length: number; opened?: boolean },
+    wanted: {
+      inode: InodeId;
+      offset: number;
+      length: number;
+      opened?: boolean;
+      changed?: string | undefined;
+    },
     deadlineMs: number,
   ): Promise<FileLayout> {
     const { askedMs } = this.#cache.mark();

@@ -78,6 +78,13 @@ const schema = z
         retiredGraceMs: milliseconds.default(600_000),
         /** Longest wait of a reader for the recovery of a lost file. */
         recoveryWaitMs: milliseconds.default(120_000),
+        /**
+         * How old what is known of a store may get before it is asked again, where neither a path nor a mount says
+         * otherwise. -1: as old as it likes; 0: every time.
+         */
+        syncIntervalMs: z.number().int().min(-1).max(3_155_760_000_000).default(-1),
+        /** Longest wait of a reader for that; then it gets what was known. */
+        syncWaitMs: z.number().int().min(0).max(3_600_000).default(5000),
         /** Under storage of "/". Required where masters start an empty cluster. */
         rootUri: z
           .string()

@@ -33,6 +33,7 @@ import { serveLineage } from "./services/serve-lineage.ts";
 import { serveNamespace } from "./services/serve-namespace.ts";
 import { servePaths } from "./services/serve-paths.ts";
 import { serveSessions } from "./services/serve-sessions.ts";
+import { serveSync } from "./services/serve-sync.ts";
 import { serveWorkers } from "./services/serve-workers.ts";
 import { WorkerRegistry } from "./services/worker-registry.ts";
 import { clockOf, clusterOf } from "./state/queries.ts";
@@ -258,6 +259,7 @@ async function start(
   serveSessions(server, parts);
   serveNamespace(server, parts);
   servePaths(server, parts);
+  serveSync(server, parts);
   serveWorkers(server, parts);
   serveLineage(server, parts);
   serveCluster(server, parts);

@@ -239,6 +239,10 @@ const leaderCommands = {
     entries: list(ufsEntry),
     listedAtIndex: unsigned(),
     last: boolean,
+    /** Names, as they were known here, that the store does not have any more; what it may not know of yet stays. */
+    missing: appended(list(struct({ name, inode }))),
+    /** Cluster time at which the listing of the directory began: with `last`, what the directory reflects from now on. */
+    startedAtMs: appended(unsigned()),
   },
   /** A side effect on a store was executed; `error`: it was given up and is forgotten. */
   ufsDone: {
@@ -366,6 +370,7 @@ export function levelOf(of: Command): number {
   if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap) !== undefined) return 2;
   if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
   if (of.kind === "ufsDone" && of.aside !== undefined) return 2;
+  if (of.kind === "loadPage" && (of.missing ?? of.startedAtMs) !== undefined) return 2;
   return sinceLevel[of.kind] ?? 1;
 }
 

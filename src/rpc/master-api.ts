@@ -17,6 +17,7 @@ import {
   name,
   optional,
   pair,
+  signed,
   struct,
   text,
   union,
@@ -168,6 +169,8 @@ export const masterApi = {
    * Where the bytes [offset, offset + length) of a file are. Of a file whose keepers are all lost: waits for the
    * recovery by its lineage within the deadline, or `Lost` with what can be done. Needs the right to read, unless no bytes
    * are asked for; `opened`: it was asked for before, when the file was opened, and the file's owner need not have it still.
+   * `changed` is the fingerprint of a store's object that a worker did not find there: the store is asked anew before that
+   * is answered again.
    */
   layout: method(
     "layout",
@@ -178,6 +181,7 @@ export const masterApi = {
       consistency,
       caller: by,
       opened: appended(boolean),
+      changed: appended(text),
     }),
     struct({ appliedIndex, layout: fileLayout }),
   ),
@@ -211,6 +215,48 @@ export const masterApi = {
       effects: list(effect),
       /** Where to go on; absent: this was the last page. */
       next: optional(struct({ mountId: unsigned<MountId>(), op: unsigned<UfsOpId>() })),
+    }),
+  ),
+  /**
+   * Brings a directory in line with its store, unless that was begun at the cluster time `since` or later; `since` absent:
+   * now, -1: only if it was never loaded. Answered after at most `waitMs` with what was done so far; when it is not `done`,
+   * to be asked again with the `since` of the answer.
+   */
+  syncDirectory: method(
+    "syncDirectory",
+    struct({ directory: inode, since: optional(signed), waitMs: unsigned(), caller: by }),
+    struct({
+      since: signed,
+      done: boolean,
+      names: unsigned(),
+      added: unsigned(),
+      changed: unsigned(),
+      removed: unsigned(),
+      kept: unsigned(),
+    }),
+  ),
+  /** As `syncDirectory`, for one name in a directory. */
+  syncName: method(
+    "syncName",
+    struct({ parent: inode, name, caller: by }),
+    struct({ added: unsigned(), changed: unsigned(), removed: unsigned(), kept: unsigned() }),
+  ),
+  /** Directories in a directory, as far as it is loaded: no names of files, of which there may be millions. */
+  subdirectories: method(
+    "subdirectories",
+    struct({ directory: inode, after: optional(name), limit: unsigned(), caller: by }),
+    struct({ entries: list(struct({ name, inode })), after: optional(name) }),
+  ),
+  /** How old what is known of a directory may get before its store is asked again, where that is said, and how old it is. */
+  syncInterval: method(
+    "syncInterval",
+    struct({ directory: inode, caller: by }),
+    struct({
+      intervalMs: signed,
+      /** The directory that it is set on, or whose mount has it; absent: the configuration says so. */
+      from: optional(inode),
+      /** Since the last whole listing began; absent when none is known of. */
+      ageMs: optional(unsigned()),
     }),
   ),
   statFs: method(

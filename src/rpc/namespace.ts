@@ -92,6 +92,9 @@ export const treeOpInfo = struct({
 });
 export type TreeOpInfo = Infer<typeof treeOpInfo>;
 
+/** The option of a mount that says how old what is known of its store may get, in milliseconds; -1: as old as it likes. */
+export const syncIntervalOption = "syncIntervalMs";
+
 /** What `stat` returns of one inode. */
 export const fileStatus = struct({
   inode: unsigned<InodeId>(),

@@ -96,6 +96,8 @@ export const task = union({
     path: name,
     after: optional(name),
     limit: unsigned(),
+    /** Asks for this one name alone, wherever it would stand in the listing. */
+    only: appended(name),
   },
   ufsOp: { taskId: unsigned(), op: unsigned<UfsOpId>(), mount: mountTarget, action: ufsAction },
   runJob: {
@@ -124,7 +126,13 @@ export const task = union({
 export type Task = Infer<typeof task>;
 
 export const taskResult = union({
-  listed: { taskId: unsigned(), entries: list(ufsEntry), last: boolean },
+  listed: {
+    taskId: unsigned(),
+    entries: list(ufsEntry),
+    last: boolean,
+    /** The answer is about `only`: a worker of an earlier version lists as ever. */
+    only: appended(boolean),
+  },
   ufsDone: {
     taskId: unsigned(),
     op: unsigned<UfsOpId>(),

@@ -12,7 +12,7 @@ import { temporaryPrefix } from "../lib/store-names.ts";
 import type { Anchor } from "./anchor.ts";
 import { needPermit } from "./errors.ts";
 import { dropReplaced } from "./local-replaced.ts";
-import { fingerprintOf } from "./local-stat.ts";
+import { isOf } from "./local-stat.ts";
 import { splitPath } from "./paths.ts";
 import type { Going, Removal } from "./types.ts";
 
@@ -45,7 +45,7 @@ export async function removeFile(
     await at.changing(parent, async (anchor) => {
       const host = anchor.child(name);
       const stat = await lstat(host, { bigint: true });
-      const isOther = fingerprint !== undefined && fingerprintOf(stat) !== fingerprint;
+      const isOther = fingerprint !== undefined && !isOf(fingerprint, stat);
       if (stat.isDirectory() || isOther) return;
       needPermit(what, at.doing);
       await dropReplaced(anchor, name, undefined);

@@ -12,7 +12,7 @@
  */
 import { type FileHandle, link, lstat, rename, unlink } from "node:fs/promises";
 import type { Anchor } from "./anchor.ts";
-import { fingerprintOf } from "./local-stat.ts";
+import { isOf } from "./local-stat.ts";
 import { replacedName, replacedPrefix } from "./paths.ts";
 
 /** link(2), where there are no hard links or not of this file. */
@@ -29,7 +29,7 @@ export async function keepReplaced(
   name: string,
   wanted: string | undefined,
 ): Promise<void> {
-  if (wanted !== undefined && (await printOf(anchor.child(name))) !== wanted) return;
+  if (wanted !== undefined && !(await hasPrint(anchor.child(name), wanted))) return;
   const kept = anchor.child(replacedName(name));
   await whereThere(unlink(kept));
   if (wanted === undefined) return;
@@ -45,7 +45,7 @@ export async function dropReplaced(
   wanted: string | undefined,
 ): Promise<void> {
   const kept = anchor.child(replacedName(name));
-  if (wanted !== undefined && (await printOf(kept)) !== wanted) return;
+  if (wanted !== undefined && !(await hasPrint(kept, wanted))) return;
   await whereThere(unlink(kept));
 }
 
@@ -65,14 +65,14 @@ export async function openVersion(
   open: (host: Buffer) => Promise<FileHandle>,
 ): Promise<FileHandle> {
   const host = anchor.child(name);
-  if ((await printOf(host)) === wanted) return open(host);
+  if (await hasPrint(host, wanted)) return open(host);
   const kept = anchor.child(replacedName(name));
-  return open((await printOf(kept)) === wanted ? kept : host);
+  return open((await hasPrint(kept, wanted)) ? kept : host);
 }
 
-async function printOf(host: Buffer): Promise<string | undefined> {
+async function hasPrint(host: Buffer, wanted: string): Promise<boolean> {
   const stat = await whereThere(lstat(host, { bigint: true }));
-  return stat?.isFile() === true ? fingerprintOf(stat) : undefined;
+  return stat?.isFile() === true && isOf(wanted, stat);
 }
 
 async function whereThere<T>(change: Promise<T>): Promise<T | undefined> {

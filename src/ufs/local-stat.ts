@@ -41,8 +41,20 @@ function kindOf(stat: BigIntStats): UfsStat["kind"] {
   return stat.isCharacterDevice() ? "charDevice" : "blockDevice";
 }
 
+/**
+ * What tells one content from another: size, mtime, inode and birth, since the number of an inode is given away again. And
+ * the time of the last change of status, which nobody can set back: a file that was written in place and got its old mtime
+ * again is found by it, when names are compared. Reading does not look at that part (`isOf`): a chmod changes no byte.
+ */
 export function fingerprintOf(stat: BigIntStats): string {
-  return `${stat.size}-${stat.mtimeNs}-${stat.ino}`;
+  return `${stat.size}-${stat.mtimeNs}-${stat.ino}-${stat.birthtimeNs}-${stat.ctimeNs}`;
+}
+
+/** Whether a file has the content of a fingerprint; those of earlier versions say less. */
+export function isOf(fingerprint: string, stat: BigIntStats): boolean {
+  const parts = fingerprint.split("-");
+  const now = fingerprintOf(stat).split("-");
+  return parts.slice(0, 4).every((part, i) => part === now[i]);
 }
 
 export function timestampOf(nanoseconds: bigint): UfsTimestamp {

@@ -29,7 +29,7 @@ import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
 import { type Anchor, openAnchor, openItself } from "./anchor.ts";
 import { needPermit, refuseIfAborted } from "./errors.ts";
 import { applyToHandle, applyToLink, applyToPath } from "./local-attributes.ts";
-import { entryOf, fingerprintOf, toStat } from "./local-stat.ts";
+import { entryOf, fingerprintOf, isOf, toStat } from "./local-stat.ts";
 import {
   dropReplaced,
   isReplaced,
@@ -178,9 +178,10 @@ export class LocalFileSystem implements UnderFileSystem {
         // A buffer of its own per chunk: the consumer may keep it.
         const buffer = Buffer.allocUnsafe(Math.min(readChunkBytes, end - offset));
         const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset);
-        const now = fingerprintOf(await handle.stat({ bigint: true }));
-        if (now !== wanted) {
-          throw new WeirError("Stale", `${doing}: the file is ${now}, wanted ${wanted}`);
+        const now = await handle.stat({ bigint: true });
+        if (!isOf(wanted, now)) {
+          const is = fingerprintOf(now);
+          throw new WeirError("Stale", `${doing}: the file is ${is}, wanted ${wanted}`);
         }
         if (bytesRead === 0) return;
         offset += bytesRead;

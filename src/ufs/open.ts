@@ -11,6 +11,8 @@ const knownOptions = {
   file: [],
   s3: ["endpoint", "region", "accessKey", "secretKey", "sessionToken", "pathStyle"],
 } as const;
+/** Of all schemes: about the mount, not the store. In milliseconds; -1: never. */
+const syncIntervalOption = "syncIntervalMs";
 
 /**
  * @throws WeirError `InvalidArgument` for an address or option that makes no sense, `NotFound` or `NotDirectory` for a
@@ -22,13 +24,19 @@ export async function openUfs(target: {
   readonly options: Readonly<Record<string, string>>;
 }): Promise<UnderFileSystem> {
   const address = parseStoreUri(target.uri);
-  const known: readonly string[] = knownOptions[address.scheme];
-  for (const option of Object.keys(target.options)) {
-    if (known.includes(option)) continue;
-    const wanted = known.length === 0 ? "none" : known.join(", ");
+  const known: readonly string[] = [...knownOptions[address.scheme], syncIntervalOption];
+  const interval = target.options[syncIntervalOption];
+  if (interval !== undefined && !/^(-1|\d{1,12})$/.test(interval)) {
     throw new WeirError(
       "InvalidArgument",
-      `Cannot use ${target.uri}: "${option}" is no option of ${address.scheme} stores, wanted ${wanted}`,
+      `Cannot use ${target.uri}: "${syncIntervalOption}" is "${interval}", wanted -1, or milliseconds from 0`,
+    );
+  }
+  for (const option of Object.keys(target.options)) {
+    if (known.includes(option)) continue;
+    throw new WeirError(
+      "InvalidArgument",
+      `Cannot use ${target.uri}: "${option}" is no option of ${address.scheme} stores, wanted ${known.join(", ")}`,
     );
   }
   const store =

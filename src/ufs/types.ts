@@ -24,7 +24,10 @@ export interface UfsStat {
   readonly uid: number;
   readonly gid: number;
   readonly mtime: UfsTimestamp;
-  /** What tells one content from another: etag and version id; or size, mtime and inode. */
+  /**
+   * What tells one content from another: the etag of an object; size and times of a local file. One that goes on behind
+   * another one and a "-" is of the same content, and says more.
+   */
   readonly fingerprint: string;
   /** Of a symbolic link, shown and never followed. */
   readonly target: string | undefined;

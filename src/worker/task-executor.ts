@@ -56,13 +56,12 @@ export class TaskExecutor {
     switch (task.kind) {
       case "listDirectory": {
         const { mounts } = this.#options;
-        const { after, limit } = task;
-        const list = (ufs: UnderFileSystem) => ufs.list(task.path, { after, limit, signal });
-        const { entries, last } =
+        const list = (ufs: UnderFileSystem) => listIn(ufs, task, signal);
+        const listed =
           task.mount.id === unmountedId
             ? await mounts.useOnce(task.mount, list)
             : await list(mounts.use(task.mount));
-        return { kind: "listed", taskId, entries, last };
+        return { kind: "listed", taskId, ...listed };
       }
       case "ufsOp": {
         const ufs = this.#options.mounts.use(task.mount);
@@ -101,6 +100,28 @@ export class TaskExecutor {
       else next();
     }
   }
+}
+
+/** The fingerprint that a local file has under its new name: its status has changed with it. That of an object stays. */
+async function afterRename(ufs: UnderFileSystem, path: string): Promise<string | undefined> {
+  if (!ufs.uri.startsWith("file:")) return undefined;
+  const stat = await ufs.stat(path);
+  return stat?.kind === "file" ? stat.fingerprint : undefined;
+}
+
+/** A page of a directory, or what is known of one name in it. */
+async function listIn(
+  ufs: UnderFileSystem,
+  { path, after, limit, only }: Extract<Task, { kind: "listDirectory" }>,
+  signal: AbortSignal,
+): Promise<Pick<Extract<TaskResult, { kind: "listed" }>, "entries" | "last" | "only">> {
+  if (only === undefined) return ufs.list(path, { after, limit, signal });
+  const stat = await ufs.stat(path === "" ? only : `${path}/${only}`);
+  return {
+    entries: stat === undefined ? [] : [{ name: only, ...stat }],
+    last: false,
+    only: true,
+  };
 }
 
 interface Performed {
@@ -143,7 +164,8 @@ async function perform(
     case "rename": {
       const { from, to, aside } = action;
       const of = action.of ?? ((await ufs.stat(from))?.kind === "directory" ? "directory" : "file");
-      return { ...nothing, ...(await ufs.rename(from, to, { of, aside, ...going })) };
+      const done = await ufs.rename(from, to, { of, aside, ...going });
+      return { fingerprint: await afterRename(ufs, to), ...done };
     }
     case "mkdir": {
       const { mode, uid, gid } = action;

@@ -13,6 +13,7 @@ import { registerEffects } from "./effects.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
 import { registerMounts } from "./mounts.ts";
 import { registerNodes } from "./nodes.ts";
+import { registerSync } from "./sync.ts";
 import {
   getFile,
   getTree,
@@ -41,6 +42,7 @@ export function registerFs(program: Command, context: CliContext): void {
   registerMounts(command, context);
   registerPlacement(command, context);
   registerEffects(command, context);
+  registerSync(command, context);
 }
 
 function registerReading(command: FsCommand, context: CliContext): void {

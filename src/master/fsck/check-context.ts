@@ -81,6 +81,10 @@ export const facts = {
   /** A name is hidden by some operation; by this one. */
   tomb: (directory: InodeId, name: string) => `tomb\0${directory}\0${name}`,
   tombOf: (op: number, directory: InodeId, name: string) => `tombOf\0${op}\0${directory}\0${name}`,
+  /** A name is brought into its store by some operation; by this one. */
+  arrival: (directory: InodeId, name: string) => `arrival\0${directory}\0${name}`,
+  arrivalOf: (op: number, directory: InodeId, name: string) =>
+    `arrivalOf\0${op}\0${directory}\0${name}`,
   /** An operation is queued for an inode. */
   op: (op: number, inode: InodeId) => `op\0${op}\0${inode}`,
   lineage: (lineage: number) => `lineage\0${lineage}`,

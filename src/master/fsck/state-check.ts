@@ -42,6 +42,7 @@ export interface StateCheckOptions {
 /** All words with which keys of the state begin, in order. */
 const words = [
   "answers/",
+  "arrival/",
   "clearing/",
   "container/",
   "edge/",
@@ -126,10 +127,10 @@ export class StateCheck {
       tables.small(table, key, value);
     });
     tables.endSmall();
-    yield reading(["lineage/", "ufsop/", "tomb/"], (table, key, value) => {
+    yield reading(["lineage/", "ufsop/", "tomb/", "arrival/"], (table, key, value) => {
       tables.queue(table, key, value);
     });
-    yield reading(["ufsop/", "tomb/"], (table, key, value) => {
+    yield reading(["ufsop/", "tomb/", "arrival/"], (table, key, value) => {
       tables.queueAgain(table, key, value);
     });
     tables.endQueues();

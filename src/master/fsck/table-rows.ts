@@ -14,8 +14,10 @@ import {
   lineageOfKey,
   mountIdsKey,
   mountKey,
+  nameOfArrival,
   nameOfTomb,
   parseGarbageKey,
+  syncIntervalsKey,
   treeKey,
   ufsOpKey,
   workerKey,
@@ -43,6 +45,7 @@ const metaSchemas: ReadonlyMap<string, Schema<unknown>> = new Map<string, Schema
   [levelKey, model.count],
   [inodeCountKey, model.count],
   [treeKey, model.tree],
+  [syncIntervalsKey, model.count],
   ...counterNames.map((name): [string, Schema<unknown>] => [counterKey(name), model.storedId]),
 ]);
 
@@ -132,7 +135,7 @@ export class TableRows {
     }
   }
 
-  /** Rows of lineage/, ufsop/ and tomb/. */
+  /** Rows of lineage/, ufsop/, tomb/ and arrival/. */
   queue(table: number, key: string, value: Uint8Array): void {
     const { known } = this.#context;
     if (table === 0) {
@@ -144,8 +147,10 @@ export class TableRows {
     } else if (table === 1) {
       const op = recordOf(this.#context, model.ufsOp, key, value);
       if (op !== undefined) this.#operation(key, op);
-    } else {
+    } else if (table === 2) {
       known.add(facts.tomb(firstIdOf(key) as InodeId, nameOfTomb(key)));
+    } else {
+      known.add(facts.arrival(firstIdOf(key) as InodeId, nameOfArrival(key)));
     }
   }
 
@@ -166,21 +171,38 @@ export class TableRows {
     if (action.kind === "rename" && action.replaces !== undefined) {
       known.add(facts.op(op.id, action.replaces));
     }
-    if (op.tomb !== undefined) known.add(facts.tombOf(op.id, op.tomb.directory, op.tomb.name));
+    const { tomb, arrival } = op;
+    if (tomb !== undefined) known.add(facts.tombOf(op.id, tomb.directory, tomb.name));
+    if (arrival !== undefined) known.add(facts.arrivalOf(op.id, arrival.directory, arrival.name));
   }
 
-  /** Rows of ufsop/ and tomb/ again: each needs its counterpart. */
+  /** Rows of ufsop/, tomb/ and arrival/ again: each needs its counterpart. */
   queueAgain(table: number, key: string, value: Uint8Array): void {
     const { known } = this.#context;
     if (table === 0) {
-      const tomb = recordOf(this.#context, model.ufsOp, key, value)?.tomb;
-      if (tomb === undefined || known.has(facts.tomb(tomb.directory, tomb.name))) return;
-      const is = `takes ${shownKey(tomb.name)} from the store, and nothing hides it`;
-      this.#report("effects", `operation ${shownKey(key)}`, is, "a tomb", tomb.directory);
+      const op = recordOf(this.#context, model.ufsOp, key, value);
+      const subject = `operation ${shownKey(key)}`;
+      const { tomb, arrival } = op ?? {};
+      if (tomb !== undefined && !known.has(facts.tomb(tomb.directory, tomb.name))) {
+        const is = `takes ${shownKey(tomb.name)} from the store, and nothing hides it`;
+        this.#report("effects", subject, is, "a tomb", tomb.directory);
+      }
+      if (arrival !== undefined && !known.has(facts.arrival(arrival.directory, arrival.name))) {
+        const is = `brings ${shownKey(arrival.name)} into the store, and nothing says so`;
+        this.#report("effects", subject, is, "an arrival", arrival.directory);
+      }
       return;
     }
     const op = recordOf(this.#context, model.storedId, key, value);
     const directory = firstIdOf(key) as InodeId;
+    if (table === 2) {
+      const name = nameOfArrival(key);
+      if (op === undefined || known.has(facts.arrivalOf(op, directory, name))) return;
+      const is = `is awaited from operation ${op}`;
+      const wanted = "an operation that is queued";
+      this.#report("effects", `name ${shownKey(name)}`, is, wanted, directory);
+      return;
+    }
     const name = nameOfTomb(key);
     if (op === undefined || known.has(facts.tombOf(op, directory, name))) return;
     const is = `is hidden by operation ${op}`;

@@ -66,6 +66,10 @@ export class LeaderServices {
       propose,
       isMoving: (mount, path) => moves.isMoving(mount, path),
       reign,
+      clock,
+      clusterTimeMs: () => leadership.clusterTimeMs(),
+      logger,
+      syncWaitMs: config.master.syncWaitMs,
     });
     this.layouts = new Layouts({
       reader,

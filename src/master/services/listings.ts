@@ -106,13 +106,22 @@ export async function namesBelow(
   return page.map(([key, value]) => ({ name: nameOfEdge(key), ...decode(edge, value, key) }));
 }
 
-/** Names in a directory with what `stat` says of them, in byte order, `after` exclusive; `more` when the page is full. */
+/**
+ * Names in a directory with what `stat` says of them, in byte order, `after` exclusive, `upTo` inclusive; `more` when the
+ * page is full.
+ */
 export async function listDirectory(
   reader: StateReader,
   directory: InodeId,
-  page: { readonly after: string | undefined; readonly limit: number },
+  page: {
+    readonly after: string | undefined;
+    readonly limit: number;
+    readonly upTo?: string | undefined;
+  },
 ): Promise<{ entries: { name: string; status: FileStatus }[]; more: boolean }> {
-  const names = await namesBelow(reader, directory, page.limit + 1, page.after);
+  const { upTo } = page;
+  const all = await namesBelow(reader, directory, page.limit + 1, page.after);
+  const names = upTo === undefined ? all : all.filter(({ name }) => name <= upTo);
   const entries: { name: string; status: FileStatus }[] = [];
   for (const { name, child } of names.slice(0, page.limit)) {
     // A name that went since the page was read may have taken its inode along.

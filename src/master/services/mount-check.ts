@@ -10,7 +10,7 @@ import { edgeOf, inodeOf, mountOf, workersOf } from "../state/queries.ts";
 import { optionsAfter } from "../state/mount-commands.ts";
 import { flawOfStore } from "../state/store-address.ts";
 import type { StateReader } from "../store/types.ts";
-import { failureOf } from "./directory-loader.ts";
+import { failureOf } from "./store-lister.ts";
 import type { TaskDispatcher } from "./task-dispatcher.ts";
 
 /** The client of a bucket gives up a connection within 5 s, several times over. */

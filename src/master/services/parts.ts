@@ -4,7 +4,9 @@ import type { Config } from "../../lib/config.ts";
 import type { Logger } from "../../lib/logger.ts";
 import type { RaftNode } from "../../raft/node.ts";
 import type { InodeId } from "../../lib/ids.ts";
-import { clusterOf } from "../state/queries.ts";
+import { syncIntervalsKey } from "../state/keys.ts";
+import { clusterOf, inodeOf } from "../state/queries.ts";
+import { syncIntervalOf } from "../state/sync-interval.ts";
 import type { StateStore } from "../store/types.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import type { LeaderServices } from "./leader-services.ts";
@@ -100,12 +102,27 @@ function needCluster({ leadership, store }: MasterParts): void {
   if (leadership.reign === undefined && clusterOf(store) === undefined) throw leadership.error();
 }
 
-/** Loads one directory from its store through a worker. */
-export async function loadDirectory(
+/** Whether nothing that is loaded is ever looked at again, wherever it lies. */
+export function isNeverSynced({ store, config }: MasterParts): boolean {
+  return config.master.syncIntervalMs < 0 && store.get(syncIntervalsKey) === undefined;
+}
+
+/**
+ * Resolves when what is known of a directory, or of one name in it, is as young as its interval wants it, as far as that
+ * can be had in good time. Only the leader asks stores: others answer `NotLeader` where something is too old.
+ */
+export async function freshen(
   parts: MasterParts,
   directory: InodeId,
+  name: string | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const leader = await parts.leader(signal);
-  await leader.loader.load(directory, signal);
+  const { store, config, leadership } = parts;
+  const of = inodeOf(store, directory);
+  if (of?.kind !== "directory" || !of.loaded) return;
+  const { intervalMs } = syncIntervalOf(store, directory, config.master.syncIntervalMs);
+  if (intervalMs < 0) return;
+  if ((of.syncedAtMs ?? -1) >= leadership.clusterTimeMs() - intervalMs) return;
+  const { loader } = await parts.leader(signal);
+  await loader.freshen(directory, { name, maxAgeMs: intervalMs }, signal);
 }

@@ -1,12 +1,13 @@
 /** RPC: reads of the namespace. */
-import { WeirError } from "../../lib/errors.ts";
-import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
+import { toWeirError, WeirError } from "../../lib/errors.ts";
+import { type InodeId, rootInodeId, type WorkerId, type WriteId } from "../../lib/ids.ts";
 import { quoted } from "../../lib/shortened.ts";
 import { permission } from "../../rpc/access.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { Caller } from "../../rpc/namespace.ts";
 import type { CallContext, RpcServer } from "../../rpc/server.ts";
 import {
+  firstLinkOf,
   type Found,
   inodeCount,
   inodeOf,
@@ -20,13 +21,14 @@ import {
   resolvePath,
   statusOf,
   treeOpInfoOf,
+  type Unknown,
   ufsPathOf,
   workersOf,
   xattrOf,
 } from "../state/queries.ts";
 import { isListed, xattrRefusal } from "../state/xattr-rights.ts";
 import { listDirectory, pendingUfsOps, treeOpsPage, xattrNames } from "./listings.ts";
-import { answerFrom, loadDirectory, type MasterParts, readPoint } from "./parts.ts";
+import { answerFrom, freshen, isNeverSynced, type MasterParts, readPoint } from "./parts.ts";
 import { nameOf, needReachable, needReadable, needRight } from "./read-rights.ts";
 
 /** Most names in one page of a listing. */
@@ -45,7 +47,12 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     };
     checkLength(name);
     const find = () => lookup(store, parent, name, caller);
-    return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
+    const read = () => whenLoaded(parts, find, call, answer);
+    return answerFrom(parts, consistency, call, () =>
+      isNeverSynced(parts) || consistency === "stale"
+        ? read()
+        : freshen(parts, parent, name, call.signal).then(read),
+    );
   });
 
   server.handle(masterApi.resolve, ({ path, consistency, caller }, call) => {
@@ -56,11 +63,16 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     };
     checkLength(path);
     const find = () => resolvePath(store, path, caller);
-    return answerFrom(parts, consistency, call, () => whenLoaded(parts, find, call, answer));
+    const read = () => whenLoaded(parts, find, call, answer);
+    return answerFrom(parts, consistency, call, () =>
+      isNeverSynced(parts) || consistency === "stale"
+        ? read()
+        : freshenAlong(parts, path, call.signal).then(read),
+    );
   });
 
-  server.handle(masterApi.getStatus, ({ inode, consistency, caller, access }, call) =>
-    answerFrom(parts, consistency, call, () => {
+  server.handle(masterApi.getStatus, ({ inode, consistency, caller, access }, call) => {
+    const read = () => {
       const of = inodeOf(store, inode);
       if (of === undefined) throw noInode(inode);
       if (access !== undefined) {
@@ -68,8 +80,14 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
       }
       const status = statusOf(of);
       return { appliedIndex: appliedIndex(), status, feedIndex: parts.feed.lastTold };
-    }),
-  );
+    };
+    return answerFrom(parts, consistency, call, () => {
+      if (isNeverSynced(parts) || consistency === "stale") return read();
+      const link = firstLinkOf(store, inode);
+      if (link === undefined) return read();
+      return freshen(parts, link.parent, link.name, call.signal).then(read);
+    });
+  });
 
   server.handle(masterApi.getXattr, ({ inode, name, consistency, caller }, call) => {
     checkLength(name);
@@ -108,18 +126,31 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     // Each name comes with what stat(2) says of it, for which one has to search.
     const needed = permission.read | permission.execute;
     needRight(store, caller, found, needed, `Cannot list inode ${String(directory)}`);
-    if (!found.loaded) await loadDirectory(parts, directory, signal);
+    // The pages of one listing are read one after the other: only the first looks at its age.
+    if (found.loaded && after === undefined && consistency !== "stale" && !isNeverSynced(parts)) {
+      await freshen(parts, directory, undefined, signal);
+    }
     const limit = Math.min(Math.max(request.limit, 1), longestPage);
-    const reflects = appliedIndex();
-    const page = await listDirectory(store, directory, { after, limit });
-    return { appliedIndex: reflects, ...page };
+    for (;;) {
+      // While it is being loaded, what comes is answered as it comes.
+      const upTo =
+        inodeOf(store, directory)?.loaded === false
+          ? await (await parts.leader(signal)).loader.reach(directory, after, signal)
+          : undefined;
+      const reflects = appliedIndex();
+      const { entries, more } = await listDirectory(store, directory, { after, limit, upTo });
+      // A page without names is an end to who reads it: what was known is gone again, and more will follow.
+      if (entries.length === 0 && upTo !== undefined) continue;
+      return { appliedIndex: reflects, entries, more: more || upTo !== undefined };
+    }
   });
 
   server.handle(masterApi.layout, async (request, { signal }) => {
-    const { inode, offset, length, consistency, caller, opened } = request;
+    const { inode, offset, length, consistency, caller, opened, changed } = request;
     await readPoint(parts, consistency, { signal });
     if (length > 0) needReadable(store, caller, inode, opened ?? false);
     const leader = await parts.leader(signal);
+    if (changed !== undefined) await lookAgain(parts, inode, changed, signal);
     let reflects = appliedIndex();
     let layout = await leader.layouts.layoutOf(inode, offset, length);
     if (leader.layouts.isLost(layout)) {
@@ -207,6 +238,44 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 }
 
+/**
+ * Asks the store for a file whose object was found to be another one than it was known as, or none.
+ * @throws WeirError `NotFound` when it is gone
+ */
+async function lookAgain(
+  parts: MasterParts,
+  inode: InodeId,
+  known: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { store, logger } = parts;
+  const link = firstLinkOf(store, inode);
+  if (link === undefined || inodeOf(store, inode)?.source?.fingerprint !== known) return;
+  const { loader } = await parts.leader(signal);
+  try {
+    await loader.syncName(link.parent, link.name, signal);
+  } catch (thrown) {
+    if (signal.aborted) throw thrown;
+    const { message } = toWeirError(thrown, "Cannot ask the store");
+    logger.warn({ inode, error: message }, "a changed object is shown as it was known");
+  }
+  if (firstLinkOf(store, inode) === undefined) {
+    throw new WeirError("NotFound", `Cannot read ${quoted(link.name)}: it is gone from its store`);
+  }
+}
+
+/** As `freshen`, for all directories that a path leads through. */
+async function freshenAlong(parts: MasterParts, path: string, signal: AbortSignal): Promise<void> {
+  const { store } = parts;
+  let at = lookup(store, rootInodeId, ".");
+  for (const name of path.split("/")) {
+    if (name === "") continue;
+    if (!at.found) return;
+    if (name !== "." && name !== "..") await freshen(parts, at.inode.id, name, signal);
+    at = lookup(store, at.inode.id, name);
+  }
+}
+
 /** What `answer` makes of what `find` found, once no directory that decides it is unknown any more. */
 function whenLoaded<T>(
   parts: MasterParts,
@@ -216,21 +285,24 @@ function whenLoaded<T>(
 ): T | Promise<T> {
   const found = find();
   if (found.found || found.unloaded === undefined) return answer(found);
-  return loaded(parts, find, found.unloaded, call.signal).then(answer);
+  return known(parts, find, found.unloaded, call.signal).then(answer);
 }
 
-async function loaded(
+async function known(
   parts: MasterParts,
   find: () => Found,
-  unloaded: InodeId,
+  first: Unknown,
   signal: AbortSignal,
 ): Promise<Found> {
-  let directory = unloaded;
+  let unknown = first;
   for (;;) {
-    await loadDirectory(parts, directory, signal);
+    const { loader } = await parts.leader(signal);
+    await loader.know(unknown.directory, unknown.name, signal);
     const found = find();
-    if (found.found || found.unloaded === undefined || found.unloaded === directory) return found;
-    directory = found.unloaded;
+    if (found.found || found.unloaded === undefined) return found;
+    const isSame = found.unloaded.directory === unknown.directory;
+    if (isSame && found.unloaded.name === unknown.name) return found;
+    unknown = found.unloaded;
   }
 }
 

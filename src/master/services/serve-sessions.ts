@@ -9,11 +9,11 @@ import { type InodeId, positionOf, type SessionId } from "../../lib/ids.ts";
 import { type Command, levelOf, type Request, sinceVersion, unwrap } from "../../rpc/commands.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import type { RpcServer } from "../../rpc/server.ts";
-import { directoriesToLoad } from "../state/preload.ts";
+import { directoriesToLoad, unknownNames } from "../state/preload.ts";
 import { levelOfState } from "../state/queries.ts";
 import { isDecided, sequenceWindow } from "../state/session-table.ts";
 import { checkStore, storeToCheck } from "./mount-check.ts";
-import { loadDirectory, type MasterParts } from "./parts.ts";
+import type { MasterParts } from "./parts.ts";
 import type { Outcome } from "./proposer.ts";
 
 /** Rounds of loading before a request is proposed as it is: what it names keeps changing. */
@@ -153,10 +153,13 @@ async function loadForCommands(
   commands: readonly Command[],
   signal: AbortSignal,
 ): Promise<void> {
+  const { loader } = await parts.leader(signal);
+  const unknown = commands.flatMap((command) => unknownNames(parts.store, command));
+  await Promise.all(unknown.map(({ directory, name }) => loader.know(directory, name, signal)));
   for (let round = 0; round < loadRounds; round++) {
     const wanted = directoriesOf(parts, commands);
     if (wanted.length === 0) return;
-    await Promise.all(wanted.map((directory) => loadDirectory(parts, directory, signal)));
+    await Promise.all(wanted.map((directory) => loader.load(directory, signal)));
   }
 }
 

@@ -28,8 +28,8 @@ import {
   touchesPath,
 } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
-import { failureOf } from "./directory-loader.ts";
 import { type EffectWork, workOf } from "./effect-work.ts";
+import { failureOf } from "./store-lister.ts";
 import type { Reign } from "./leadership.ts";
 import { pendingUfsOpsPage } from "./listings.ts";
 import { PathClaims } from "./path-claims.ts";

@@ -256,6 +256,7 @@ export function patchUnseen(
       | "extentCount"
       | "removeOp"
       | "aside"
+      | "syncedAtMs"
     >
   >,
 ): void {
@@ -345,6 +346,7 @@ export function makeInode(context: Context, wanted: NewInode, patch: Partial<Ino
     policies: undefined,
     removeOp: undefined,
     aside: undefined,
+    syncedAtMs: undefined,
   };
   const made = inode.with(empty, patch);
   context.state.add(inode, inodeKey(id), made);

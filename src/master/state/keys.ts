@@ -75,6 +75,9 @@ export const treeKey = "meta/tree";
 /** Number of inodes that exist. */
 export const inodeCountKey = "meta/inodes";
 
+/** Says that some directory or mount has, or had, an interval of its own at which its store is asked again. */
+export const syncIntervalsKey = "meta/syncIntervals";
+
 export type CounterName = "Inode" | "Mount" | "Worker" | "Lineage" | "UfsOp" | "TreeOp";
 /** The next id of a kind. */
 export function counterKey(name: CounterName): string {
@@ -175,6 +178,15 @@ export function nameOfXattr(key: string): string {
   return key.slice(xattrPrefixLength);
 }
 const xattrPrefixLength = "xattr/".length + idLength + 1;
+
+/** A name in a directory that a pending side effect brings into the store, though its inode is there already. */
+export function arrivalKey(directory: InodeId, name: string): string {
+  return `arrival/${id(directory)}/${name}`;
+}
+/** The name in an `arrivalKey`. */
+export function nameOfArrival(key: string): string {
+  return key.slice("arrival/".length + idLength + 1);
+}
 
 /** Whose extents: those of a later generation of an inode lie apart from all before. */
 export interface ExtentOwner {

@@ -192,6 +192,8 @@ export const inode = struct({
   removeOp: appended(unsigned<UfsOpId>()),
   /** Its object lies at its `unlinkedPath`, until it is reaped. */
   aside: appended(boolean),
+  /** Of a directory: cluster time at which the last whole listing of it in its store began. Absent: unknown, or never. */
+  syncedAtMs: appended(unsigned()),
 });
 export type Inode = Infer<typeof inode>;
 
@@ -347,6 +349,8 @@ export const ufsOp = struct({
   queuedMs: appended(unsigned()),
   /** It was given up: it waits for somebody to retry or to discard it, and the store is as it was. */
   failed: appended(struct({ error: text, attempts: unsigned(), sinceMs: unsigned() })),
+  /** The name that it brings into the store for an inode that is there under another one already. */
+  arrival: appended(struct({ directory: inodeId, name })),
 });
 export type UfsOp = Infer<typeof ufsOp>;
 

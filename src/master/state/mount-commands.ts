@@ -44,6 +44,7 @@ import {
 import { privateMode } from "./private-mounts.ts";
 import { chmodList } from "./xattrs.ts";
 import { flawOfStore, isInside, placeOfStore } from "./store-address.ts";
+import { noteSyncOption } from "./sync-interval.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -78,6 +79,7 @@ function putMount(context: Context, of: Mount): void {
   context.state.write(mountSchema, mountKey(of.id), of);
   const ids = context.state.read(mountIds, mountIdsKey) ?? [];
   context.state.write(mountIds, mountIdsKey, [...ids, of.id]);
+  noteSyncOption(context, of);
   context.notes.events.push({ kind: "mounted", mount: of.id });
 }
 
@@ -176,6 +178,7 @@ export function updateMount(context: Context, command: Of<"updateMount">): Comma
     needStoreOfItsOwn(context, { uri: of.uri, readOnly, options }, of.id);
   }
   patchMount(context, of.id, { readOnly, options });
+  noteSyncOption(context, { options });
   if (command.shared !== undefined) share(context, of, command.shared);
   context.notes.events.push({ kind: "mountUpdated", mount: of.id });
   return shown(context, of.root);

@@ -13,6 +13,7 @@ import type { Inode } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
 import { bitsOf, ownPolicy } from "./path-policies.ts";
 import { needOwner, needSuperuser } from "./permissions.ts";
+import { noteIntervals } from "./sync-interval.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -66,6 +67,7 @@ function putPolicy(context: Context, of: Inode, policy: PathPolicy): void {
   if (policies === undefined) context.state.delete(policyRowKey(of.id));
   else context.state.write(pathPolicy, policyRowKey(of.id), policy);
   patchPolicies(context, of.id, policies);
+  if (policy.syncIntervalMs !== undefined) noteIntervals(context);
   countPolicy(context, before, policies === undefined ? undefined : policy);
 }
 

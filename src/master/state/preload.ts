@@ -2,7 +2,7 @@
 import type { InodeId } from "../../lib/ids.ts";
 import type { Command } from "../../rpc/commands.ts";
 import type { PointReader } from "../store/types.ts";
-import { edgeOf, inodeOf } from "./queries.ts";
+import { edgeOf, inodeOf, type Unknown } from "./queries.ts";
 
 /** A name that decides a command; `itself`: so do the names in the directory that has it. */
 interface Decisive {
@@ -50,6 +50,13 @@ export function directoriesToLoad(reader: PointReader, command: Command): readon
 }
 
 const none: readonly InodeId[] = [];
+
+/** Names that decide `command` and that their directories may have in the store: one of them may be found alone. */
+export function unknownNames(reader: PointReader, command: Command): readonly Unknown[] {
+  return decisiveNames(command)
+    .filter((of) => isUnloaded(reader, of.parent) && !hasName(reader, of))
+    .map(({ parent, name }) => ({ directory: parent, name }));
+}
 
 function isUnloaded(reader: PointReader, directory: InodeId): boolean {
   const found = inodeOf(reader, directory);

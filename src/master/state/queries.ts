@@ -25,6 +25,7 @@ import type {
   TreeOpInfo,
 } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
+import { syncIntervalOption } from "../../rpc/namespace.ts";
 import type { PointReader } from "../store/types.ts";
 import { noUsage, weightOf } from "./usage.ts";
 import {
@@ -204,16 +205,19 @@ function readAcl(reader: PointReader, id: InodeId, name: string): Acl {
   return decoded.acl;
 }
 
-/**
- * `unloaded` is a directory whose names in the store are not all known: when it is present, the answer may be another
- * after it was loaded.
- */
+/** A name that a directory may have, whose names in the store are not all known. */
+export interface Unknown {
+  readonly directory: InodeId;
+  readonly name: string;
+}
+
+/** When there is an `unloaded` name, the answer may be another once it is known. */
 export type Found =
   | { readonly found: true; readonly inode: Inode; readonly parent: InodeId | undefined }
   | {
       readonly found: false;
       readonly code: "NotFound" | "NotDirectory" | "PermissionDenied";
-      readonly unloaded: InodeId | undefined;
+      readonly unloaded: Unknown | undefined;
     };
 
 /** Whether the caller (undefined: the superuser) has all of `wanted`, a sum of `permission`. */
@@ -249,7 +253,7 @@ export function lookup(reader: PointReader, parent: InodeId, name: string, calle
   }
   const child = edgeOf(reader, parent, name);
   if (child === undefined) {
-    const unloaded = directory.loaded ? undefined : parent;
+    const unloaded = directory.loaded ? undefined : { directory: parent, name };
     return { found: false, code: "NotFound", unloaded };
   }
   return { found: true, inode: inodeOf(reader, child.child)!, parent };
@@ -341,7 +345,7 @@ export function mountsOf(reader: PointReader): Mount[] {
 }
 
 /** Names of options that clients may see; all others are taken for credentials. */
-const shownOptions = new Set(["endpoint", "region", "pathStyle"]);
+const shownOptions = new Set(["endpoint", "region", "pathStyle", syncIntervalOption]);
 
 /** A mount as clients see it. */
 export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {

@@ -156,6 +156,9 @@ function settle(context: Context, op: UfsOp, done: End): void {
     case "rename":
     case "setAttributes":
       // The object is the same, but what tells it from others may have changed with its name or times.
+      if (action.kind === "rename" && context.level >= 2) {
+        if (!isOnlyMoved(of.source?.fingerprint, fingerprint)) return;
+      }
       if (isWritten && of.source !== undefined && (of.nlink > 0 || context.level >= 2)) {
         patchUnseen(context, of.id, { source: { ...of.source, fingerprint } });
       }
@@ -165,6 +168,16 @@ function settle(context: Context, op: UfsOp, done: End): void {
   if (now.persistOp !== op.id || now.nlink === 0) return;
   const persistence = now.persistence === "pending" ? "none" : now.persistence;
   patchInode(context, of.id, { persistence, persistOp: undefined });
+}
+
+/**
+ * Whether an object that was moved is the one that it was known as: a local file's change of status alone, the last part
+ * of its fingerprint, is the move's own doing.
+ */
+function isOnlyMoved(before: string | undefined, after: string | undefined): boolean {
+  if (before === undefined || after === undefined) return false;
+  const known = before.split("-").slice(0, 4);
+  return after.split("-").slice(0, known.length).join("-") === known.join("-");
 }
 
 /** The object of an inode without a name went, or lies aside: then it goes when the inode does. */

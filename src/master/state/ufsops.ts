@@ -7,7 +7,9 @@
  *    out of the store, and a tomb that keeps loading from bringing it back until then.
  * 2. A persist marks its inode with its id; only the latest counts (`isMoot`).
  * 3. A mount counts its queued operations, those given up included.
- * 4. An inode that lost its last name, and whose bytes may lie in the store alone, knows the operation that takes its
+ * 4. A name that the store does not have yet for an inode that it has elsewhere (a rename, a further link) has an arrival
+ *    until the operation is done: what the store shows under it meanwhile is not the inode.
+ * 5. An inode that lost its last name, and whose bytes may lie in the store alone, knows the operation that takes its
  *    object away (`removeOp`), or that the object lies aside (`aside`). It is removed from there when the inode is reaped.
  *
  * How operations end is in ufsop-ends.ts.
@@ -15,7 +17,7 @@
 import type { InodeId, MountId, UfsOpId } from "../../lib/ids.ts";
 import { unlinkedPath } from "../../lib/store-names.ts";
 import { type Context, patchInode, patchMount, patchUnseen, takeId } from "./context.ts";
-import { tombKey, ufsOpKey } from "./keys.ts";
+import { arrivalKey, tombKey, ufsOpKey } from "./keys.ts";
 import { type Inode, type Link, storedId, type UfsOp, type UfsOpAction, ufsOp } from "./model.ts";
 import { firstLinkOf, inodeOf, linksOf, mountOf, ufsPathOf, ufsPathOfLink } from "./queries.ts";
 
@@ -35,6 +37,7 @@ interface Queued {
   readonly action: UfsOpAction;
   readonly directories: readonly InodeId[];
   readonly tomb?: Link | undefined;
+  readonly arrival?: Link;
   readonly moves?: boolean;
 }
 
@@ -46,6 +49,10 @@ function queue(context: Context, wanted: Queued): UfsOpId {
       ? undefined
       : { directory: wanted.tomb.parent, name: wanted.tomb.name };
   const moves = wanted.moves ?? false;
+  const arrival =
+    wanted.arrival === undefined || context.level < 2
+      ? undefined
+      : { directory: wanted.arrival.parent, name: wanted.arrival.name };
   context.state.write(ufsOp, ufsOpKey(mountId, id), {
     id,
     mountId,
@@ -55,9 +62,13 @@ function queue(context: Context, wanted: Queued): UfsOpId {
     moves,
     queuedMs: context.level >= 2 ? context.clusterTimeMs : undefined,
     failed: undefined,
+    arrival,
   });
   if (tomb !== undefined) {
     context.state.write(storedId, tombKey(tomb.directory, tomb.name), id);
+  }
+  if (arrival !== undefined) {
+    context.state.write(storedId, arrivalKey(arrival.directory, arrival.name), id);
   }
   const pendingOps = mountOf(context.state, mountId)!.pendingOps + 1;
   patchMount(context, mountId, moves ? { pendingOps, movedIndex: context.index } : { pendingOps });
@@ -145,6 +156,7 @@ export function queueRename(
     },
     directories: from.parent === to.parent ? [from.parent] : [from.parent, to.parent],
     tomb: from,
+    arrival: to,
     moves: isDirectory,
   });
   if (context.level >= 2 && replaced !== undefined) {
@@ -193,6 +205,7 @@ export function persistLink(context: Context, of: Inode, link: Link, primary: bo
     mountId: of.mountId,
     action: { kind: "persist", path, inode, version, size, primary },
     directories: [link.parent],
+    ...(primary ? {} : { arrival: link }),
   });
   if (primary) patchInode(context, of.id, { persistence: "pending", persistOp: op });
 }
@@ -205,7 +218,7 @@ export function forgetFailed(context: Context, { mountId, persistOp, persistence
   if (op?.failed !== undefined) takeOut(context, op);
 }
 
-/** Takes an operation out of the queue, with its tomb. */
+/** Takes an operation out of the queue, with its tomb and its arrival. */
 export function takeOut(context: Context, op: UfsOp): void {
   context.state.delete(ufsOpKey(op.mountId, op.id));
   const pendingOps = mountOf(context.state, op.mountId)!.pendingOps - 1;
@@ -213,6 +226,10 @@ export function takeOut(context: Context, op: UfsOp): void {
   patchMount(context, op.mountId, { pendingOps, ...moved });
   if (op.tomb !== undefined) {
     const key = tombKey(op.tomb.directory, op.tomb.name);
+    if (context.state.read(storedId, key) === op.id) context.state.delete(key);
+  }
+  if (op.arrival !== undefined) {
+    const key = arrivalKey(op.arrival.directory, op.arrival.name);
     if (context.state.read(storedId, key) === op.id) context.state.delete(key);
   }
   context.notes.events.push({ kind: "ufsOpDone", mount: op.mountId, op: op.id });

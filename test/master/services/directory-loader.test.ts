@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { hasCode } from "../../../src/lib/errors.ts";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { DirectoryLoader } from "../../../src/master/services/directory-loader.ts";
+import { silentLogger } from "../../../src/lib/logger.ts";
 import type { Task, TaskResult } from "../../../src/rpc/tasks.ts";
 import { eventually } from "../../lib/eventually.ts";
 import { entryOf } from "../state/machine-fixture.ts";
@@ -26,6 +27,10 @@ describe("DirectoryLoader", () => {
       propose,
       isMoving: () => isMoving,
       reign,
+      clock: fixture.clock,
+      clusterTimeMs: () => fixture.clock.monotonicMs(),
+      logger: silentLogger,
+      syncWaitMs: 1000,
       ahead: { directories: 20, names: 1000 },
     });
   });

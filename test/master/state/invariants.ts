@@ -7,6 +7,7 @@ import {
   allExtents,
   clearingKey,
   clearingOfKey,
+  arrivalKey,
   containerKey,
   containerRange,
   treeKey,
@@ -22,6 +23,7 @@ import {
   recallKey,
   retainedKey,
   tombKey,
+  syncIntervalsKey,
   ufsOpRange,
   wholeInode,
   writeIdOfContainer,
@@ -50,6 +52,7 @@ import { maxXattrBytes, maxXattrs, xattrBytesOf } from "../../../src/rpc/xattr.t
 import { accumulate, noUsage, type Sum, weightOf } from "../../../src/master/state/usage.ts";
 import { bitsOf, countsOf, type PolicyCounts } from "../../../src/master/state/path-policies.ts";
 import { pathPolicy } from "../../../src/rpc/path-policy.ts";
+import { ownPolicy } from "../../../src/master/state/path-policies.ts";
 import type { InspectableState } from "./inspectable-state.ts";
 
 export function checkInvariants(state: InspectableState): void {
@@ -62,6 +65,8 @@ export function checkInvariants(state: InspectableState): void {
   checkXattrs(state, inodes);
   checkOwners(state, inodes);
   checkTreeOps(state);
+  checkArrivals(state);
+  checkSyncing(state, inodes);
   const ops = new Map<number, model.UfsOp>();
   for (const mount of mountsOf(state)) {
     const queued = state.entries(ufsOpRange(mount.id).from);
@@ -132,6 +137,30 @@ function checkTreeOps(state: InspectableState): void {
     open.delete(id);
   }
   assert.equal(open.size, 0, "directories of an operation that is gone");
+}
+
+/** Names that side effects bring into stores are told as long as these are pending, and no longer. */
+function checkArrivals(state: InspectableState): void {
+  const ops = mountsOf(state)
+    .flatMap((mount) => state.entries(ufsOpRange(mount.id).from))
+    .map(([key, value]) => decode(model.ufsOp, value, key));
+  const last = new Map<string, number>();
+  for (const { id, arrival } of ops) {
+    if (arrival !== undefined) last.set(arrivalKey(arrival.directory, arrival.name), id);
+  }
+  const rows = state.entries("arrival/");
+  for (const [key, value] of rows) {
+    assert.equal(decode(model.storedId, value, key), last.get(key), "an arrival of nobody");
+  }
+  assert.equal(rows.length, last.size, "a pending side effect has no arrival");
+}
+
+function checkSyncing(state: InspectableState, inodes: readonly model.Inode[]): void {
+  for (const of of inodes) {
+    if (of.kind !== "directory") assert.equal(of.syncedAtMs, undefined);
+    const interval = ownPolicy(state, of)?.syncIntervalMs;
+    if (interval !== undefined) assert.ok(state.get(syncIntervalsKey), "nobody would look");
+  }
 }
 
 function checkNames(state: InspectableState, inodes: readonly model.Inode[]): void {

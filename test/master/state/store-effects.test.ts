@@ -317,11 +317,14 @@ describe("side effects", () => {
   it("take over what tells an object apart after a rename or new times", () => {
     const machine = Machine.make();
     const root = mountAt(machine, "m");
-    machine.done(pageOf(root, [entryOf("x")]));
+    machine.done(pageOf(root, [entryOf("x", { fingerprint: "250-5-9-1-7" })]));
     machine.done(renameIn(root, "x", "y"));
-    machine.settle("moved");
-    assert.equal(machine.at("/m/y").source!.fingerprint, "moved");
+    machine.settle("250-5-9-1-8");
+    assert.equal(machine.at("/m/y").source!.fingerprint, "250-5-9-1-8");
     assert.equal(machine.at("/m/y").version, 1);
+    machine.done(renameIn(root, "y", "z"));
+    machine.settle("250-6-9-1-9");
+    assert.equal(machine.at("/m/z").source!.fingerprint, "250-5-9-1-8", "somebody else wrote it");
   });
 
   it("that do not exist are refused", () => {
@@ -436,7 +439,7 @@ describe("loading", () => {
     machine.refused("Stale", renameIn(root, "a", "b"));
     const missing = resolvePath(machine.state, "/m/a");
     assert.ok(!missing.found);
-    assert.equal(missing.unloaded, root);
+    assert.deepEqual(missing.unloaded, { directory: root, name: "a" });
     machine.done(pageOf(root, [entryOf("d", { kind: "directory" })]));
     assert.deepEqual(directoriesToLoad(machine.state, create), []);
     machine.done(create);

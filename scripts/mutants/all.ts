@@ -1,4 +1,5 @@
 /** All planted bugs. */
+import { accessMutants } from "./access-bugs.ts";
 import { clientMutants } from "./client-bugs.ts";
 import { coreMutants } from "./core-bugs.ts";
 import { edgeMutants } from "./edge-bugs.ts";
@@ -15,5 +16,6 @@ export const allMutants: readonly Mutant[] = [
   ...stateMutants,
   ...serviceMutants,
   ...clientMutants,
+  ...accessMutants,
   ...edgeMutants,
 ];

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { WeirClient } from "../client/client.ts";
 import type { Config } from "../lib/config.ts";
+import { actingAs } from "./users.ts";
 import { findConfig, readConfig } from "./find-config.ts";
 import { type Output, outputTo } from "./output.ts";
 
@@ -27,6 +28,8 @@ export interface CliContext {
 export interface CommonOptions {
   readonly json?: true;
   readonly config?: string;
+  /** Where the command has it (`withActingAs`). */
+  readonly as?: string;
 }
 
 /** Adds the common options to a command that ends in an action. */
@@ -37,6 +40,14 @@ export function withCommonOptions(command: Command): Command {
       "-c, --config <file>",
       "configuration (default: $WEIR_CONFIG, ./weir.yaml, ./.weir/weir.yaml)",
     );
+}
+
+/** Adds `--as` to a command that connects by `withClient`. */
+export function withActingAs(command: Command): Command {
+  return command.option(
+    "--as <user>",
+    "act as another user, as root: name or uid, or UID:GID[,GID…] for its groups",
+  );
 }
 
 /** Makes the commands below `parent`, with the common options; `path` and an example make a command line. */
@@ -70,9 +81,11 @@ export async function withClient<T>(
   options: CommonOptions,
   use: (client: WeirClient, output: Output) => Promise<T>,
 ): Promise<T> {
+  const caller = options.as === undefined ? undefined : await actingAs(options.as);
   const client = await context.connect(configOf(context, options));
   try {
-    return await use(client, outputOf(context, options));
+    const acting = caller === undefined ? client : client.as(caller);
+    return await use(acting, outputOf(context, options));
   } finally {
     await client.close();
   }

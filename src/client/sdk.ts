@@ -16,7 +16,7 @@
 import { readFile } from "node:fs/promises";
 import { type Config, loadConfig } from "../lib/config.ts";
 import { silentLogger } from "../lib/logger.ts";
-import type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
+import type { Caller, FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 import { type AccessLists, WeirClient, type WriteFileOptions } from "./client.ts";
 import type { FileHandle } from "./file-system.ts";
 import type { MountChanges, MountOptions } from "./mounts.ts";
@@ -36,6 +36,20 @@ export interface ConnectOptions {
   readonly settings?: Readonly<Record<string, unknown>> | undefined;
   /** Shown beside this client's session; default "sdk". */
   readonly name?: string | undefined;
+  /** Who asks; default: the user of this process. Masters believe it, as far as they are configured to. */
+  readonly user?: User | undefined;
+}
+
+/** Who asks, by number. */
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+  /** Further groups. */
+  readonly groups?: readonly number[] | undefined;
+}
+
+function callerOf({ uid, gid, groups = [] }: User): Caller {
+  return { uid, gid, groups };
 }
 
 /** A program that makes files of files. */
@@ -51,13 +65,20 @@ export interface JobOptions {
 
 /** Opens a client. That no cluster is there shows at the first call. @throws WeirError `ConfigInvalid` */
 export async function connect(options: ConnectOptions = {}): Promise<Weir> {
-  const { configFile, settings, name } = options;
+  const { configFile, settings, name, user } = options;
   const file =
     configFile === undefined
       ? undefined
       : { path: configFile, text: await readFile(configFile, "utf8") };
   const config: Config = loadConfig({ file, environment: process.env, flags: settings });
-  return new Weir(await WeirClient.connect({ config, logger: silentLogger, name: name ?? "sdk" }));
+  return new Weir(
+    await WeirClient.connect({
+      config,
+      logger: silentLogger,
+      name: name ?? "sdk",
+      caller: user && callerOf(user),
+    }),
+  );
 }
 
 /** A client of a Weir cluster. */
@@ -66,6 +87,26 @@ export class Weir {
 
   constructor(client: WeirClient) {
     this.#client = client;
+  }
+
+  /** The same client for another user, for programs that serve several; closing one closes all. */
+  as(user: User): Weir {
+    return new Weir(this.#client.as(callerOf(user)));
+  }
+
+  /** Permission bits, 0 … 0o7777; for the owner. @throws WeirError `NotPermitted` */
+  async chmod(path: string, mode: number): Promise<void> {
+    await this.#client.setAttributes(fromText(path), { mode });
+  }
+
+  /** Owner and group; absent: as it is. @throws WeirError `NotPermitted` */
+  async chown(path: string, owner: { uid?: number; gid?: number }): Promise<void> {
+    await this.#client.setAttributes(fromText(path), owner);
+  }
+
+  /** Sets both times to now; for whoever may write the file. @throws WeirError `PermissionDenied` */
+  async touch(path: string): Promise<void> {
+    await this.#client.setAttributes(fromText(path), { touch: true });
   }
 
   /** @throws WeirError `NotFound`, `NotDirectory` */

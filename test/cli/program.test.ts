@@ -59,6 +59,7 @@ describe("the weir command", () => {
       "fs",
       name,
     ]),
+    ...["chmod", "chown", "chgrp"].map((name) => ["fs", name]),
     ...["persist", "free", "locations", "checksum"].map((name) => ["fs", name]),
     ...["record", "run", "ls", "show", "recover", "rm"].map((name) => ["lineage", name]),
     ...["members", "add", "remove", "promote", "replace", "transfer"].map((name) => [

@@ -4,7 +4,13 @@ import { pipeline } from "node:stream/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { WeirError } from "../../lib/errors.ts";
 import type { FileStatus } from "../../rpc/namespace.ts";
-import { type CliContext, type CommonOptions, withClient, commandsBelow } from "../context.ts";
+import {
+  type CliContext,
+  type CommonOptions,
+  withActingAs,
+  withClient,
+  commandsBelow,
+} from "../context.ts";
 import { attempt, withPaths } from "../attempt.ts";
 import { answer, bytesText, countOf } from "../output.ts";
 import { parsePath } from "../paths.ts";
@@ -13,6 +19,7 @@ import { registerEffects } from "./effects.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
 import { registerMounts } from "./mounts.ts";
 import { registerNodes } from "./nodes.ts";
+import { registerOwners } from "./owners.ts";
 import { registerSync } from "./sync.ts";
 import {
   getFile,
@@ -34,11 +41,13 @@ export function registerFs(program: Command, context: CliContext): void {
     "after",
     "\nExamples:\n  $ weir fs ls /\n  $ weir fs put report.csv /reports/today.csv",
   );
-  const command = commandsBelow(fs, "weir fs");
+  const below = commandsBelow(fs, "weir fs");
+  const command: FsCommand = (...of) => withActingAs(below(...of));
   registerReading(command, context);
   registerWriting(command, context);
   registerNodes(command, context);
   registerAttributes(command, context);
+  registerOwners(command, context);
   registerMounts(command, context);
   registerPlacement(command, context);
   registerEffects(command, context);

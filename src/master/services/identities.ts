@@ -12,10 +12,11 @@ import type { Clock } from "../../lib/clock.ts";
 import type { SecurityConfig } from "../../lib/config.ts";
 import { WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
+import type { UserFiles, UserGroups } from "../../lib/user-files.ts";
 import { isMember } from "../../rpc/access.ts";
 import type { Command, Request } from "../../rpc/commands.ts";
 import { type Caller, maxGroups } from "../../rpc/namespace.ts";
-import { SystemGroups, type UserFiles, type UserGroups } from "./system-groups.ts";
+import { SystemGroups } from "./system-groups.ts";
 
 /** The largest uid or gid; the next number means nobody to the kernel. */
 const maxId = 0xffff_fffe;

@@ -4,7 +4,7 @@ import { hasCode } from "../../../src/lib/errors.ts";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { silentLogger } from "../../../src/lib/logger.ts";
 import { Identities } from "../../../src/master/services/identities.ts";
-import type { UserFiles } from "../../../src/master/services/system-groups.ts";
+import type { UserFiles } from "../../../src/lib/user-files.ts";
 import { type Caller, maxGroups } from "../../../src/rpc/namespace.ts";
 import { eventually } from "../../lib/eventually.ts";
 import { createCommand, requestOf } from "../state/machine-fixture.ts";

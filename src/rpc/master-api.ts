@@ -265,8 +265,12 @@ export const masterApi = {
     struct({ inodes: unsigned(), capacityBytes: unsigned(), usedBytes: unsigned() }),
   ),
 
-  /** Operations on trees that are under way or ended lately, in the order of their start. */
-  treeOps: method("treeOps", nothing, struct({ appliedIndex, treeOps: list(treeOpInfo) })),
+  /** Operations on trees that are under way or ended lately, in the order of their start: of the caller, or all. */
+  treeOps: method(
+    "treeOps",
+    struct({ caller: by }),
+    struct({ appliedIndex, treeOps: list(treeOpInfo) }),
+  ),
 
   // Paths
   /** What lies below directories, and what other inodes themselves are; inodes that do not exist are left out. */

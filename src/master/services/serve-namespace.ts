@@ -216,13 +216,15 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     return { count };
   });
 
-  server.handle(masterApi.treeOps, async (_request, { signal }) => {
+  server.handle(masterApi.treeOps, async ({ caller }, { signal }) => {
     await readPoint(parts, "linearizable", { signal });
     const reflects = appliedIndex();
     const page = await treeOpsPage(store);
+    const shown =
+      caller === undefined ? page : page.filter(({ of }) => of.caller?.uid === caller.uid);
     return {
       appliedIndex: reflects,
-      treeOps: page.map(({ id, of }) => treeOpInfoOf(store, id, of)),
+      treeOps: shown.map(({ id, of }) => treeOpInfoOf(store, id, of)),
     };
   });
 

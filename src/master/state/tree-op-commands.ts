@@ -7,10 +7,12 @@
  * 2. A step does something only where its directory stands at the step's `after`: one that comes twice, or from a leader
  *    of before, changes nothing.
  * 3. Each inode is changed as if its caller had asked for it then: by the rules of `setAttributes`, which may refuse it.
+ *    What lies below is met where that caller may look into its directory.
  *
  * As with a walk by a program, what is moved into or out of the tree meanwhile may be met or missed.
  */
 import type { InodeId, TreeOpId } from "../../lib/ids.ts";
+import { isOwner, permission } from "../../rpc/access.ts";
 import { type Command, type CommandResult, maxTreeStep } from "../../rpc/commands.ts";
 import { changedMode, flawOfModeChange } from "../../rpc/mode-change.ts";
 import type { TreeChange } from "../../rpc/namespace.ts";
@@ -18,7 +20,7 @@ import { type Context, needInode, Refusal, refuse, takeId } from "./context.ts";
 import { treeDirectoryKey, treeOpKey } from "./keys.ts";
 import { type Inode, type TreeOp, treeDirectory, treeOp } from "./model.ts";
 import { setAttributes, shown } from "./namespace-commands.ts";
-import { edgeOf, inodeOf, nextId, pathOf, treeOpOf } from "./queries.ts";
+import { edgeOf, inodeOf, may, nextId, pathOf, treeOpOf } from "./queries.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -150,7 +152,7 @@ class Step {
     if (found === undefined) return;
     const child = inodeOf(state, found.child)!;
     // Before it is changed: it may be the change that keeps its caller from looking into it.
-    if (child.kind === "directory") this.#open(child.id);
+    if (child.kind === "directory" && this.#mayEnter(child)) this.#open(child.id);
     try {
       changeOne({ ...this.#context, caller: this.#before.caller }, child, this.#before.change);
       this.#done++;
@@ -158,6 +160,13 @@ class Step {
       if (!(thrown instanceof Refusal)) throw thrown;
       this.fail(child.id, thrown.code, thrown.detail);
     }
+  }
+
+  /** Its owner could let himself in; what nobody of them changes is told as the failure of the directory itself. */
+  #mayEnter(directory: Inode): boolean {
+    const { caller } = this.#before;
+    const looks = permission.read | permission.execute;
+    return isOwner(caller, directory) || may(this.#context.state, caller, directory, looks);
   }
 
   #open(directory: InodeId): void {

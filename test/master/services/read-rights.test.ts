@@ -212,6 +212,19 @@ describe("a read, by a user,", () => {
     await served.denied(masterApi.free, { inode, caller: ann }, notPersisted);
   });
 
+  it("of operations on trees tells each user his own, and the superuser all", async () => {
+    const inode = dir("/a", 0o755);
+    const change = { mode: undefined, uid: undefined, gid: 50 };
+    const start = { kind: "startTreeOp", inode, change } as const;
+    assert.ok(machine.runAs(ann, start).ok);
+    machine.done(start);
+    const told = async (caller?: Caller) =>
+      (await served.call(masterApi.treeOps, { caller })).treeOps.map((each) => each.caller?.uid);
+    assert.deepEqual(await told(ann), [ann.uid]);
+    assert.deepEqual(await told(bob), []);
+    assert.deepEqual(await told(), [ann.uid, undefined]);
+  });
+
   it("of jobs, of a whole backup, and changes of the masters are the superuser's", async () => {
     const by = { caller: ann };
     const lineage = 1 as never;

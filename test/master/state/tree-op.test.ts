@@ -198,4 +198,34 @@ describe("an operation on a tree", () => {
       { numRuns: 60 },
     );
   });
+
+  it("looks into directories that its caller may read and search, or that are his", () => {
+    const machine = Machine.make();
+    const ann = { uid: 1, gid: 10, groups: [] };
+    const own = { uid: 1, gid: 10 };
+    machine.mkdir("/t", { mode: 0o755, ...own });
+    machine.mkdir("/t/closed", { mode: 0o100, ...own });
+    machine.create("/t/closed/f", own);
+    for (const [name, mode] of [
+      ["open", 0o755],
+      ["listed", 0o744],
+      ["searched", 0o711],
+    ] as const) {
+      machine.mkdir(`/t/${name}`, { mode, uid: 2, gid: 20 });
+      machine.create(`/t/${name}/f`, own);
+    }
+    const change = changeOf({ mode: parseModeChange("600") });
+    const started = machine.runAs(ann, {
+      kind: "startTreeOp",
+      inode: machine.at("/t").id,
+      change,
+    });
+    assert.ok(started.ok);
+    finish(machine, started.id as TreeOpId);
+    const modeOf = (path: string) => machine.at(path).mode;
+    assert.deepEqual([modeOf("/t/closed/f"), modeOf("/t/open/f")], [0o600, 0o600]);
+    assert.deepEqual([modeOf("/t/listed/f"), modeOf("/t/searched/f")], [0o644, 0o644]);
+    const { done, failed } = treeOpOf(machine.state, started.id as TreeOpId)!;
+    assert.deepEqual([done, failed], [4, 3]);
+  });
 });

@@ -251,7 +251,8 @@ describe("the weir command", () => {
       const mount = ["fs", "mount", "/p", "s3://p", "--option-file", "o"];
       await weir([...mount, "--option", "region=@env:REGION"], context);
       const options = { accessKey: "a", secretKey: "b=c", region: "north" };
-      assert.deepEqual(mounted, [["/p", "s3://p", { readOnly: false, options }]]);
+      const flags = { readOnly: false, shared: true, overlap: false };
+      assert.deepEqual(mounted, [["/p", "s3://p", { ...flags, options }]]);
 
       const unset = await weir([...mount, "--option", "region=@env:NONE"], context);
       assert.equal(unset.status, 64);

@@ -132,6 +132,8 @@ export const taskResult = union({
     last: boolean,
     /** The answer is about `only`: a worker of an earlier version lists as ever. */
     only: appended(boolean),
+    /** Where the next page begins, if that is not behind the last entry. */
+    after: appended(name),
   },
   ufsDone: {
     taskId: unsigned(),

@@ -11,13 +11,15 @@ import {
 import { temporaryPrefix } from "../lib/store-names.ts";
 import type { UfsListEntry, UfsStat } from "./types.ts";
 
+export interface ListedObject {
+  readonly key: string;
+  readonly size: number;
+  readonly etag: string;
+  readonly modified: Date | undefined;
+}
+
 export interface ListedPage {
-  readonly keys: readonly {
-    readonly key: string;
-    readonly size: number;
-    readonly etag: string;
-    readonly modified: Date | undefined;
-  }[];
+  readonly keys: readonly ListedObject[];
   /** Each ends with the delimiter. */
   readonly prefixes: readonly string[];
   /** The greatest of both, by bytes; "" of an empty page. */
@@ -41,9 +43,9 @@ export function toPage(answer: ListObjectsV2CommandOutput): ListedPage {
   return { keys, prefixes, lastKey: greatest ?? "", token };
 }
 
-/** Keys with empty components, "." or ".." exist in buckets, but no path leads to them. "" is the directory's marker. Hidden names are ours. */
-export function isUnusable(name: string): boolean {
-  return name === "" || name === "." || name === ".." || name.startsWith(temporaryPrefix);
+/** Writes in progress and what they replaced: ours, and nobody's to see. */
+export function isHidden(part: string): boolean {
+  return part.startsWith(temporaryPrefix);
 }
 
 /** The text of a latin1 name that came from a key. */
@@ -74,7 +76,7 @@ export function statOf(head: HeadObjectCommandOutput): UfsStat {
 
 export function fileEntry(
   name: string,
-  object: { size: number; etag: string; modified: Date | undefined },
+  object: Pick<ListedObject, "size" | "etag" | "modified">,
 ): UfsListEntry {
   return {
     name,

@@ -6,10 +6,10 @@
  * `weir-symlink`. Mode, owner and mtime are in `weir-mode`, `weir-uid`, `weir-gid`, `weir-mtime`: HEAD shows them, a
  * listing does not, so listed entries have the default mode and the time of the upload.
  *
- * Keys are UTF-8; names that are not are refused. When an object and objects below it have one name, the object is shown.
+ * How the parts of keys are shown that are no names: s3-names.ts.
  */
 import { WeirError } from "../lib/errors.ts";
-import { placesOf, replacedName } from "./paths.ts";
+import { replacedName } from "./paths.ts";
 import type { UfsAttributes, UfsTimestamp } from "./types.ts";
 
 export const defaultFileMode = 0o644;
@@ -19,27 +19,15 @@ export const defaultDirectoryMode = 0o755;
 const maxTargetLength = 1600;
 const maxKeyLength = 1024;
 
-const utf8 = new TextDecoder("utf-8", { fatal: true });
+/** The key of a part below the key of a directory, "" being the whole bucket. */
+export function keyBelow(directory: string, part: string): string {
+  return directory === "" ? part : `${directory}/${part}`;
+}
 
-/**
- * The key of a path below `prefix`.
- * @throws WeirError `InvalidArgument` for a path that is no UTF-8 or does not lead down, `NameTooLong` beyond 1,024 bytes
- */
-export function keyOf(prefix: string, path: string, doing: string): string {
-  placesOf(path, doing);
-  let text: string;
-  try {
-    text = utf8.decode(Buffer.from(path, "latin1"));
-  } catch (cause) {
-    throw new WeirError("InvalidArgument", `${doing}: the name is no UTF-8, which S3 wants`, {
-      cause,
-    });
-  }
-  const key = prefix === "" || text === "" ? prefix + text : `${prefix}/${text}`;
-  if (Buffer.byteLength(key) > maxKeyLength) {
-    throw new WeirError("NameTooLong", `${doing}: its key is longer than ${maxKeyLength} bytes`);
-  }
-  return key;
+/** Refuses what no store takes. @throws WeirError `NameTooLong` beyond 1,024 bytes */
+export function needKeyLength(key: string, doing: string): void {
+  if (Buffer.byteLength(key) <= maxKeyLength) return;
+  throw new WeirError("NameTooLong", `${doing}: its key is longer than ${maxKeyLength} bytes`);
 }
 
 /** Where the object that a write of the key replaced is kept, hidden; undefined where its key would be too long. */
@@ -69,26 +57,27 @@ export function copySource(bucket: string, key: string): string {
   return `${bucket}/${key.split("/").map(encodeURIComponent).join("/")}`;
 }
 
-/** Names of a page that may not show everything, see `possiblyHidden`. */
-export interface ListedNames {
+/** What a page of a listing shows, in latin1. */
+export interface ListedParts {
   /** The last key or prefix that the store has shown, below the directory. */
   readonly lastKey: string;
-  readonly names: readonly string[];
+  readonly parts: readonly string[];
+  /** Those of them that are known to be directories. */
+  readonly directories: ReadonlySet<string>;
 }
 
 /**
- * Directories that may exist among the names of an incomplete listing and were not shown yet: a store sorts the directory
- * `a` as `a/`, behind `a-b`, whereas the name `a` sorts before. Only prefixes of the greatest name can be hidden so.
+ * Directories that may exist among the parts of an incomplete listing and were not shown yet: a store sorts the directory
+ * `a` as `a/`, behind `a-b`, whereas the name `a` sorts before. Only the greatest part and its prefixes can be hidden so.
  * All in UTF-8 as latin1; `after` is the exclusive start.
  */
-export function possiblyHidden(page: ListedNames, after: string): string[] {
-  const greatest = page.names.reduce((a, b) => (a > b ? a : b), "");
-  const known = new Set(page.names);
+export function possiblyHidden(page: ListedParts, after: string): string[] {
+  const greatest = page.parts.reduce((a, b) => (a > b ? a : b), "");
   const hidden: string[] = [];
-  for (let length = 1; length < greatest.length; length++) {
+  for (let length = 1; length <= greatest.length; length++) {
     const candidate = greatest.slice(0, length);
     if (greatest.charAt(length) >= "/" || candidate <= after) continue;
-    if (`${candidate}/` > page.lastKey && !known.has(candidate)) hidden.push(candidate);
+    if (`${candidate}/` > page.lastKey && !page.directories.has(candidate)) hidden.push(candidate);
   }
   return hidden;
 }

@@ -1,5 +1,5 @@
 /**
- * A bucket, or a prefix of one, as an under file system. How paths and kinds are said in keys: s3-keys.ts.
+ * A bucket, or a prefix of one, as an under file system. How paths and kinds are said in keys: s3-keys.ts, s3-names.ts.
  *
  * Invariants
  * 1. A fingerprint is the etag: equal etags have equal bytes, also after a copy of equal part sizes; a read asks for its
@@ -15,12 +15,13 @@ import type { HeadObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
 import { hasCode, WeirError } from "../lib/errors.ts";
 import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
 import { isNoSuchObject, needPermit, refuseIfAborted, s3Error } from "./errors.ts";
-import { componentsOf, shown } from "./paths.ts";
+import { componentsOf, placesOf, shown } from "./paths.ts";
 import {
   directory,
   fileEntry,
   fingerprintOf,
-  isUnusable,
+  isHidden,
+  type ListedObject,
   type ListedPage,
   statOf,
   textOf,
@@ -32,13 +33,15 @@ import {
   below,
   copySource,
   fromMetadata,
-  keyOf,
+  keyBelow,
   linkMetadata,
   nameOfText,
+  needKeyLength,
   possiblyHidden,
   replacedKey,
   toMetadata,
 } from "./s3-keys.ts";
+import { digestOf, nameOf, objectNameOf, type ParsedName, parseName } from "./s3-names.ts";
 import { partBytesOf, smallestPartBytes, upload } from "./s3-upload.ts";
 import type {
   Going,
@@ -46,6 +49,7 @@ import type {
   Removal,
   UfsAttributes,
   UfsListEntry,
+  UfsPage,
   UfsStat,
   UnderFileSystem,
 } from "./types.ts";
@@ -60,6 +64,13 @@ const bodyAttempts = 4;
 const emptyDirectoryKeys = 100;
 /** CopyObject takes no larger source. */
 const maxCopyBytes = 5 * 1024 ** 3;
+
+/** Where a path leads. */
+interface Place {
+  readonly key: string;
+  /** The object of that key alone is meant, whatever lies below it. */
+  readonly isObject: boolean;
+}
 
 /** @throws WeirError `InvalidArgument` for options that make no sense; the store is not contacted */
 export async function openS3(
@@ -100,35 +111,39 @@ class S3FileSystem implements UnderFileSystem {
   async list(
     path: string,
     options: { after?: string | undefined; limit: number; signal?: AbortSignal },
-  ): Promise<{ entries: readonly UfsListEntry[]; last: boolean }> {
+  ): Promise<UfsPage> {
     const doing = this.#doing("list", path);
-    const prefix = below(keyOf(this.#prefix, path, doing));
+    const { key: directoryKey } = await this.#place(path, doing);
+    const prefix = below(directoryKey);
     const after = options.after ?? "";
-    // The names of one call, and the objects of those that are files. In latin1.
-    const found = new Map<string, UfsListEntry>();
+    // By part, in latin1.
+    const objects = new Map<string, ListedObject>();
+    const directories = new Set<string>();
+    /** An empty part comes with the first page, whatever its limit: there is no going on from it. */
+    const seen = () => new Set([...objects.keys(), ...directories, ""]).size - 1;
     const startAfter = after === "" ? undefined : prefix + textOf(after);
     let lastKey = "";
     // A page that ends in a directory is gone on from by token: its key would bring the directory again.
     let token: string | undefined;
     let last = false;
     let sawAnything = false;
-    while (!last && found.size < options.limit) {
+    while (!last && seen() < options.limit) {
       const page = await this.#listPage(
-        { prefix, delimiter: "/", startAfter, token, limit: options.limit - found.size + 1 },
+        { prefix, delimiter: "/", startAfter, token, limit: options.limit - seen() + 1 },
         doing,
         options.signal,
       );
       sawAnything ||= page.keys.length + page.prefixes.length > 0;
-      for (const { key, size, etag, modified } of page.keys) {
-        const name = nameOfText(key.slice(prefix.length));
-        if (name <= after || isUnusable(name)) continue;
-        found.set(name, fileEntry(name, { size, etag, modified }));
+      for (const object of page.keys) {
+        const part = nameOfText(object.key.slice(prefix.length));
+        // Without content it only says that the directory is there.
+        if (part === "" ? after !== "" || object.size === 0 : part <= after) continue;
+        if (!isHidden(part)) objects.set(part, object);
       }
       for (const each of page.prefixes) {
-        const name = nameOfText(each.slice(prefix.length, -1));
-        if (name > after && !isUnusable(name) && !found.has(name)) {
-          found.set(name, { name, ...directory });
-        }
+        const part = nameOfText(each.slice(prefix.length, -1));
+        // As a name, an empty one sorts before all others.
+        if (part === "" ? after === "" : part > after && !isHidden(part)) directories.add(part);
       }
       last = page.token === undefined;
       token = page.token;
@@ -138,32 +153,40 @@ class S3FileSystem implements UnderFileSystem {
       throw new WeirError("NotFound", `${doing}: there is no such directory`);
     }
     if (!last) {
-      for (const name of possiblyHidden({ names: [...found.keys()], lastKey }, after)) {
-        if (await this.#hasBelow(prefix + textOf(name), doing, options.signal)) {
-          found.set(name, { name, ...directory });
+      const shown = { parts: [...objects.keys(), ...directories], directories, lastKey };
+      const hidden = possiblyHidden(shown, after);
+      if (after === "" && !directories.has("")) hidden.push("");
+      for (const part of hidden) {
+        if (await this.#hasPrefix(`${prefix}${textOf(part)}/`, doing, options.signal)) {
+          directories.add(part);
         }
       }
     }
-    const names = [...found.keys()].sort();
-    const page = names.slice(0, options.limit);
-    const entries = await inParallel(page, (name) =>
-      this.#withTarget(found.get(name)!, prefix + textOf(name), doing),
+    const parts = [...new Set([...objects.keys(), ...directories])].sort();
+    const page = parts.slice(0, options.limit + (parts[0] === "" ? 1 : 0));
+    const entries = await inParallel(
+      entriesOf(page, { objects, directories }),
+      ({ entry, object }) =>
+        object === undefined ? Promise.resolve(entry) : this.#withTarget(entry, object, doing),
     );
-    return { entries, last: last && page.length === names.length };
+    const isLast = last && page.length === parts.length;
+    return isLast ? { entries, last: true } : { entries, last: false, after: page.at(-1) };
   }
 
   async stat(path: string): Promise<UfsStat | undefined> {
     const doing = this.#doing("stat", path);
-    const key = keyOf(this.#prefix, path, doing);
-    if (path !== "") {
-      const head = await this.#head(key, doing);
-      if (head !== undefined) return statOf(head);
+    const { key, isObject } = await this.#place(path, doing);
+    if (isObject) {
+      const object = await this.#head(key, doing);
+      return object === undefined ? undefined : statOf(object);
     }
-    const [marker, hasBelow] = await Promise.all([
-      path === "" && key === "" ? undefined : this.#head(below(key), doing),
+    const [head, hasBelow] = await Promise.all([
+      path === "" ? undefined : this.#head(key, doing),
       path === "" ? true : this.#hasBelow(key, doing),
     ]);
-    if (marker === undefined && !hasBelow) return undefined;
+    // With something below it, what has the name is the directory.
+    if (!hasBelow) return head === undefined ? undefined : statOf(head);
+    const marker = key === "" ? undefined : await this.#head(below(key), doing);
     const attributes = fromMetadata(marker?.Metadata ?? {});
     return {
       ...directory,
@@ -184,7 +207,7 @@ class S3FileSystem implements UnderFileSystem {
     },
   ): AsyncIterable<Uint8Array> {
     const doing = this.#doing("read", path);
-    let key = keyOf(this.#prefix, path, doing);
+    let { key } = await this.#place(path, doing);
     const replaced = replacedKey(key);
     let { offset, length, fingerprint } = options;
     let failures = 0;
@@ -229,7 +252,7 @@ class S3FileSystem implements UnderFileSystem {
     } & Going,
   ): Promise<string> {
     const doing = this.#doing("write", path);
-    const key = this.#targetKey(path, doing);
+    const { key } = await this.#target(path, doing);
     const metadata = toMetadata(options.attributes ?? {});
     const { size, signal, permit, keeps } = options;
     const replaced = replacedKey(key);
@@ -265,14 +288,14 @@ class S3FileSystem implements UnderFileSystem {
 
   async forgetReplaced(path: string, fingerprint: string): Promise<void> {
     const doing = this.#doing("forget what was replaced at", path);
-    const key = replacedKey(this.#targetKey(path, doing));
+    const key = replacedKey((await this.#target(path, doing)).key);
     if (await this.#has(key, fingerprint, doing)) await this.#deleteKey(key!, doing);
   }
 
   async delete(path: string, what: Removal & Going): Promise<{ aside: boolean }> {
     const doing = this.#doing("delete", path);
     const isAside = isUnlinkedPath(path);
-    const key = isAside ? keyOf(this.#prefix, path, doing) : this.#targetKey(path, doing);
+    const { key } = await (isAside ? this.#place(path, doing) : this.#target(path, doing));
     switch (what.of) {
       case "file":
         return this.#deleteFile(key, what, doing);
@@ -293,7 +316,7 @@ class S3FileSystem implements UnderFileSystem {
   ): Promise<{ aside: boolean }> {
     const { fingerprint } = what;
     const aside =
-      what.aside === undefined ? undefined : keyOf(this.#prefix, what.aside.path, doing);
+      what.aside === undefined ? undefined : (await this.#place(what.aside.path, doing)).key;
     const keeps = what.aside?.must === true && aside !== undefined;
     if (keeps || fingerprint !== undefined) {
       const head = await this.#head(key, doing);
@@ -324,9 +347,10 @@ class S3FileSystem implements UnderFileSystem {
       doing,
       going.signal,
     );
-    const isOurs = ({ key: each }: { key: string }) => {
+    const isOurs = ({ key: each, size }: ListedObject) => {
       const name = each.slice(below(key).length);
-      return name === "" || (name.startsWith(temporaryPrefix) && !name.includes("/"));
+      if (name === "") return size === 0;
+      return name.startsWith(temporaryPrefix) && !name.includes("/");
     };
     if (token !== undefined || !keys.every(isOurs)) return;
     needPermit(going, doing);
@@ -335,8 +359,8 @@ class S3FileSystem implements UnderFileSystem {
 
   async rename(from: string, to: string, how: Move & Going): Promise<{ aside: boolean }> {
     const doing = `Cannot rename ${shown(from)} to ${shown(to)} in ${this.uri}`;
-    const source = this.#targetKey(from, doing);
-    const target = this.#targetKey(to, doing);
+    const { key: source } = await this.#target(from, doing);
+    const { key: target } = await this.#target(to, doing);
     if (to.startsWith(`${from}/`)) {
       throw new WeirError("InvalidArgument", `${doing}: the target is inside the source`);
     }
@@ -353,7 +377,8 @@ class S3FileSystem implements UnderFileSystem {
       this.#head(source, doing),
       replaced === undefined ? undefined : this.#head(replaced, doing),
     ]);
-    const aside = how.aside?.must === true ? keyOf(this.#prefix, how.aside.path, doing) : undefined;
+    const aside =
+      how.aside?.must === true ? (await this.#place(how.aside.path, doing)).key : undefined;
     const keptAt = replacedKey(target);
     if (kept !== undefined && keptAt !== undefined) {
       needPermit(how, doing);
@@ -410,7 +435,8 @@ class S3FileSystem implements UnderFileSystem {
 
   async mkdir(path: string, attributes?: UfsAttributes, going: Going = {}): Promise<void> {
     const doing = this.#doing("make directory", path);
-    const key = this.#targetKey(path, doing);
+    const { key, isObject } = await this.#target(path, doing);
+    if (isObject) throw new WeirError("InvalidArgument", `${doing}: it is the name of an object`);
     if ((await this.#head(key, doing)) !== undefined) {
       throw new WeirError("AlreadyExists", `${doing}: there is something that is no directory`);
     }
@@ -421,7 +447,8 @@ class S3FileSystem implements UnderFileSystem {
   async symlink(path: string, target: string, going: Going = {}): Promise<void> {
     const doing = this.#doing("make symbolic link", path);
     needPermit(going, doing);
-    await this.#putEmpty(this.#targetKey(path, doing), linkMetadata(target, doing), doing);
+    const { key } = await this.#target(path, doing);
+    await this.#putEmpty(key, linkMetadata(target, doing), doing);
   }
 
   setAttributes(): Promise<undefined> {
@@ -437,12 +464,54 @@ class S3FileSystem implements UnderFileSystem {
     return `Cannot ${verb} ${shown(path)} in ${this.uri}`;
   }
 
-  #targetKey(path: string, doing: string): string {
+  /** As `#place`, of what can be changed. */
+  async #target(path: string, doing: string): Promise<Place> {
     if (path === "") {
       throw new WeirError("InvalidArgument", `${doing}: it is the root of the mount`);
     }
     componentsOf(path, doing);
-    return keyOf(this.#prefix, path, doing);
+    return this.#place(path, doing);
+  }
+
+  /**
+   * The key of a path. The store is asked only for parts that are longer than names.
+   * @throws WeirError `InvalidArgument` for a path that does not lead down, `NameTooLong`
+   */
+  async #place(path: string, doing: string): Promise<Place> {
+    let key = this.#prefix;
+    let isObject = false;
+    for (const name of placesOf(path, doing)) {
+      if (isObject) throw new WeirError("NotDirectory", `${doing}: an object is on the way`);
+      const parsed = parseName(name, doing);
+      const part = parsed.kind === "part" ? parsed.part : await this.#longPart(key, parsed, doing);
+      key = keyBelow(key, part);
+      isObject = parsed.isObject;
+    }
+    needKeyLength(key, doing);
+    return { key, isObject };
+  }
+
+  /** The part below a key of which only the beginning and the digest are known. */
+  async #longPart(
+    directoryKey: string,
+    { head, digest }: Extract<ParsedName, { kind: "long" }>,
+    doing: string,
+  ): Promise<string> {
+    const prefix = below(directoryKey);
+    let token: string | undefined;
+    do {
+      const page = await this.#listPage(
+        { prefix: prefix + head, delimiter: "/", token, limit: pageLimit },
+        doing,
+        undefined,
+      );
+      const keys = page.keys.map(({ key }) => key);
+      const parts = [...keys, ...page.prefixes.map((each) => each.slice(0, -1))];
+      const found = parts.find((each) => digestOf(each.slice(prefix.length)) === digest);
+      if (found !== undefined) return found.slice(prefix.length);
+      token = page.token;
+    } while (token !== undefined);
+    throw new WeirError("NotFound", `${doing}: no key begins so and has this digest`);
   }
 
   /** Errors of the SDK become WeirErrors that begin with `doing`. */
@@ -506,8 +575,16 @@ class S3FileSystem implements UnderFileSystem {
     return fingerprintOf((await this.#head(key, doing))?.ETag ?? "") === fingerprint;
   }
 
-  async #hasBelow(key: string, doing: string, signal?: AbortSignal): Promise<boolean> {
-    const page = await this.#listPage({ prefix: below(key), limit: 1 }, doing, signal);
+  #hasBelow(key: string, doing: string): Promise<boolean> {
+    return this.#hasPrefix(below(key), doing, undefined);
+  }
+
+  async #hasPrefix(
+    prefix: string,
+    doing: string,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const page = await this.#listPage({ prefix, limit: 1 }, doing, signal);
     return page.keys.length > 0;
   }
 
@@ -617,11 +694,37 @@ class S3FileSystem implements UnderFileSystem {
   }
 
   /** Only empty objects can be links: they alone cost a HEAD. */
-  async #withTarget(entry: UfsListEntry, key: string, doing: string): Promise<UfsListEntry> {
-    if (entry.kind !== "file" || entry.size > 0) return entry;
+  async #withTarget(
+    entry: UfsListEntry,
+    { key, size }: ListedObject,
+    doing: string,
+  ): Promise<UfsListEntry> {
+    if (size > 0) return entry;
     const head = await this.#head(key, doing);
     return head === undefined ? entry : { name: entry.name, ...statOf(head) };
   }
+}
+
+/** The entries of some parts, with the objects behind those that are files. */
+function entriesOf(
+  parts: readonly string[],
+  of: {
+    readonly objects: ReadonlyMap<string, ListedObject>;
+    readonly directories: ReadonlySet<string>;
+  },
+): { entry: UfsListEntry; object: ListedObject | undefined }[] {
+  return parts.flatMap((part) => {
+    const object = of.objects.get(part);
+    const isDirectory = of.directories.has(part);
+    const text = textOf(part);
+    const shown: { entry: UfsListEntry; object: ListedObject | undefined }[] = [];
+    if (isDirectory) shown.push({ entry: { name: nameOf(text), ...directory }, object: undefined });
+    if (object !== undefined) {
+      const name = isDirectory || part === "" ? objectNameOf(text) : nameOf(text);
+      shown.push({ entry: fileEntry(name, object), object });
+    }
+    return shown;
+  });
 }
 
 /** Results in the order of the items, a bounded number under way. */

@@ -37,6 +37,13 @@ export interface UfsListEntry extends UfsStat {
   readonly name: string;
 }
 
+export interface UfsPage {
+  readonly entries: readonly UfsListEntry[];
+  readonly last: boolean;
+  /** Where the next page begins, if that is not behind the last entry. */
+  readonly after?: string | undefined;
+}
+
 export interface UfsAttributes {
   readonly mode?: number | undefined;
   readonly uid?: number | undefined;
@@ -84,11 +91,14 @@ export interface UnderFileSystem {
   /** Shown to people, without credentials. */
   readonly uri: string;
   readonly readOnly: boolean;
-  /** Names directly below `path` in byte order, `after` exclusive. */
+  /**
+   * Names directly below `path` in byte order, `after` exclusive. Where names are escaped (lib/escaped-names.ts), those may
+   * come in any page, and `limit` counts what they stand for.
+   */
   list(
     path: string,
     options: { after?: string | undefined; limit: number; signal?: AbortSignal },
-  ): Promise<{ entries: readonly UfsListEntry[]; last: boolean }>;
+  ): Promise<UfsPage>;
   stat(path: string): Promise<UfsStat | undefined>;
   /**
    * Bytes [offset, offset + length), in chunks of any size.

@@ -114,7 +114,7 @@ async function listIn(
   ufs: UnderFileSystem,
   { path, after, limit, only }: Extract<Task, { kind: "listDirectory" }>,
   signal: AbortSignal,
-): Promise<Pick<Extract<TaskResult, { kind: "listed" }>, "entries" | "last" | "only">> {
+): Promise<Pick<Extract<TaskResult, { kind: "listed" }>, "entries" | "last" | "only" | "after">> {
   if (only === undefined) return ufs.list(path, { after, limit, signal });
   const stat = await ufs.stat(path === "" ? only : `${path}/${only}`);
   return {

@@ -34,7 +34,6 @@ describe("a store under guard", () => {
         return new GuardedStore({ uri, readOnly, open, clock: systemClock, limits });
       },
       changesAttributes: true,
-      namesAreBytes: true,
     });
   });
 

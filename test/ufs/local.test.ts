@@ -36,7 +36,6 @@ describe("a local directory as under storage", () => {
     describeUfsContract({
       open: async () => openAt(await freshDirectory()),
       changesAttributes: true,
-      namesAreBytes: true,
     });
   });
 

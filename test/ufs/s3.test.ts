@@ -11,6 +11,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { hasCode, WeirError } from "../../src/lib/errors.ts";
 import { openUfs, validateUri } from "../../src/ufs/open.ts";
+import type { UnderFileSystem } from "../../src/ufs/types.ts";
 import { describeUfsContract, put, readWhole } from "../contract/ufs.ts";
 import { type S3Server, s3Server } from "../lib/s3-server.ts";
 
@@ -46,7 +47,7 @@ describe("a bucket as under storage [needs: s3]", function () {
   after(() => (direct as S3Client | undefined)?.destroy());
 
   describe("by the contract", () => {
-    describeUfsContract({ open: () => open(), changesAttributes: false, namesAreBytes: false });
+    describeUfsContract({ open: () => open(), changesAttributes: false });
   });
 
   /** Repeats a random mebibyte, each time with another first byte. */
@@ -196,9 +197,8 @@ describe("a bucket as under storage [needs: s3]", function () {
     await store.close();
   });
 
-  it("shows objects that others put there, and passes over keys that no path can name", async () => {
-    const keys = ["foreign/a", "foreign/b/c", "foreign//odd", "foreign/../odd", "foreign/marker/"];
-    for (const Key of keys)
+  it("shows objects that others put there", async () => {
+    for (const Key of ["foreign/a", "foreign/b/c"])
       await direct.send(new PutObjectCommand({ Bucket: bucket, Key, Body: "x" }));
     const store = await open(`s3://${bucket}/foreign`);
     const { entries, last } = await store.list("", { limit: 100 });
@@ -208,13 +208,116 @@ describe("a bucket as under storage [needs: s3]", function () {
       [
         ["a", "file"],
         ["b", "directory"],
-        ["marker", "directory"],
       ],
     );
     assert.equal((await store.stat("a"))?.mode, 0o644);
     await direct.send(new DeleteObjectCommand({ Bucket: bucket, Key: "foreign/a" }));
     await assert.rejects(readWhole(store, "a"), (thrown) => hasCode(thrown, "NotFound"));
     await store.close();
+  });
+
+  describe("with keys that are no paths", function () {
+    this.timeout(240_000);
+    const long = "l".repeat(300);
+    const keys = [
+      "/lead",
+      "a",
+      "a!",
+      "a-b",
+      "a//b",
+      "a/b",
+      "a/full/",
+      "a/full/x",
+      "./dot",
+      "..",
+      "é",
+      "%S3%mine",
+      `${long}/below`,
+      long,
+      `${long}2`,
+    ];
+    const pathOf = new Map<string, string>();
+    let prefix: string;
+    let store: UnderFileSystem;
+
+    beforeEach(async () => {
+      prefix = `odd-${String(opened++)}`;
+      await Promise.all(
+        keys.map((key) =>
+          direct.send(new PutObjectCommand({ Bucket: bucket, Key: `${prefix}/${key}`, Body: key })),
+        ),
+      );
+      store = await open(`s3://${bucket}/${prefix}`);
+    });
+    afterEach(() => store.close());
+
+    /** Every file of the store by its path, read in pages of `limit`. */
+    async function filesBelow(limit: number): Promise<Map<string, string>> {
+      const files = new Map<string, string>();
+      const directories = [""];
+      for (let path = directories.pop(); path !== undefined; path = directories.pop()) {
+        let after: string | undefined;
+        for (let last = false; !last; ) {
+          const page = await store.list(path, { after, limit });
+          for (const { name, kind } of page.entries) {
+            const below: string = path === "" ? name : `${path}/${name}`;
+            assert.ok(name.length <= 255 && !name.includes("/") && name !== "..", name);
+            assert.equal((await store.stat(below))?.kind, kind, below);
+            if (kind === "directory") directories.push(below);
+            else files.set(below, (await readWhole(store, below)).toString());
+          }
+          last = page.last;
+          after = page.after ?? page.entries.at(-1)?.name;
+        }
+      }
+      return files;
+    }
+
+    it("shows each under a path of its own, in pages of any size, and reads exactly that key", async () => {
+      for (const limit of [1, 2, 5, 1000]) {
+        const files = await filesBelow(limit);
+        assert.deepEqual([...files.values()].sort(), [...keys].sort(), `pages of ${limit}`);
+        for (const [path, key] of files) pathOf.set(key, path);
+      }
+      assert.deepEqual(
+        ["/lead", "a", "a//b", "a/full/", "./dot", "..", "%S3%mine"].map((key) => pathOf.get(key)),
+        [
+          "%S3%/lead",
+          "%S3%a%",
+          "a/%S3%/b",
+          "a/full/%S3%%",
+          "%S3%%2E/dot",
+          "%S3%%2E%2E",
+          "%S3%%25S3%25mine",
+        ],
+      );
+    });
+
+    it("overwrites, moves and deletes exactly that key", async () => {
+      const left = new Map([...(await filesBelow(1000))].map(([path, key]) => [key, path]));
+      const inOrder = [...left.keys()];
+      for (const key of inOrder) {
+        const path = left.get(key)!;
+        await put(store, path, `new ${key}`);
+        await store.rename(path, "moved", { of: "file" });
+        assert.equal((await readWhole(store, "moved")).toString(), `new ${key}`);
+        await store.delete("moved", { of: "file" });
+        left.delete(key);
+        const contents = [...(await filesBelow(1000)).values()];
+        assert.deepEqual(contents.sort(), [...left.keys()].sort(), `after ${key}`);
+        // What had a directory beside it has its own name once that is gone.
+        for (const [shown, content] of await filesBelow(1000)) left.set(content, shown);
+      }
+    });
+
+    it("moves and deletes a directory without the object that has its name", async () => {
+      await store.rename("a", "z", { of: "directory" });
+      assert.equal((await readWhole(store, "a")).toString(), "a");
+      assert.equal((await readWhole(store, "z/%S3%/b")).toString(), "a//b");
+      await store.delete("z", { of: "tree" });
+      assert.equal(await store.stat("z"), undefined);
+      assert.equal((await readWhole(store, "a")).toString(), "a");
+    });
   });
 
   it("refuses a missing bucket and wrong keys, without showing them", async () => {

@@ -10,6 +10,7 @@
  * 3. What the state refuses as stale, since something was changed from here meanwhile, is listed again.
  */
 import { sleep } from "../../lib/clock.ts";
+import { isEscaped } from "../../lib/escaped-names.ts";
 import { knownCode, WeirError } from "../../lib/errors.ts";
 import type { InodeId } from "../../lib/ids.ts";
 import type { Command, CommandResult, UfsEntry } from "../../rpc/commands.ts";
@@ -83,9 +84,8 @@ export class DirectorySync {
     for (;;) {
       const listing = await this.#options.lister.list(directory, { after }, signal);
       if (listing === undefined) return "gone";
-      const ended = listing.last || listing.entries.length === 0;
-      const upTo = ended ? undefined : listing.entries[listing.entries.length - 1]!.name;
-      const isStale = await this.#take(run, listing, { after, upTo }, signal);
+      const { upTo } = listing;
+      const isStale = await this.#take(run, listing, after, signal);
       if (isStale) {
         await this.#beforeRepeat(directory, repeats++, signal);
         continue;
@@ -107,8 +107,7 @@ export class DirectorySync {
       const listing = await this.#options.lister.list(run.directory, { only: name }, signal);
       if (listing === undefined) return true;
       if (!listing.isOfOne) return false;
-      const edge = edgeOf(this.#options.reader, run.directory, name);
-      const known = edge === undefined ? [] : [{ name, child: edge.child }];
+      const known = this.#known(run.directory, name);
       const listed = entriesByName(listing);
       const difference = await this.#compare(run, known, listed, signal);
       difference.entries.push(...listed.values());
@@ -116,6 +115,11 @@ export class DirectorySync {
       if (!isStale) return true;
       await this.#beforeRepeat(run.directory, repeats, signal);
     }
+  }
+
+  #known(directory: InodeId, name: string): Known[] {
+    const edge = edgeOf(this.#options.reader, directory, name);
+    return edge === undefined ? [] : [{ name, child: edge.child }];
   }
 
   async #beforeRepeat(directory: InodeId, repeats: number, signal: AbortSignal): Promise<void> {
@@ -128,14 +132,15 @@ export class DirectorySync {
     await sleep(Math.min(20 * 2 ** repeats, 1000), signal);
   }
 
-  /** Proposes what differs in the range ("after", "upTo"]; whether the listing was found to be stale. */
+  /** Proposes what differs in the range that the listing tells of; whether it was found to be stale. */
   async #take(
     run: SyncRun,
     listing: Listing,
-    { after, upTo }: { readonly after: string | undefined; readonly upTo: string | undefined },
+    after: string | undefined,
     signal: AbortSignal,
   ): Promise<boolean> {
     const { reader } = this.#options;
+    const { upTo } = listing;
     const listed = entriesByName(listing);
     let from = after;
     for (;;) {
@@ -144,9 +149,14 @@ export class DirectorySync {
       const difference = await this.#compare(run, inRange, listed, signal);
       const isEnd = page.length < pageLength || inRange.length < page.length;
       if (isEnd) {
-        difference.entries.push(...listed.values());
-        const isLast = upTo === undefined;
-        return this.#propose(run, listing, difference, { isLast }, signal);
+        // Escaped names come where their keys sort.
+        const known = [...listed.keys()].flatMap((name) => this.#known(run.directory, name));
+        const further = await this.#compare(run, known, listed, signal);
+        const whole = {
+          entries: [...difference.entries, ...further.entries, ...listed.values()],
+          missing: [...difference.missing, ...further.missing],
+        };
+        return this.#propose(run, listing, whole, { isLast: upTo === undefined }, signal);
       }
       if (await this.#propose(run, listing, difference, { isLast: false }, signal)) return true;
       from = page[page.length - 1]!.name;
@@ -163,7 +173,7 @@ export class DirectorySync {
     const { reader } = this.#options;
     const difference: Difference = { entries: [], missing: [] };
     for (const { name, child } of known) {
-      const entry = listed.get(name);
+      const entry = listed.get(name) ?? (await this.#elsewhere(run.directory, name, signal));
       listed.delete(name);
       const of = inodeOf(reader, child);
       if (of === undefined) continue;
@@ -183,6 +193,17 @@ export class DirectorySync {
       else difference.missing.push({ name, inode: child });
     }
     return difference;
+  }
+
+  /** What the store has of a name that need not be in the page where it would stand. */
+  async #elsewhere(
+    directory: InodeId,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<UfsEntry | undefined> {
+    if (!isEscaped(name)) return undefined;
+    const alone = await this.#options.lister.list(directory, { only: name }, signal);
+    return alone?.entries.find((entry) => entry.name === name);
   }
 
   async #runBelow(above: SyncRun, directory: InodeId, signal: AbortSignal): Promise<void> {

@@ -18,8 +18,8 @@ const movePauseMs = 20;
 /** What a worker said of a directory of a store, and since when of the state that counts. */
 export interface Listing {
   readonly entries: readonly UfsEntry[];
-  /** No names follow. */
-  readonly last: boolean;
+  /** All names up to this one are told of, but for escaped ones; undefined: all names are. */
+  readonly upTo: string | undefined;
   readonly listedAtIndex: number;
   /** Of an answer about one name: a worker of an earlier version may have listed instead. */
   readonly isOfOne: boolean;
@@ -75,11 +75,12 @@ export class StoreLister {
     );
     if (result.kind === "listed") {
       const { entries, last, only = false } = result;
-      return { entries, last, listedAtIndex, isOfOne: only, isGone: false };
+      const upTo = last ? undefined : (result.after ?? entries.at(-1)?.name);
+      return { entries, upTo, listedAtIndex, isOfOne: only, isGone: false };
     }
     if (path !== "" && isMissing(result)) {
       await this.#checkRoot(mount, signal);
-      return { entries: [], last: true, listedAtIndex, isOfOne: true, isGone: true };
+      return { entries: [], upTo: undefined, listedAtIndex, isOfOne: true, isGone: true };
     }
     if (path === "" && isMissing(result)) throw noRoot(mount, result);
     throw failureOf(result, `Cannot list "${mount.uri}/${path}"`);

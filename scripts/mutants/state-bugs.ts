@@ -14,7 +14,37 @@ const proposer = [
   "test/master/services/proposer.test.ts test/master/services/proposer-cases.test.ts",
 ];
 
+const loading = ["test/master/state/load.test.ts"];
+
 export const stateMutants: readonly Mutant[] = [
+  {
+    name: "takes away a name that is on its way into the store",
+    file: "src/master/state/load-commands.ts",
+    find: "if (context.state.get(arrivalKey(directory.id, name)) !== undefined) return false;",
+    replace: "",
+    suites: loading,
+  },
+  {
+    name: "takes away whatever has the name now",
+    file: "src/master/state/load-commands.ts",
+    find: "if (edgeOf(context.state, directory.id, name)?.child !== inode) return false;",
+    replace: "if (edgeOf(context.state, directory.id, name) === undefined) return false;",
+    suites: loading,
+  },
+  {
+    name: "takes away what is in no store yet",
+    file: "src/master/state/load-commands.ts",
+    find: `if (of.mountPoint || of.persistence !== "persisted" || of.lease !== undefined) return true;`,
+    replace: "if (of.mountPoint || of.lease !== undefined) return true;",
+    suites: loading,
+  },
+  {
+    name: "takes the copy of a further name for the file's object",
+    file: "src/master/state/load-commands.ts",
+    find: "if (isFirst) refresh(context, of, entry);",
+    replace: "refresh(context, of, entry);",
+    suites: loading,
+  },
   {
     name: "executes a request a second time",
     file: "src/master/state/session-table.ts",

@@ -28,7 +28,7 @@ describe("DirectoryLoader", () => {
       isMoving: () => isMoving,
       reign,
       clock: fixture.clock,
-      clusterTimeMs: () => fixture.clock.monotonicMs(),
+      clusterTimeMs: () => Math.floor(fixture.clock.monotonicMs()),
       logger: silentLogger,
       syncWaitMs: 1000,
       ahead: { directories: 20, names: 1000 },
@@ -150,6 +150,104 @@ describe("DirectoryLoader", () => {
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
     answer({} as TaskResult);
     await patient;
+  });
+
+  /** A store with `count` names in its root, and what is asked of it. */
+  function large(count: number): { pages: number; alone: string[] } {
+    const asked = { pages: 0, alone: [] as string[] };
+    const nameAt = (place: number) => `n${String(place).padStart(7, "0")}`;
+    const placeAfter = (name: string | undefined) =>
+      name === undefined ? 0 : Number(name.slice(1)) + 1;
+    fixture.machine.isChecked = false;
+    lister(({ taskId, after, limit, only }) => {
+      if (only !== undefined) {
+        asked.alone.push(only);
+        const place = Number(only.slice(1));
+        const entries = place < count && nameAt(place) === only ? [entryOf(only)] : [];
+        return { kind: "listed", taskId, entries, last: false, only: true };
+      }
+      asked.pages++;
+      const from = placeAfter(after);
+      const to = Math.min(from + limit, count);
+      const entries = Array.from({ length: to - from }, (_, i) => entryOf(nameAt(from + i)));
+      return { kind: "listed", taskId, entries, last: to === count };
+    });
+    return asked;
+  }
+
+  it("A13: finds one name among two millions without the others", async () => {
+    const asked = large(2_000_000);
+    const { machine } = fixture;
+    await loader.know(rootInodeId, "n1234567", never);
+    assert(machine.exists("/n1234567"));
+    await loader.know(rootInodeId, "n1999999", never);
+    await loader.know(rootInodeId, "missing", never);
+    assert(!machine.exists("/missing") && !machine.at("/").loaded);
+    assert.deepEqual(asked, { pages: 1, alone: ["n1234567", "n1999999", "missing"] });
+    assert(machine.at("/").childCount <= 1002);
+  });
+
+  it("A13: gives the first names of two millions as soon as they are there", async () => {
+    const asked = large(2_000_000);
+    assert.equal(await loader.reach(rootInodeId, undefined, never), "n0000999");
+    assert(asked.pages <= 2, "who reads the first page waits for no other");
+    const upTo = await loader.reach(rootInodeId, "n0000999", never);
+    assert(upTo !== undefined && upTo >= "n0001999");
+    assert(asked.pages <= 4);
+  });
+
+  it("asks the store once for all who find a directory too old, and again when it is", async () => {
+    const asked = lister(({ taskId }) => ({ kind: "listed", taskId, entries: [], last: true }));
+    await loader.load(rootInodeId, never);
+    const look = () => loader.freshen(rootInodeId, { maxAgeMs: 50 }, never);
+    await look();
+    assert.equal(asked.length, 1, "it is young enough");
+    fixture.clock.advance(51);
+    await Promise.all([look(), look(), look()]);
+    assert.equal(asked.length, 2);
+  });
+
+  it("answers with what was known when the store takes too long, or fails", async () => {
+    let isSlow = false;
+    let answer: (() => void) | undefined;
+    fixture.worker("lister", async ({ taskId }) => {
+      if (isSlow) await new Promise<void>((resolve) => (answer = resolve));
+      return isSlow
+        ? { kind: "failed", taskId, code: "Unavailable", message: "the store is away" }
+        : { kind: "listed", taskId, entries: [entryOf("a")], last: true };
+    });
+    await loader.load(rootInodeId, never);
+    isSlow = true;
+    fixture.clock.advance(10);
+    let isAnswered = false;
+    const look = loader.freshen(rootInodeId, { maxAgeMs: 0 }, never).then(() => {
+      isAnswered = true;
+    });
+    await eventually("the store to be asked", () => answer !== undefined);
+    assert(!isAnswered);
+    fixture.clock.advance(1000);
+    await look;
+    assert(fixture.machine.exists("/a"));
+    answer?.();
+  });
+
+  it("takes nothing away when the root of a store is missing", async () => {
+    let isAway = false;
+    lister(({ taskId, path }) => {
+      if (isAway) return { kind: "failed", taskId, code: "NotFound", message: "nothing there" };
+      const entries = path === "" ? [entryOf("d", { kind: "directory" })] : [entryOf("a")];
+      return { kind: "listed", taskId, entries, last: true };
+    });
+    await loader.load(rootInodeId, never);
+    await loader.load(fixture.machine.at("/d").id, never);
+    isAway = true;
+    const now = { since: fixture.clock.monotonicMs() + 1, waitMs: 1000 };
+    fixture.clock.advance(2);
+    for (const path of ["/", "/d"]) {
+      const sync = loader.sync(fixture.machine.at(path).id, now, never);
+      await assert.rejects(sync, (error) => hasCode(error, "Unavailable"));
+    }
+    assert(fixture.machine.exists("/d/a"));
   });
 
   it("says how to start a worker when there is none", async () => {

@@ -3,11 +3,19 @@ import { mkdir, mkdtemp, rm, symlink, unlink, utimes, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+} from "@aws-sdk/client-s3";
 import { WeirClient } from "../../src/client/client.ts";
 import { hasCode } from "../../src/lib/errors.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
 import { eventually } from "../lib/eventually.ts";
 import { LocalCluster } from "../lib/local-cluster.ts";
+import { type S3Server, s3Server } from "../lib/s3-server.ts";
 
 describe("What changes in a store behind the cluster", function () {
   this.timeout(120_000);
@@ -170,5 +178,100 @@ describe("What changes in a store behind the cluster", function () {
     assert.deepEqual(await names(`${at}/d`), ["b"]);
     const failed = await client.sync(at, { recursive: true }).catch((error: unknown) => error);
     assert(hasCode(failed, "Unavailable", "NotFound") || (failed as { failed: number }).failed > 0);
+  });
+});
+
+describe("A bucket that others write to [needs: s3]", function () {
+  this.timeout(600_000);
+  const bucket = "weir-sync";
+  let server: S3Server;
+  let direct: S3Client;
+  let directory: string;
+  let cluster: LocalCluster;
+  let client: WeirClient;
+
+  before(async () => {
+    server = await s3Server();
+    const { endpoint, accessKey: accessKeyId, secretKey: secretAccessKey } = server;
+    direct = new S3Client({
+      endpoint,
+      region: "us-east-1",
+      forcePathStyle: true,
+      credentials: { accessKeyId, secretAccessKey },
+      requestChecksumCalculation: "WHEN_REQUIRED",
+    });
+    await direct.send(new CreateBucketCommand({ Bucket: bucket }));
+    directory = await mkdtemp(join(tmpdir(), "weir-sync-s3-"));
+    cluster = await LocalCluster.start({ directory, masters: 1, workers: 2 });
+    client = await WeirClient.connect({
+      config: cluster.config,
+      logger: silentLogger,
+      name: "test",
+    });
+    const { accessKey, secretKey } = server;
+    await client.mount("/b", `s3://${bucket}/top`, { options: { endpoint, accessKey, secretKey } });
+  });
+  after(async () => {
+    direct.destroy();
+    await client.close();
+    await cluster.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  const put = (key: string, body: string) =>
+    direct.send(new PutObjectCommand({ Bucket: bucket, Key: `top/${key}`, Body: body }));
+  const take = (key: string) =>
+    direct.send(new DeleteObjectCommand({ Bucket: bucket, Key: `top/${key}` }));
+  const text = async (path: string) => {
+    const pieces: Uint8Array[] = [];
+    for await (const piece of client.readFile(path)) pieces.push(piece);
+    return Buffer.concat(pieces).toString();
+  };
+
+  /** Every file by its path below the mount, with its content. */
+  async function filesBelow(): Promise<Map<string, string>> {
+    const files = new Map<string, string>();
+    for await (const { path, status } of client.walk("/b")) {
+      if (status.kind === "file") files.set(path.slice("/b/".length), await text(path));
+    }
+    return files;
+  }
+
+  it("A14: is shown as it is after a sync, keys that are no paths included", async () => {
+    const keys = ["a", "a/b", "a//c", "/d", "e/./f", "g/full/", "h"];
+    for (const key of keys) await put(key, key);
+    await client.sync("/b", { recursive: true });
+    const first = await filesBelow();
+    assert.deepEqual([...first.values()].sort(), [...keys].sort());
+    assert.equal(first.get("%S3%a%"), "a");
+
+    await put("h", "H");
+    await put("a//c", "A//C");
+    await take("a");
+    await take("/d");
+    await put("new//key", "new//key");
+    const done = await client.sync("/b", { recursive: true });
+    assert.deepEqual([done.failed, done.changed], [0, 2]);
+    const wanted = ["A//C", "H", "a/b", "e/./f", "g/full/", "new//key"];
+    assert.deepEqual([...(await filesBelow()).values()].sort(), wanted.sort());
+    // Once more: nothing is found to be gone that only comes elsewhere in a listing.
+    const again = await client.sync("/b", { recursive: true });
+    assert.deepEqual([again.added, again.changed, again.removed, again.kept], [0, 0, 0, 0]);
+  });
+
+  it("loses nothing to what is done here: each path is its key", async () => {
+    await put("x//y", "odd");
+    await put("x/z", "even");
+    await client.sync("/b", { recursive: true });
+    await client.writeFile("/b/x/%S3%/y", Buffer.from("written"), { writeType: "CACHE_THROUGH" });
+    await client.remove("/b/x/z");
+    await eventually("the removal below", async () => (await client.pendingUfsOps()) === 0);
+    const { Contents = [] } = await direct.send(
+      new ListObjectsV2Command({ Bucket: bucket, Prefix: "top/x/" }),
+    );
+    assert.deepEqual(
+      Contents.map(({ Key, Size }) => [Key, Size]),
+      [["top/x//y", "written".length]],
+    );
   });
 });

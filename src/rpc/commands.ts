@@ -157,8 +157,13 @@ const clientCommands = {
     release: boolean,
   },
   releaseLease: { inode, writeId },
-  /** Ends the hold of an unlinked file or an old version. */
-  release: { inode },
+  /**
+   * Holds a version of a file that the client has open, and the file beyond its last name: for what it learns that others
+   * have overwritten, cut or unlinked. Before, `retiredGraceMs` keeps what is needed.
+   */
+  retain: { inode, version: unsigned() },
+  /** Ends the session's holds of a file; with a version that of the version alone. */
+  release: { inode, version: appended(unsigned()) },
   /** Queues the write of the present version to the under storage. */
   persist: { inode },
 
@@ -355,6 +360,7 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   removeXattr: 2,
   updateMount: 2,
   clearExtents: 2,
+  retain: 2,
   countUsage: 2,
   setPathPolicy: 2,
   clearPathPolicy: 2,
@@ -368,6 +374,7 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
 export function levelOf(of: Command): number {
   if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
   if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap) !== undefined) return 2;
+  if (of.kind === "release" && of.version !== undefined) return 2;
   if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
   if (of.kind === "ufsDone" && of.aside !== undefined) return 2;
   if (of.kind === "loadPage" && (of.missing ?? of.startedAtMs) !== undefined) return 2;

@@ -30,6 +30,7 @@ import type { CheckName } from "../../rpc/fsck-items.ts";
 export const inodeTables = [
   "inode/",
   "parent/",
+  "reading/",
   "recall/",
   "clearing/",
   "extent/",
@@ -58,6 +59,7 @@ export class InodeRows {
   /** From where on the extents of a generation wait to be taken away. */
   readonly #clearings = new Map<number, number>();
   #isRecalled = false;
+  #readings: model.Readings = [];
   /** Of the extents, by write: their number, and how far they reach in the container. */
   readonly #uses = new Map<WriteId, { count: number; reach: number }>();
   #edgeCount = 0;
@@ -118,6 +120,9 @@ export class InodeRows {
       case "parent/":
         this.#links = recordOf(this.#context, model.links, key, value);
         break;
+      case "reading/":
+        this.#readings = recordOf(this.#context, model.readings, key, value) ?? [];
+        break;
       case "recall/":
         this.#isRecalled = true;
         break;
@@ -175,6 +180,7 @@ export class InodeRows {
     this.#uses.clear();
     this.#clearings.clear();
     this.#isRecalled = false;
+    this.#readings = [];
     this.#ownerless.clear();
   }
 
@@ -384,6 +390,11 @@ export class InodeRows {
       this.#report("garbage", subject, "has no name, hold or lease, and leaks", "a garbage row");
     }
     if (mode === "garbage") return;
+    const readers = new Set(this.#readings.map(({ session }) => session)).size;
+    if (readers > of.holds || this.#readings.some(({ version }) => version > of.version)) {
+      const is = `has version ${of.version} and ${of.holds} holds, and ${readers} sessions read versions of it`;
+      this.#report("holds", subject, is, "a hold for each, and no later version");
+    }
     if (this.#isRecalled !== (of.lease?.recalledAtMs !== undefined)) {
       const is = this.#isRecalled
         ? "has a recall of a lease that does not say so"

@@ -57,6 +57,7 @@ const words = [
   "mount/",
   "parent/",
   "policy/",
+  "reading/",
   "recall/",
   "result/",
   "retained/",

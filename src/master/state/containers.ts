@@ -8,10 +8,10 @@
  *    and lease. A garbage key alone proves nothing: reaping looks again.
  */
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
-import type { Context } from "./context.ts";
-import { containerKey, garbageKey, keptKey, wholeInode } from "./keys.ts";
+import { type Context, patchUnseen } from "./context.ts";
+import { containerKey, garbageKey, keptKey, retainedKey, wholeInode } from "./keys.ts";
 import { type Container, container, type Inode, presence } from "./model.ts";
-import { containerOf, inodeOf } from "./queries.ts";
+import { containerOf, inodeOf, readingsOf } from "./queries.ts";
 
 /** Says who keeps the container from now on, and how long it is; makes its record if there is none. */
 export function setKeepers(
@@ -26,10 +26,13 @@ export function setKeepers(
   for (const worker of wanted.keepers) {
     context.state.put(keptKey(worker, of.inode, of.writeId), presence);
   }
+  const version = context.level < 2 ? undefined : inodeOf(context.state, of.inode)?.version;
   context.state.write(container, containerKey(of.inode, of.writeId), {
     references: before?.references ?? 0,
     size: Math.max(before?.size ?? 0, wanted.size),
     keepers: wanted.keepers,
+    since: before === undefined ? version : before.since,
+    until: before?.until,
   });
 }
 
@@ -43,7 +46,10 @@ export function addReferences(
     const before = containerOf(context.state, inode, writeId);
     if (before === undefined || delta === 0) continue;
     const references = before.references + delta;
-    context.state.write(container, containerKey(inode, writeId), { ...before, references });
+    // The version that the command found may name it; where extents go in steps, that is later than need be.
+    const until =
+      context.level < 2 || references > 0 ? undefined : inodeOf(context.state, inode)!.version + 1;
+    context.state.write(container, containerKey(inode, writeId), { ...before, references, until });
     retireContainer(context, inode, writeId);
   }
 }
@@ -65,6 +71,14 @@ export function retireInode(context: Context, id: InodeId): void {
   if (isInodeUnused(inodeOf(context.state, id))) putGarbage(context, id, wholeInode);
 }
 
+/** Holds an inode beyond its last name for the session, once. */
+export function holdInode(context: Context, inode: InodeId): void {
+  const key = retainedKey(context.session, inode);
+  if (context.state.get(key) !== undefined) return;
+  context.state.put(key, presence);
+  patchUnseen(context, inode, { holds: inodeOf(context.state, inode)!.holds + 1 });
+}
+
 export function isInodeUnused(of: Inode | undefined): boolean {
   return of?.nlink === 0 && of.holds === 0 && of.lease === undefined;
 }
@@ -76,11 +90,22 @@ function putGarbage(context: Context, inode: InodeId, writeId: WriteId): void {
   if (events[events.length - 1]?.kind !== "garbageAdded") events.push({ kind: "garbageAdded" });
 }
 
-/** Takes the record away if the container is unused. */
+/** Takes the record away if the container is unused; while somebody reads a version that names it, it is garbage anew. */
 export function reapContainer(context: Context, inode: InodeId, writeId: WriteId): void {
   const of = containerOf(context.state, inode, writeId);
-  if (of === undefined || !isUnused(inodeOf(context.state, inode), writeId, of)) return;
-  dropContainer(context, inode, writeId);
+  const owner = inodeOf(context.state, inode);
+  if (of === undefined || !isUnused(owner, writeId, of)) return;
+  if (owner !== undefined && isRead(context, owner, of)) putGarbage(context, inode, writeId);
+  else dropContainer(context, inode, writeId);
+}
+
+/** Whether a session reads one of the versions that name the container. */
+function isRead(context: Context, owner: Inode, { since = 0, until }: Container): boolean {
+  if (owner.holds === 0) return false;
+  const end = until ?? Number.MAX_SAFE_INTEGER;
+  return readingsOf(context.state, owner.id).some(
+    ({ version }) => version >= since && version < end,
+  );
 }
 
 /** Takes the record away, and with it the duty of the keepers: their copies are mere caches, or nothing. */

@@ -1,7 +1,7 @@
 /** Commands of content: leases, commits, sizes, and what holds content beyond its name. */
 import type { SessionId, WorkerId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
-import { retireInode, setKeepers } from "./containers.ts";
+import { holdInode, retireInode, setKeepers } from "./containers.ts";
 import { changeContent } from "./content.ts";
 import {
   type Context,
@@ -12,12 +12,12 @@ import {
   refuse,
 } from "./context.ts";
 import { flawOf, reachOf } from "./extents.ts";
-import { retainedKey } from "./keys.ts";
+import { readingKey, retainedKey } from "./keys.ts";
 import { endLease, grantLease, needFile, needNoOtherLease } from "./leases.ts";
-import type { Inode } from "./model.ts";
+import { type Inode, presence, readings } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
 import { modeAfterWrite, needWrite, needWriteOrOwn } from "./permissions.ts";
-import { inodeOf, ufsPathOf, workerOf } from "./queries.ts";
+import { inodeOf, readingsOf, ufsPathOf, workerOf } from "./queries.ts";
 import {
   persistByWriteType,
   persistFile,
@@ -118,10 +118,52 @@ export function releaseLease(context: Context, command: Of<"releaseLease">): Com
   return shown(context, command.inode);
 }
 
-/** A hold that is not there is released already. */
+/** Most versions of one file that are held, all sessions together. */
+export const maxReadings = 1000;
+
+/**
+ * Holds a version of a file for its readers, and with it the inode, until `release` or the end of the session. Where what
+ * it is made of is gone already, beyond the grace, that shows when it is read. Result: the status.
+ */
+export function retain(context: Context, command: Of<"retain">): CommandResult {
+  const { session } = context;
+  const of = needInode(context, command.inode);
+  needFile(of);
+  if (session === 0) refuse("InvalidArgument", "a hold needs a session");
+  const { version } = command;
+  if (version === 0 || version > of.version) {
+    refuse("InvalidArgument", `it has version ${of.version}, wanted no later one than that`);
+  }
+  const known = readingsOf(context.state, of.id);
+  const isKnown = known.some((each) => each.session === session && each.version === version);
+  if (!isKnown) {
+    if (known.length >= maxReadings) refuse("Busy", `${known.length} versions of it are held`);
+    context.state.write(readings, readingKey(of.id), [...known, { session, version }]);
+    holdInode(context, of.id);
+  }
+  return shown(context, of.id);
+}
+
+/** A hold that is not there is released already. With a version that alone; the inode stays held. */
 export function release(context: Context, command: Of<"release">): CommandResult {
-  releaseHold(context, context.session, command.inode);
+  const { inode, version } = command;
+  if (version === undefined) releaseHold(context, context.session, inode);
+  else dropReadings(context, inode, (each) => each.version === version);
   return { ok: true };
+}
+
+/** Ends readings of the session. */
+function dropReadings(
+  context: Context,
+  inode: Inode["id"],
+  isOver: (each: { readonly version: number }) => boolean,
+  session = context.session,
+): void {
+  const known = readingsOf(context.state, inode);
+  const left = known.filter((each) => each.session !== session || !isOver(each));
+  if (left.length === known.length) return;
+  if (left.length === 0) context.state.delete(readingKey(inode));
+  else context.state.write(readings, readingKey(inode), left);
 }
 
 /** Ends the session's hold of an inode beyond its last name. */
@@ -129,6 +171,7 @@ export function releaseHold(context: Context, session: SessionId, inode: Inode["
   const key = retainedKey(session, inode);
   if (context.state.get(key) === undefined) return;
   context.state.delete(key);
+  dropReadings(context, inode, () => true, session);
   patchUnseen(context, inode, { holds: inodeOf(context.state, inode)!.holds - 1 });
   retireInode(context, inode);
 }

@@ -17,7 +17,7 @@ import { type ExtentOwner, extentKey, extentRange, offsetOfExtent } from "./keys
 import { type Inode, storedExtent } from "./model.ts";
 
 /** Most extents that one command takes away because the file ends before them. */
-export const clearStepLimit = 500;
+export const clearStepLimit = 250;
 
 /** A change of content, as far as it says which extents it meets: `added` are in order, the file gets `size`. */
 export interface ContentChange {

@@ -314,6 +314,10 @@ export const recallRange = prefixRange("recall/");
 export function retainedKey(session: SessionId, inode: InodeId): string {
   return `retained/${id(session)}/${id(inode)}`;
 }
+/** Which versions of an inode are read. */
+export function readingKey(inode: InodeId): string {
+  return `reading/${id(inode)}`;
+}
 export function retainedRange(session: SessionId): KeyRange {
   return prefixRange(`retained/${id(session)}/`);
 }

@@ -18,7 +18,15 @@ import {
   type Request,
 } from "../../rpc/commands.ts";
 import type { Timestamp } from "../../rpc/namespace.ts";
-import { commit, lease, persist, release, releaseLease, truncate } from "./content-commands.ts";
+import {
+  commit,
+  lease,
+  persist,
+  release,
+  releaseLease,
+  truncate,
+  retain,
+} from "./content-commands.ts";
 import { clearExtentsStep } from "./clearing.ts";
 import { fenceLease } from "./leases.ts";
 import {
@@ -340,6 +348,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return commit(context, command);
     case "releaseLease":
       return releaseLease(context, command);
+    case "retain":
+      return retain(context, command);
     case "release":
       return release(context, command);
     case "persist":

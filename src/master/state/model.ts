@@ -231,8 +231,18 @@ export const container = struct({
   /** Its length as far as it was committed. */
   size: unsigned(),
   keepers: list(workerId),
+  /**
+   * No version of the file before `since` names it, and none from `until` on, if that is there: then it has no references.
+   * Absent in what an older version wrote.
+   */
+  since: appended(unsigned()),
+  until: appended(unsigned()),
 });
 export type Container = Infer<typeof container>;
+
+/** `reading/<inode>`: versions that sessions read, each of them once for each session; never empty. */
+export const readings = list(struct({ session: sessionId, version: unsigned() }));
+export type Readings = Infer<typeof readings>;
 
 /** `session/<id>`. */
 export const session = struct({

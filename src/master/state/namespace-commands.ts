@@ -1,5 +1,5 @@
 /** Commands of names and attributes, with the results of POSIX. Whether the caller may do it, permissions.ts says. */
-import type { InodeId, SessionId, WriteId } from "../../lib/ids.ts";
+import type { InodeId, WriteId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { setGroupId } from "../../rpc/access.ts";
 import type { FileKind } from "../../rpc/namespace.ts";
@@ -15,7 +15,7 @@ import {
   patchKnown,
   refuse,
 } from "./context.ts";
-import { retainedKey } from "./keys.ts";
+import { holdInode } from "./containers.ts";
 import {
   addEdge,
   addLink,
@@ -31,7 +31,7 @@ import {
   needLoaded,
   needValidName,
 } from "./links.ts";
-import { type Inode, type Link, presence, trashInodeId } from "./model.ts";
+import { type Inode, type Link, trashInodeId } from "./model.ts";
 import {
   modeAfter,
   needLinkable,
@@ -204,16 +204,9 @@ export function unlink(context: Context, command: Of<"unlink">): CommandResult {
   const { child: id, kind } = needEdge(context, parent, command.name);
   needRemovable(context, parent, inodeOf(context.state, id)!);
   if (kind === "directory") refuse("IsDirectory", `"${command.name}" is a directory`);
-  if (command.held && context.session !== 0) retain(context, context.session, id);
+  if (command.held && context.session !== 0) holdInode(context, id);
   dropFileLink(context, inodeOf(context.state, id)!, { parent: parent.id, name: command.name });
   return shown(context, id);
-}
-
-function retain(context: Context, session: SessionId, id: InodeId): void {
-  const key = retainedKey(session, id);
-  if (context.state.get(key) !== undefined) return;
-  context.state.put(key, presence);
-  patchInode(context, id, { holds: inodeOf(context.state, id)!.holds + 1 });
 }
 
 /** Refuses to remove a directory that is a mount point or not known to be empty. */

@@ -43,6 +43,7 @@ import {
   mountIdsKey,
   mountKey,
   parentKey,
+  readingKey,
   sessionKey,
   treeKey,
   treeOpKey,
@@ -71,6 +72,8 @@ import {
   type Mount,
   mount,
   mountIds,
+  type Readings,
+  readings,
   type Session,
   type StateClock,
   session,
@@ -399,6 +402,11 @@ export function containerOf(
   writeId: WriteId,
 ): Container | undefined {
   return reader.read(container, containerKey(of, writeId));
+}
+
+/** The versions of an inode that sessions read. */
+export function readingsOf(reader: PointReader, id: InodeId): Readings {
+  return reader.read(readings, readingKey(id)) ?? [];
 }
 
 /** Up to where the store's object shows wherever the file has no extent; undefined where it does not. */

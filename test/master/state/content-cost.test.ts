@@ -1,7 +1,7 @@
 /** What commands on content cost: rows of the state that they look at and change, however many a file has. */
 import assert from "node:assert/strict";
 import { type InodeId, rootInodeId, type SessionId, type WorkerId } from "../../../src/lib/ids.ts";
-import { clearStepLimit } from "../../../src/master/state/extent-rows.ts";
+
 import { clearingOfKey } from "../../../src/master/state/keys.ts";
 import type { Command } from "../../../src/rpc/commands.ts";
 import type { Extent } from "../../../src/rpc/namespace.ts";
@@ -17,7 +17,7 @@ import {
 /** Rows that a command on one extent may look at and change. */
 const few = 60;
 /** The same for a command that takes as much away as one command may. */
-const step = 8 * clearStepLimit;
+const step = 4000;
 
 class Costs {
   readonly machine = Machine.make();
@@ -183,8 +183,8 @@ describe("what content costs", function () {
   it("many files that are reclaimed at once are so in steps", () => {
     const costs = new Costs();
     const { machine, session } = costs;
-    const names = Array.from({ length: 12 }, (_, i) => `f${String(i)}`);
-    for (const name of names) costs.scattered(300, name);
+    const names = Array.from({ length: 15 }, (_, i) => `f${String(i)}`);
+    for (const name of names) costs.scattered(200, name);
     for (const name of names) {
       costs.done({ kind: "unlink", parent: rootInodeId, name, held: false }, session);
     }

@@ -4,9 +4,9 @@ import fc from "fast-check";
 import type { InodeId, SessionId, UfsOpId, WorkerId, WriteId } from "../../../src/lib/ids.ts";
 import { rootInodeId } from "../../../src/lib/ids.ts";
 import { extentsOf } from "../../../src/master/services/listings.ts";
-import { clearStepLimit } from "../../../src/master/state/extent-rows.ts";
-import { clearingOfKey } from "../../../src/master/state/keys.ts";
-import { isMoot } from "../../../src/master/state/queries.ts";
+import { clearStepLimit, decodeExtent } from "../../../src/master/state/extent-rows.ts";
+import { clearingOfKey, extentRange } from "../../../src/master/state/keys.ts";
+import { containerOf, isMoot, levelOfState } from "../../../src/master/state/queries.ts";
 import { type Command, newestLevel } from "../../../src/rpc/commands.ts";
 import type { Extent } from "../../../src/rpc/namespace.ts";
 import { blockSizeBytes, commitCommand, entryOf, Machine, pageOf } from "./machine-fixture.ts";
@@ -34,6 +34,8 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant("reap") }),
   fc.record({ kind: fc.constant("clear") }),
   fc.record({ kind: fc.constant("raise") }),
+  fc.record({ kind: fc.constant("retain") }),
+  fc.record({ kind: fc.constant("letGo"), version: fc.boolean() }),
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -48,12 +50,16 @@ class World {
   readonly objects = new Map<string, readonly Byte[]>();
   /** Bytes of containers by write id. */
   readonly containers = new Map<WriteId, Byte[]>();
+  /** A session that reads: the version that it holds, and where the bytes of it lie in containers. */
+  readonly reader: SessionId;
+  held: { version: number; extents: readonly Extent[] } | undefined;
   /** A persist that a worker executes: it read the content when it started. */
   underWay: { op: UfsOpId; bytes: readonly Byte[] } | undefined;
 
   constructor(size: number, level: number) {
     this.machine = Machine.make(level);
     this.session = this.machine.openSession();
+    this.reader = this.machine.openSession();
     this.worker = this.machine.worker("w");
     const mounted = this.machine.done({
       kind: "mount",
@@ -84,6 +90,8 @@ class World {
     else if (of.kind === "persist") machine.done({ kind: "persist", inode });
     else if (of.kind === "clear") this.clear();
     else if (of.kind === "raise") machine.done({ kind: "raiseLevel", level: newestLevel });
+    else if (of.kind === "retain") this.retain();
+    else if (of.kind === "letGo") this.letGo("version" in of && of.version);
     else this.reap();
   }
 
@@ -92,6 +100,49 @@ class World {
     machine.clusterTimeMs += 1000;
     const keys = machine.state.entries("garbage/").map(([key]) => key);
     machine.done({ kind: "reapGarbage", keys });
+  }
+
+  retain(): void {
+    const { machine, inode } = this;
+    const { version, source } = machine.inode(inode);
+    if (this.held !== undefined || levelOfState(machine.state) < 2) return;
+    machine.done({ kind: "retain", inode, version }, this.reader);
+    // Bytes that the store has are its own matter, and what was read of a container before it was persisted is there now.
+    const extents = this.#stored().filter(({ writeId }) => writeId !== source?.writeId);
+    this.held = { version, extents };
+  }
+
+  letGo(isVersion: boolean): void {
+    const { machine, inode, held } = this;
+    if (held === undefined) return;
+    const { version } = held;
+    if (isVersion) machine.done({ kind: "release", inode, version }, this.reader);
+    machine.done({ kind: "release", inode }, this.reader);
+    this.held = undefined;
+  }
+
+  /** What is held can be read: its containers are kept, or the store has what is in them. */
+  checkHeld(): void {
+    const { machine, inode, held } = this;
+    if (held === undefined) return;
+    const adopted = machine.inode(inode).source?.writeId;
+    const extents = held.extents.filter(({ writeId }) => writeId !== adopted);
+    this.held = { ...held, extents };
+    for (const { writeId } of extents) {
+      const kept = containerOf(machine.state, inode, writeId);
+      assert.ok(kept, `version ${String(held.version)} is read, and ${String(writeId)} is gone`);
+    }
+  }
+
+  /** The rows of the extents that count. */
+  #stored(): Extent[] {
+    const file = this.machine.inode(this.inode);
+    const prefix = extentRange(file).from.slice(0, -8);
+    const end = file.cleared?.tailFrom ?? file.size;
+    return this.machine.state
+      .entries(prefix)
+      .map(decodeExtent)
+      .filter(({ fileOffset }) => fileOffset < end);
   }
 
   /** One step of what is taken away in steps; answers whether there is more. */
@@ -245,6 +296,7 @@ describe("content", () => {
         const byVersion = new Map<number, string>();
         for (const each of steps) {
           world.do(each);
+          world.checkHeld();
           const file = world.machine.inode(world.inode);
           assert.equal(file.size, world.bytes.length);
           const found = await world.read();
@@ -288,6 +340,7 @@ describe("content", () => {
         const parent = machine.at("/m").id;
         machine.done({ kind: "unlink", parent, name: "x", held: false }, session);
         machine.done({ kind: "closeSession", session });
+        machine.done({ kind: "closeSession", session: world.reader });
         for (let i = 0; i < 30 && machine.state.entries("garbage/").length > 0; i++) {
           while (world.clear());
           world.reap();

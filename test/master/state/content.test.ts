@@ -177,6 +177,8 @@ describe("commit", () => {
       references: 3,
       size: 250,
       keepers: [worker],
+      since: 1,
+      until: undefined,
     });
     assert.ok(isKept(machine.state, { worker, inode, writeId }));
     assert.deepEqual(await keptPage(machine.state, worker, { after: undefined, limit: 9 }), [
@@ -449,6 +451,83 @@ describe("unlinked files", () => {
     for (const prefix of ["extent/", "container/", "kept/", "garbage/", "lease/"]) {
       assert.deepEqual(machine.state.entries(prefix), [], prefix);
     }
+  });
+});
+
+describe("versions that are read", () => {
+  /** A version of one byte after the other, each under a lease of its own. */
+  function writer() {
+    const { machine, session, worker, inode, writeId } = opened();
+    machine.done({ kind: "releaseLease", inode, writeId }, session);
+    return {
+      ...{ machine, session, inode },
+      write: (): WriteId => {
+        const leased = machine.done({ kind: "lease", inode }, session);
+        const id = leased.writeId!;
+        const command = commitCommand({ inode, writeId: id, size: 1, keepers: [worker] });
+        const extents = extentsOver(id, 0, 1);
+        const baseVersion = leased.status!.version;
+        machine.done({ ...command, extents, baseVersion, release: true }, session);
+        return id;
+      },
+      reap: () => {
+        machine.clusterTimeMs += 1000;
+        const keys = machine.state.entries("garbage/").map(([key]) => key);
+        machine.done({ kind: "reapGarbage", keys });
+      },
+      containers: async () =>
+        (await containersOf(machine.state, inode)).map(({ writeId: id }) => id),
+    };
+  }
+
+  it("keep what they are made of until they are let go, and nothing of the versions that came between", async () => {
+    const { machine, inode, write, reap, containers } = writer();
+    const reader = machine.openSession();
+    write();
+    const read = write();
+    const { version } = machine.inode(inode);
+    for (let i = 0; i < 5; i++) write();
+    machine.done({ kind: "retain", inode, version }, reader);
+    machine.done({ kind: "retain", inode, version }, reader);
+    for (let i = 0; i < 20; i++) write();
+    const last = write();
+    reap();
+    // The version after the one that is read is kept beside it: who commits does not know who reads.
+    const kept = await containers();
+    assert.ok(kept.includes(read) && kept.includes(last) && kept.length <= 3, String(kept));
+    reap();
+    assert.deepEqual(await containers(), kept);
+    machine.done({ kind: "release", inode, version }, reader);
+    reap();
+    assert.deepEqual(await containers(), [last]);
+    assert.equal(machine.inode(inode).holds, 1, "the file stays held");
+    machine.done({ kind: "release", inode }, reader);
+    assert.equal(machine.inode(inode).holds, 0);
+  });
+
+  it("are let go by the end of the session, with the file that has no name any more", async () => {
+    const { machine, inode, write, reap, containers } = writer();
+    const reader = machine.openSession();
+    const read = write();
+    machine.done({ kind: "retain", inode, version: 2 }, reader);
+    const last = write();
+    machine.done({ kind: "unlink", parent: rootInodeId, name: "a", held: false });
+    reap();
+    assert.deepEqual(await containers(), [read, last]);
+    machine.done({ kind: "closeSession", session: reader });
+    reap();
+    assert.equal(machine.inode(inode), undefined);
+    assert.deepEqual(machine.state.entries("container/"), []);
+    assert.deepEqual(machine.state.entries("reading/"), []);
+  });
+
+  it("are versions that there are or were, of files, for sessions", () => {
+    const { machine, inode, session } = writer();
+    machine.refused("InvalidArgument", { kind: "retain", inode, version: 2 }, session);
+    machine.refused("InvalidArgument", { kind: "retain", inode, version: 0 }, session);
+    machine.refused("InvalidArgument", { kind: "retain", inode, version: 1 });
+    machine.refused("IsDirectory", { kind: "retain", inode: rootInodeId, version: 1 }, session);
+    machine.refused("NotFound", { kind: "retain", inode: 99 as InodeId, version: 1 }, session);
   });
 });
 

@@ -20,6 +20,7 @@ import {
   nameOfEdge,
   nameOfXattr,
   parentKey,
+  readingKey,
   recallKey,
   retainedKey,
   tombKey,
@@ -292,6 +293,13 @@ function checkInode(state: InspectableState, inode: model.Inode): void {
     assert.ok(hasGarbage(state, inode.id, wholeInode), "an inode leaks");
   }
   if (inode.lease !== undefined) assert.ok(state.get(leaseKey(inode.lease.session, inode.id)));
+  const row = state.get(readingKey(inode.id));
+  const readers = row === undefined ? [] : decode(model.readings, row, "readings");
+  assert.ok(row === undefined || readers.length > 0, "a row of no readings");
+  for (const { session, version } of readers) {
+    assert.ok(state.get(retainedKey(session, inode.id)), "a version is held, and not the inode");
+    assert.ok(version <= inode.version);
+  }
   const isRecalled = inode.lease?.recalledAtMs !== undefined;
   assert.equal(state.get(recallKey(inode.id)) !== undefined, isRecalled, "a recall of no lease");
 }
@@ -371,7 +379,7 @@ function checkOwners(state: InspectableState, inodes: readonly model.Inode[]): v
   }
   for (const inode of inodes)
     assert.equal(inode.holds, holds.get(inode.id) ?? 0, "holds are wrong");
-  for (const prefix of ["extent/", "extents/", "clearing/", "container/", "recall/"]) {
+  for (const prefix of ["extent/", "extents/", "clearing/", "container/", "recall/", "reading/"]) {
     for (const [key] of state.entries(prefix)) {
       const id = Buffer.from(key, "latin1").readBigUInt64BE(prefix.length);
       assert.ok(byId.has(Number(id) as InodeId), `"${prefix}" of nobody`);

@@ -26,6 +26,9 @@ import type { LocalStorage } from "./local-storage.ts";
 import { ReadAhead, type ReadBudget } from "./read-ahead.ts";
 import type { Workers } from "./workers.ts";
 
+/** Windows of a file that are located ahead: of one that is larger a reader moves on with the version. */
+const mostWindows = 64;
+
 /** What all readers of a client share. */
 export interface ReadSources {
   readonly layouts: Layouts;
@@ -42,6 +45,8 @@ export class FileReader {
   readonly #sources: ReadSources;
   readonly #readAhead: ReadAhead;
   #status: FileStatus;
+  /** Where the bytes of the version are, by window: known for as long as it is read, whatever the masters say by then. */
+  readonly #windows = new Map<number, FileLayout>();
   #closed = false;
   /** Bytes of the version were given away: those of another do not belong to them. */
   #hasRead = false;
@@ -64,8 +69,29 @@ export class FileReader {
     if (status.version !== this.#status.version) {
       this.#readAhead.clear();
       this.#hasRead = false;
+      this.#windows.clear();
     }
     this.#status = status;
+  }
+
+  /** Whether it is known where all bytes of the version are: then it can be read on when the file has another one. */
+  get isLocated(): boolean {
+    for (let at = 0; at < this.#status.size; at += layoutWindowBytes) {
+      if (this.#known(at) === undefined) return false;
+    }
+    return true;
+  }
+
+  /** Learns where all bytes of the version are, as long as it is the file's, of the first `mostWindows` windows. */
+  async locateAll(): Promise<void> {
+    const { version, size } = this.#status;
+    const end = Math.min(size, mostWindows * layoutWindowBytes);
+    for (let at = 0; at < end && !this.#closed; at += layoutWindowBytes) {
+      if (this.#known(at) !== undefined) continue;
+      const layout = await this.#sources.layouts.fetch(this.#status.inode, at);
+      if (layout.status.version !== version || this.#status.version !== version) return;
+      this.#windows.set(at / layoutWindowBytes, layout);
+    }
   }
 
   /** Fills `target` from `offset` and answers the number of bytes: fewer only at the end of the file. */
@@ -190,13 +216,20 @@ export class FileReader {
   }
 
   #known(position: number): FileLayout | undefined {
-    return this.#sources.layouts.cached(this.#status.inode, this.#status.version, position);
+    const window = Math.floor(position / layoutWindowBytes);
+    const own = this.#windows.get(window);
+    if (own !== undefined) return own;
+    const { inode, version } = this.#status;
+    const cached = this.#sources.layouts.cached(inode, version, position);
+    if (cached !== undefined) this.#windows.set(window, cached);
+    return cached;
   }
 
   /** The layout around `position`; the version moves on when it is no longer the one that the masters have. */
   async #locate(position: number): Promise<FileLayout> {
     const layout = await this.#sources.layouts.fetch(this.#status.inode, position);
     if (layout.status.version !== this.#status.version) this.adopt(layout.status);
+    this.#windows.set(Math.floor(position / layoutWindowBytes), layout);
     return layout;
   }
 
@@ -207,7 +240,11 @@ export class FileReader {
     const before = this.#known(offset);
     const changed = isOfChangedObject(failure) ? before?.ufs?.fingerprint : undefined;
     const after = await layouts.fetch(this.#status.inode, offset, { changed });
-    if (after.status.version === this.#status.version) return;
+    const window = Math.floor(offset / layoutWindowBytes);
+    if (after.status.version === this.#status.version) {
+      this.#windows.set(window, after);
+      return;
+    }
     if (this.#hasRead && before !== undefined && !samePlaces(before, after, offset, end)) {
       throw new WeirError(
         "Stale",
@@ -215,6 +252,7 @@ export class FileReader {
       );
     }
     this.adopt(after.status);
+    this.#windows.set(window, after);
   }
 }
 

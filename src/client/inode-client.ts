@@ -20,6 +20,7 @@ import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
 import type { Caller, FileKind, FileStatus } from "../rpc/namespace.ts";
 import { callerToMasters } from "./caller.ts";
+import { HeldVersions } from "./held-versions.ts";
 import { chooseChain } from "./chain.ts";
 import type { ChangeListener } from "./change-feed.ts";
 import type {
@@ -83,6 +84,7 @@ export class InodeClient implements FileSystem {
   readonly #caller: Caller | undefined | "unknown";
   readonly #local: LocalStorage;
   readonly #host: FileHost;
+  readonly #held: HeldVersions;
   readonly #files: Map<InodeId, SharedFile>;
   readonly #background: Set<Promise<void>>;
   readonly #spent: Set<WriteId>;
@@ -105,6 +107,10 @@ export class InodeClient implements FileSystem {
     this.#files = shared.files;
     this.#background = shared.background;
     this.#spent = shared.spent;
+    this.#held = new HeldVersions({
+      ...{ session, clock, logger, files: this.#files },
+      freshStatus: (inode) => this.#freshStatus(inode),
+    });
     this.#host = {
       reads: {
         layouts: this.layouts,
@@ -476,13 +482,21 @@ export class InodeClient implements FileSystem {
     }
   }
 
-  onChange({ recalled = [] }: Parameters<ChangeListener["onChange"]>[0]): void {
+  onChange({ inodes, recalled = [] }: Parameters<ChangeListener["onChange"]>[0]): void {
     for (const inode of recalled) this.#files.get(inode)?.writer?.recall();
+    if (this.#files.size === 0) return;
+    for (const inode of inodes) {
+      const file = this.#files.get(inode);
+      if (file !== undefined) this.#held.changed(file);
+    }
   }
 
-  /** Changes were missed: any lease may have been recalled. */
+  /** Changes were missed: any lease may have been recalled, any file changed. */
   onGap(): void {
-    for (const { writer } of this.#files.values()) writer?.recall();
+    for (const file of this.#files.values()) {
+      file.writer?.recall();
+      this.#held.changed(file);
+    }
   }
 
   onLive(live: boolean): void {
@@ -585,11 +599,7 @@ export class InodeClient implements FileSystem {
     if (file.handles.size > 0 || file.pins > 0 || this.#files.get(file.inode) !== file) return;
     this.#files.delete(file.inode);
     file.writer?.abandon();
-    if (!file.unlinked) return;
-    this.#session
-      .mutate([{ kind: "release", inode: file.inode }])
-      // The masters let it go with the session at the latest.
-      .catch(() => undefined);
+    this.#held.closed(file);
   }
 
   /** A command made `name`: its answer enters the cache. */

@@ -11,6 +11,7 @@ import type { FileStatus, WriteType } from "../rpc/namespace.ts";
 import { FileReader, type ReadSources } from "./file-reader.ts";
 import type { FileHandle, OpenOptions } from "./file-system.ts";
 import { InodeWriter } from "./inode-writer.ts";
+import { layoutWindowBytes } from "./layouts.ts";
 import type { WriteTargets } from "./write-targets.ts";
 
 /** What handles need of the client that opened them. */
@@ -37,6 +38,8 @@ export class SharedFile {
   writer: InodeWriter | undefined;
   /** Its last name is gone; the masters keep it until we release it. */
   unlinked = false;
+  /** Versions that the masters hold for us. */
+  readonly held = new Set<number>();
 
   constructor(inode: InodeId) {
     this.inode = inode;
@@ -48,6 +51,15 @@ export class SharedFile {
     if (writer === undefined || !writer.dirty) return status;
     const { size, mtime, ctime } = writer.status;
     return { ...status, size, mtime, ctime };
+  }
+
+  /** Versions that its handles read and can go on reading when they are others' past. */
+  get versionsRead(): ReadonlySet<number> {
+    const versions = new Set<number>();
+    for (const { versionRead } of this.handles) {
+      if (versionRead !== undefined) versions.add(versionRead);
+    }
+    return versions;
   }
 
   committed(status: FileStatus): void {
@@ -75,6 +87,19 @@ export class OpenFile implements FileHandle {
     this.#options = options;
     this.#reader = new FileReader(host.reads, status);
     file.handles.add(this);
+    // Of a small file the layout comes with the open.
+    if (options.read && status.size > layoutWindowBytes) {
+      this.#reader.locateAll().catch((error: unknown) => {
+        const { logger } = host.writes;
+        logger.debug({ inode: file.inode, error: String(error) }, "file not located ahead");
+      });
+    }
+  }
+
+  /** The version that it reads, if it knows where all of that is. */
+  get versionRead(): number | undefined {
+    const { status, isLocated } = this.#reader;
+    return this.#options.read && isLocated ? status.version : undefined;
   }
 
   get status(): FileStatus {

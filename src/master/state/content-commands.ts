@@ -14,7 +14,7 @@ import {
 import { flawOf, reachOf } from "./extents.ts";
 import { readingKey, retainedKey } from "./keys.ts";
 import { endLease, grantLease, needFile, needNoOtherLease } from "./leases.ts";
-import { type Inode, presence, readings } from "./model.ts";
+import { type Inode, readings } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
 import { modeAfterWrite, needWrite, needWriteOrOwn } from "./permissions.ts";
 import { inodeOf, readingsOf, ufsPathOf, workerOf } from "./queries.ts";

@@ -10,7 +10,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../src/lib/clock.ts";
-import { type InodeId, rootInodeId, type SessionId } from "../src/lib/ids.ts";
+import {
+  type InodeId,
+  positionOf,
+  rootInodeId,
+  type SessionId,
+  type WorkerId,
+  type WriteId,
+} from "../src/lib/ids.ts";
 import { silentLogger } from "../src/lib/logger.ts";
 import { encode } from "../src/lib/schema.ts";
 import { ChangeFeed } from "../src/master/services/change-feed.ts";
@@ -30,6 +37,9 @@ const batchSize = 64;
 /** Commands between the newest request and what the client has the answers of. */
 const outstanding = 1000;
 const commandsPerSecond = 20_000;
+/** Appends of which the cost is measured together: the second thousand, and the last before the 100,000th. */
+const appendsMeasured = 1000;
+const appendedBytes = 50;
 const entriesPerCall = 4;
 
 export async function run(options: BenchOptions): Promise<Figure[]> {
@@ -64,6 +74,12 @@ async function measure(log: Log, count: number): Promise<Figure[]> {
   row("create-batched", await log.apply(count, batchSize, createIn(batched)), batch);
   row("rename", await log.apply(count, 1, renameIn(parent)), single);
   row("delete", await log.apply(count, 1, unlinkIn(parent)), single);
+  const appending =
+    "one file, each append under a lease of its own, one per entry, LevelDB flushed";
+  await log.append(appendsMeasured);
+  row("append-1000", await log.append(appendsMeasured), appending);
+  await log.append(100_000 - 3 * appendsMeasured);
+  row("append-100000", await log.append(appendsMeasured), appending);
   return figures;
 }
 
@@ -82,6 +98,7 @@ class Log {
   #session = 0 as SessionId;
   #index = 0;
   #sequence = 0;
+  #appended = 0;
 
   constructor(store: StateStore) {
     this.#store = store;
@@ -116,13 +133,54 @@ class Log {
     }
   }
 
+  /** Appends a line so many times, as programs do that open the file for each. */
+  async append(count: number): Promise<Cost> {
+    if (this.#appended === 0) {
+      await this.#applyOne(create(rootInodeId, "appended"));
+      const worker = { uuid: "bench", host: "bench", address: "127.0.0.1:1", tiers: [] };
+      const session = this.#session;
+      this.#session = 0 as SessionId;
+      await this.#applyOne({ kind: "registerWorker", ...worker });
+      this.#session = session;
+    }
+    const found = lookup(this.#store, rootInodeId, "appended");
+    if (!found.found) throw new Error("Cannot go on: the file was not made");
+    const { id: inode } = found.inode;
+    const entries = Array.from({ length: count }, () => {
+      const fileOffset = appendedBytes * this.#appended;
+      const writeId = positionOf(this.#index + 1, 0) as number as WriteId;
+      const extent = { fileOffset, length: appendedBytes, writeId, blockIndex: 0, offset: 0 };
+      return this.#entry([
+        { kind: "lease", inode },
+        {
+          ...{ kind: "commit", inode, writeId, baseVersion: ++this.#appended },
+          ...{ size: fileOffset + appendedBytes, extents: [extent], keepers: [1 as WorkerId] },
+          ...{ mtime: undefined, release: true },
+        },
+      ]);
+    });
+    return await this.#measure(entries, count);
+  }
+
+  #entry(commands: readonly Command[]): Entry {
+    const index = ++this.#index;
+    const payload = encode(entryPayload, {
+      ...{ clusterTimeMs: index, wallTime: { sec: 1_700_000_000 + index, nsec: 5 } },
+      requests: [this.#request(commands)],
+    });
+    return { index: index as Index, term: 1 as Term, kind: "command", payload };
+  }
+
   async #applyOne(command: Command): Promise<void> {
     await this.apply(1, 1, () => command);
   }
 
   /** Applies `count` commands, `perRequest` to a request, and waits until they are on disk. */
   async apply(count: number, perRequest: number, commandOf: (i: number) => Command): Promise<Cost> {
-    const entries = this.#encode(count, perRequest, commandOf);
+    return await this.#measure(this.#encode(count, perRequest, commandOf), count);
+  }
+
+  async #measure(entries: readonly Entry[], count: number): Promise<Cost> {
     const [cpu, startMs] = [process.cpuUsage(), performance.now()];
     for (let i = 0; i < entries.length; i += entriesPerCall) {
       await this.#host.apply(entries.slice(i, i + entriesPerCall));

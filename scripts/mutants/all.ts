@@ -1,6 +1,7 @@
 /** All planted bugs. */
 import { accessMutants } from "./access-bugs.ts";
 import { clientMutants } from "./client-bugs.ts";
+import { contentMutants } from "./content-bugs.ts";
 import { coreMutants } from "./core-bugs.ts";
 import { edgeMutants } from "./edge-bugs.ts";
 import { hostMutants } from "./host-bugs.ts";
@@ -14,6 +15,7 @@ export const allMutants: readonly Mutant[] = [
   ...hostMutants,
   ...journalMutants,
   ...stateMutants,
+  ...contentMutants,
   ...serviceMutants,
   ...clientMutants,
   ...accessMutants,

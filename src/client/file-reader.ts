@@ -27,7 +27,7 @@ import { ReadAhead, type ReadBudget } from "./read-ahead.ts";
 import type { Workers } from "./workers.ts";
 
 /** Windows of a file that are located ahead: of one that is larger a reader moves on with the version. */
-const mostWindows = 64;
+const mostWindows = 256;
 
 /** What all readers of a client share. */
 export interface ReadSources {

@@ -8,7 +8,7 @@ import type { FileLayout, Segment } from "../rpc/namespace.ts";
 import type { MetadataCache } from "./metadata-cache.ts";
 
 /** Bytes of a file whose layout is fetched at once. */
-export const layoutWindowBytes = 1024 ** 3;
+export const layoutWindowBytes = 256 * 1024 ** 2;
 const capacity = 10_000;
 
 interface Known {

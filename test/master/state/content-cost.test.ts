@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type InodeId, rootInodeId, type SessionId, type WorkerId } from "../../../src/lib/ids.ts";
 
+import { clearStepLimit } from "../../../src/master/state/extent-rows.ts";
 import { clearingOfKey } from "../../../src/master/state/keys.ts";
 import type { Command } from "../../../src/rpc/commands.ts";
 import type { Extent } from "../../../src/rpc/namespace.ts";
@@ -157,6 +158,26 @@ describe("what content costs", function () {
     machine.isChecked = true;
     costs.clearAll();
     assert.ok(costs.most <= step, `${String(costs.most)} rows`);
+    assert.equal(machine.inode(inode).extentCount, 1);
+  });
+
+  it("nothing takes away what is written after a persist that came before the last of a tail was gone", () => {
+    const costs = new Costs();
+    const { machine, session } = costs;
+    const inode = costs.scattered(600);
+    for (const op of machine.pending()) machine.ufsDone(op.id);
+    costs.done({ kind: "truncate", inode, size: 50 }, session);
+    const [tail] = machine.state.entries("clearing/");
+    for (let i = 0; i < 2; i++) {
+      costs.done({ kind: "clearExtents", ...clearingOfKey(tail![0]) });
+    }
+    assert.ok(machine.inode(inode).extentCount <= clearStepLimit);
+    machine.isChecked = true;
+    costs.done({ kind: "persist", inode });
+    for (const op of machine.pending()) machine.ufsDone(op.id, { fingerprint: "print" });
+    assert.equal(machine.inode(inode).form, "source");
+    costs.write(inode, 100, { length: 1, at: 0, release: true });
+    costs.clearAll();
     assert.equal(machine.inode(inode).extentCount, 1);
   });
 

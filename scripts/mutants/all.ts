@@ -7,6 +7,7 @@ import { edgeMutants } from "./edge-bugs.ts";
 import { hostMutants } from "./host-bugs.ts";
 import { journalMutants } from "./journal-bugs.ts";
 import type { Mutant } from "./mutant.ts";
+import { pathMutants } from "./path-bugs.ts";
 import { serviceMutants } from "./service-bugs.ts";
 import { stateMutants } from "./state-bugs.ts";
 
@@ -16,6 +17,7 @@ export const allMutants: readonly Mutant[] = [
   ...journalMutants,
   ...stateMutants,
   ...contentMutants,
+  ...pathMutants,
   ...serviceMutants,
   ...clientMutants,
   ...accessMutants,

@@ -8,6 +8,7 @@ import { registerFsck } from "./commands/fsck.ts";
 import { registerJournal } from "./commands/journal.ts";
 import { registerLineage } from "./commands/lineage.ts";
 import { registerParts } from "./commands/parts.ts";
+import { registerPath } from "./commands/path.ts";
 import { registerStart } from "./commands/start.ts";
 import { registerStatus } from "./commands/status.ts";
 import { registerStop } from "./commands/stop.ts";
@@ -28,6 +29,7 @@ export function buildProgram(context: CliContext, version: string): Command {
   registerStatus(program, context);
   registerParts(program, context);
   registerFs(program, context);
+  registerPath(program, context);
   registerLineage(program, context);
   registerCluster(program, context);
   registerBackup(program, context);

@@ -196,7 +196,7 @@ export class FileReader {
     yield* readLayout(
       layout,
       { offset, length },
-      { client: blocks, anyWorker: () => order, signal },
+      { client: blocks, anyWorker: () => order, signal, cache: layout.cache ?? true },
     );
   }
 

@@ -18,7 +18,7 @@ import { mayAccess, permission } from "../rpc/access.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
-import type { Caller, FileKind, FileStatus } from "../rpc/namespace.ts";
+import type { Caller, FileKind, FileStatus, WriteType } from "../rpc/namespace.ts";
 import { callerToMasters } from "./caller.ts";
 import { HeldVersions } from "./held-versions.ts";
 import { chooseChain } from "./chain.ts";
@@ -168,6 +168,12 @@ export class InodeClient implements FileSystem {
     return new InodeClient({ ...this.#options, masters, session, caller }, this.#shared);
   }
 
+  /** What files are made with that are made without a write type. The default leaves it to the policies of their paths. */
+  get #ownWriteType(): WriteType | undefined {
+    const { writeType } = this.#config.client;
+    return writeType === "ASYNC_THROUGH" ? undefined : writeType;
+  }
+
   /** Files that are open in this client. */
   get openFiles(): number {
     return this.#files.size;
@@ -240,7 +246,7 @@ export class InodeClient implements FileSystem {
           target: undefined,
           lease: true,
           exclusive,
-          writeType: options.writeType ?? this.#config.client.writeType,
+          writeType: options.writeType ?? this.#ownWriteType,
           umask,
         },
         `Cannot create "${name}" in directory ${String(parent)}`,
@@ -277,7 +283,7 @@ export class InodeClient implements FileSystem {
         target,
         lease: false,
         exclusive: true,
-        writeType: kind === "file" ? this.#config.client.writeType : undefined,
+        writeType: kind === "file" ? this.#ownWriteType : undefined,
         rdev,
         umask,
       },

@@ -60,12 +60,15 @@ interface Container {
 export class InodeWriter {
   readonly #targets: WriteTargets;
   readonly #inode: InodeId;
-  readonly #keepers: number;
+  /** As the caller wants it; undefined: as a policy or the configuration has it. */
+  readonly #wantedKeepers: number | undefined;
   readonly #log = new WriteLog();
   #pending = new PendingExtents();
   /** Pieces of the commit that is under way: older than those of `#pending`. */
   #committing: PendingExtents | undefined;
   #status: FileStatus;
+  /** What the answer that gave the last lease said. */
+  #policyKeepers: number | undefined;
   #size: number;
   #mtime: Timestamp | undefined;
   #lease: Lease | undefined;
@@ -93,7 +96,8 @@ export class InodeWriter {
     this.#status = status;
     this.#size = status.size;
     this.#lease = options.lease;
-    this.#keepers = options.keepers ?? this.#keepersFor(status);
+    this.#policyKeepers = status.keepers;
+    this.#wantedKeepers = options.keepers;
     if (this.#lease !== undefined) this.#watchIdleness();
   }
 
@@ -179,6 +183,7 @@ export class InodeWriter {
         leasing ? this.#leaseAndTruncate(size) : this.#truncateAlone(size),
       );
       const fresh = status ?? (await this.#targets.getStatus(this.#inode));
+      this.#policyKeepers = fresh.keepers;
       this.#status = fresh;
       // What was written meanwhile comes after the cut.
       this.#size = Math.max(fresh.size, this.#pending.end);
@@ -203,11 +208,12 @@ export class InodeWriter {
     void this.#container?.writer.abort().catch(() => undefined);
   }
 
-  #keepersFor(status: FileStatus): number {
-    switch (status.writeType ?? this.#targets.defaultWriteType) {
+  get #keepers(): number {
+    if (this.#wantedKeepers !== undefined) return this.#wantedKeepers;
+    switch (this.#status.writeType ?? this.#targets.defaultWriteType) {
       case "MUST_CACHE":
       case "ASYNC_THROUGH":
-        return this.#targets.defaultKeepers;
+        return this.#policyKeepers ?? this.#targets.defaultKeepers;
       case "CACHE_THROUGH":
       case "THROUGH":
         return 1;
@@ -284,7 +290,8 @@ export class InodeWriter {
       ],
       { atomic: true, session: id },
     );
-    const { writeId } = unwrap(results[0]!, this.#truncating(size));
+    const { writeId, status: leased } = unwrap(results[0]!, this.#truncating(size));
+    this.#policyKeepers = leased?.keepers;
     const { status } = unwrap(results[1]!, this.#truncating(size));
     if (writeId !== undefined && !spent.has(writeId)) {
       this.#lease = { session: id, writeId };

@@ -20,6 +20,12 @@ export interface SetPolicy {
   readonly policy: PathPolicy;
 }
 
+export interface TtlClock {
+  readonly trusted: boolean;
+  readonly driftMs: number;
+  readonly toleranceMs: number;
+}
+
 const pageLimit = 500;
 
 export class PathPolicies {
@@ -91,6 +97,17 @@ export class PathPolicies {
       }
       if (!page.more || page.policies.length === 0) return;
     }
+  }
+
+  /** How far the clock that times to live go by has moved from the cluster's own, and whether it is trusted. */
+  async clock(): Promise<TtlClock> {
+    return await this.#masters.call(masterApi.ttlClock, {}, this.#options);
+  }
+
+  /** Takes the present time as the right one: what is over by it is deleted. */
+  async acceptClock(): Promise<void> {
+    const command = { kind: "setTtlClock", accept: true } as const;
+    await this.#session.execute(command, "Cannot accept the clock");
   }
 
   get #options(): { deadlineMs: number; idempotent: boolean } {

@@ -65,6 +65,9 @@ export const ufsEntry = struct({
 });
 export type UfsEntry = Infer<typeof ufsEntry>;
 
+/** Most names in one `expire`. */
+export const maxExpired = 250;
+
 /** Most containers in one `keeperGone`. */
 export const maxKeeperGone = 500;
 
@@ -135,6 +138,12 @@ const clientCommands = {
   setPathPolicy: { inode, policy: pathPolicy },
   /** Takes the keys away; without any, all. */
   clearPathPolicy: { inode, keys: list(policyKey) },
+
+  /**
+   * Takes the present wall time and cluster time as right ones together, for times to live; refused where one of them has
+   * moved much further than the other, unless the superuser says `accept`. The leader proposes it by itself too.
+   */
+  setTtlClock: { accept: boolean },
 
   // Content
   /** Changes the size alone; refused with `LeaseConflict` while another session holds the write lease. */
@@ -316,6 +325,11 @@ const leaderCommands = {
   reapTrash: { directory: inode, names: list(name) },
   /** Counts inodes [from, to), at most 1,000, that were made before totals were kept; `id` 1: there are more. */
   countUsage: { from: inode, to: inode },
+  /**
+   * Removes those of the names, at most `maxExpired`, whose time to live is over by then and that nobody uses: files, and
+   * directories that have become empty. Result: `id` is how many there were.
+   */
+  expire: { directory: inode, names: list(name) },
 
   // Cluster
   /** The first command of a cluster: its identity, its block size for ever, and the mount of "/". */
@@ -363,6 +377,8 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   retain: 2,
   countUsage: 2,
   setPathPolicy: 2,
+  setTtlClock: 2,
+  expire: 2,
   clearPathPolicy: 2,
   retryEffect: 2,
   discardEffect: 2,

@@ -285,6 +285,21 @@ export const masterApi = {
     struct({ inode, consistency, caller: by }),
     struct({ appliedIndex, own: pathPolicy, effective: effectivePolicy }),
   ),
+  /**
+   * Whether the clock is trusted that times to live go by, as of the last entry: by how much more wall time than cluster
+   * time has passed since it was (below 0: less), and how much there may be.
+   */
+  ttlClock: method(
+    "ttlClock",
+    nothing,
+    struct({ trusted: boolean, driftMs: signed, toleranceMs: unsigned() }),
+  ),
+  /** Which of these files are pinned, as this master has applied it; `any`: whether anything is, anywhere. */
+  pinned: method(
+    "pinned",
+    struct({ inodes: list(inode) }),
+    struct({ any: boolean, pinned: list(inode) }),
+  ),
   /** Inodes that have a policy of their own, in the order of their ids. */
   policies: method(
     "policies",

@@ -126,6 +126,8 @@ export const fileStatus = struct({
   rdev: appended(unsigned()),
   /** It has an access control list beyond its mode: who looks at the mode alone cannot decide who may do what. */
   hasAcl: appended(boolean),
+  /** In the answer that gives a write lease: how many workers are to keep what is written, where a policy says so. */
+  keepers: appended(unsigned()),
   /** It has extended attributes: of all others nobody needs to ask for one. */
   hasXattrs: appended(boolean),
 });
@@ -228,6 +230,8 @@ export const fileLayout = struct({
   segments: list(segment),
   /** The store's object in which any worker can read missing blocks of the write that it names, at equal offsets. */
   ufs: optional(ufsObject),
+  /** False: workers are not to keep what is read from the store for this reader. */
+  cache: appended(boolean),
 });
 export type FileLayout = Infer<typeof fileLayout>;
 

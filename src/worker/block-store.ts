@@ -10,6 +10,7 @@
 import { type FileHandle, open, rename, unlink, writeFile } from "node:fs/promises";
 import { type ContainerId, containerName } from "../blocks/types.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
+import type { InodeId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { TierUsage } from "../rpc/namespace.ts";
 import type { ContainerReport } from "../rpc/tasks.ts";
@@ -36,6 +37,8 @@ export class BlockStore {
   readonly #containers = new Map<string, Container>();
   /** Those that are kept. */
   readonly #kept = new Set<Container>();
+  /** Files whose copies are pinned, as far as the masters were asked. */
+  readonly #pinned = new Set<InodeId>();
   /** Files on their way out, by container. */
   readonly #removals = new Map<string, Promise<void>>();
   #evictions = 0;
@@ -157,7 +160,9 @@ export class BlockStore {
     if (this.#containers.has(key)) {
       throw new WeirError("AlreadyExists", `Cannot make container "${key}": it is there`);
     }
-    const tier = this.#tiers.findIndex((each) => this.#makeRoom(each, options.bytes));
+    const tier = this.#tiers.findIndex((each) => {
+      return this.#makeRoom(each, options.bytes, options.kept);
+    });
     const at = this.#tiers[tier];
     if (at === undefined) throw this.#full(key);
     const { loaded, kept, bytes } = options;
@@ -174,7 +179,7 @@ export class BlockStore {
    * Charges `bytes` more to a container; false when its tier has no room for them (another one may, see `move`).
    */
   grow(container: Container, bytes: number): boolean {
-    if (!this.#makeRoom(this.#tiers[container.tier]!, bytes)) return false;
+    if (!this.#makeRoom(this.#tiers[container.tier]!, bytes, container.kept)) return false;
     this.#charge(container, bytes);
     return true;
   }
@@ -191,7 +196,8 @@ export class BlockStore {
    */
   async move(container: Container, bytes: number): Promise<void> {
     const tier = this.#tiers.findIndex(
-      (each, place) => place > container.tier && this.#makeRoom(each, container.bytes + bytes),
+      (each, place) =>
+        place > container.tier && this.#makeRoom(each, container.bytes + bytes, container.kept),
     );
     const target = this.#tiers[tier];
     if (target === undefined) throw this.#full(container.key);
@@ -335,11 +341,33 @@ export class BlockStore {
     }
   }
 
-  #makeRoom(tier: Tier, bytes: number): boolean {
+  /** All files of which there are containers, those first that would be evicted first. */
+  inodesInOrder(): InodeId[] {
+    const inodes = new Set<InodeId>();
+    for (const { id } of this.#containers.values()) inodes.add(id.inode);
+    return [...inodes];
+  }
+
+  /** Says whether copies of a file are to stay as long as there is another way. */
+  setPinned(inode: InodeId, isPinned: boolean): void {
+    if (isPinned) this.#pinned.add(inode);
+    else this.#pinned.delete(inode);
+  }
+
+  /** Forgets pins of all other files. */
+  retainPins(inodes: ReadonlySet<InodeId>): void {
+    for (const inode of this.#pinned) if (!inodes.has(inode)) this.#pinned.delete(inode);
+  }
+
+  /** `kept`: for bytes that nobody else has, before which pinned copies give way. */
+  #makeRoom(tier: Tier, bytes: number, kept: boolean): boolean {
     const needed = tier.usedBytes + bytes - tier.quotaBytes;
     if (needed <= 0) return true;
     if (bytes > tier.quotaBytes) return false;
-    const victims = chooseVictims(this.#oldestOf(tier), needed);
+    const victims = chooseVictims(this.#oldestOf(tier), needed, {
+      isPinned: ({ id }) => this.#pinned.has(id.inode),
+      giveWay: kept,
+    });
     if (victims === undefined) return false;
     for (const victim of victims) {
       this.#evictions += 1;

@@ -1,7 +1,9 @@
 /**
  * Which containers go when a tier needs room: the least recently used first, whole containers only.
  *
- * Invariant: a container that is kept, leased, being written or being loaded is never chosen.
+ * Invariants
+ * 1. A container that is kept, leased, being written or being loaded is never chosen.
+ * 2. One that is pinned is chosen only for bytes that nobody else has, and after all others.
  */
 export interface Candidate {
   /** What dropping it frees. */
@@ -12,6 +14,12 @@ export interface Candidate {
   readonly leases: number;
   /** Writers and loads that add to it. */
   readonly writers: number;
+}
+
+/** Which containers are to stay as long as there is another way, and whether they give way now. */
+export interface Pins<T> {
+  isPinned(candidate: T): boolean;
+  readonly giveWay: boolean;
 }
 
 export function isEvictable(candidate: Candidate): boolean {
@@ -25,12 +33,24 @@ export function isEvictable(candidate: Candidate): boolean {
 export function chooseVictims<T extends Candidate>(
   oldestFirst: Iterable<T>,
   neededBytes: number,
+  pins: Pins<T> = { isPinned: () => false, giveWay: false },
 ): T[] | undefined {
   const victims: T[] = [];
+  const pinned: T[] = [];
   let freed = 0;
   if (neededBytes <= 0) return victims;
   for (const candidate of oldestFirst) {
     if (!isEvictable(candidate)) continue;
+    if (pins.isPinned(candidate)) {
+      pinned.push(candidate);
+      continue;
+    }
+    victims.push(candidate);
+    freed += candidate.bytes;
+    if (freed >= neededBytes) return victims;
+  }
+  if (!pins.giveWay) return undefined;
+  for (const candidate of pinned) {
     victims.push(candidate);
     freed += candidate.bytes;
     if (freed >= neededBytes) return victims;

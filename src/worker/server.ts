@@ -30,6 +30,7 @@ import { readWholeFile } from "./layout-source.ts";
 import { BlockLeases } from "./leases.ts";
 import { TaskExecutor } from "./task-executor.ts";
 import { openTiers, usageOf, workerUuid } from "./tiers.ts";
+import { type PinsOptions, watchPins } from "./pins.ts";
 import { UfsMounts } from "./ufs-mounts.ts";
 
 export interface RunningWorker {
@@ -47,6 +48,7 @@ export interface RunningWorker {
 const storeTaskSlots = 32;
 /** How long the start waits for NATS. */
 const natsWaitMs = 2000;
+const pinsDeadlineMs = 5000;
 const mountTargetsDeadlineMs = 10_000;
 /** libuv's own choice. */
 const threadsByDefault = 4;
@@ -155,6 +157,12 @@ export async function startWorker(
 
   let served: { close(): Promise<void> } | undefined;
   let stopped = false;
+  const stopping = new AbortController();
+  const askPins: PinsOptions["ask"] = async (inodes, signal) => {
+    const options = { deadlineMs: pinsDeadlineMs, idempotent: true, from: "any", signal } as const;
+    const { any, pinned } = await masters.call(masterApi.pinned, { inodes }, options);
+    return any ? new Set(pinned) : undefined;
+  };
   const begin = async (): Promise<WorkerId> => {
     const { worker, clusterId, blockSizeBytes } = await heartbeat.register();
     if (blockSizeBytes !== undefined && blockSizeBytes !== own.blockSizeBytes) {
@@ -168,6 +176,7 @@ export async function startWorker(
     id = worker;
     served = serveBlocks(connection, { clusterName, worker, service, logger });
     heartbeat.start();
+    void watchPins({ store, ask: askPins, logger }, stopping.signal);
     // Who is told that the worker is there should reach it; without NATS it still serves local readers and tasks.
     await connection.subscribed(natsWaitMs).catch(() => undefined);
     return worker;
@@ -185,6 +194,7 @@ export async function startWorker(
     stop: async () => {
       if (stopped) return;
       stopped = true;
+      stopping.abort(new WeirError("Unavailable", "The worker stops"));
       await heartbeat.stop();
       await registered.catch(() => undefined);
       await served?.close();

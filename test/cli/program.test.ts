@@ -61,6 +61,14 @@ describe("the weir command", () => {
     ]),
     ...["chmod", "chown", "chgrp"].map((name) => ["fs", name]),
     ...["persist", "free", "locations", "checksum"].map((name) => ["fs", name]),
+    ...["du", "count", "quota", "df", "head", "tail", "test", "touch", "cp", "fetch"].map(
+      (name) => ["fs", name],
+    ),
+    ...["get", "ls", "set", "clear", "pin", "unpin", "ttl", "replication", "write-type"].map(
+      (name) => ["path", name],
+    ),
+    ...["read-type", "owner", "clock"].map((name) => ["path", name]),
+    ...["set", "get", "ls", "clear"].map((name) => ["path", "quota", name]),
     ...["record", "run", "ls", "show", "recover", "rm"].map((name) => ["lineage", name]),
     ...["members", "add", "remove", "promote", "replace", "transfer"].map((name) => [
       "cluster",
@@ -90,6 +98,11 @@ describe("the weir command", () => {
     ],
     [["fs", "put", "a", "/a", "--write-type", "FAST"], /^Cannot run weir: .* MUST_CACHE/],
     [["fs", "mount", "/a", "file:///a", "--option", "x"], /^Cannot run weir: .* wanted key=value/],
+    [["path", "quota", "set", "/a", "--bytes", "10 giga"], /^Cannot run weir: .* wanted a size/],
+    [["path", "ttl", "/a", "soon"], /^Cannot run weir: .*wanted a duration such as 90s, 12h or 7d/],
+    [["path", "write-type", "/a", "FAST"], /^Cannot run weir: .*MUST_CACHE/],
+    [["path", "clear", "/a", "pins"], /^Cannot run weir: .*"pins" is no policy, wanted one of pin/],
+    [["path", "owner", "/a", "--umask", "8"], /^Cannot run weir: .*wanted an octal mode/],
     [["start", "--ports", "80"], /^Cannot run weir: .* wanted usual or auto/],
     [
       ["lineage", "record", "--", "ls"],

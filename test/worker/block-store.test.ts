@@ -1,3 +1,4 @@
+import type { InodeId } from "../../src/lib/ids.ts";
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { open, readdir, readFile, stat, statfs, writeFile } from "node:fs/promises";
@@ -121,6 +122,30 @@ describe("block store", () => {
     assert.equal(store.report(containerOf(2)), undefined);
     for (const inode of [1, 3, 4, 5, 6]) assert.ok(store.report(containerOf(inode)));
     assert.equal(store.evictions, 1);
+  });
+
+  it("keeps pinned copies from loads, and gives their room to what nobody else has", async () => {
+    const { store, writers } = await openWith([3 * MiB, 1]);
+    for (let inode = 1; inode <= 3; inode++) {
+      await write(writers, containerOf(inode), randomBytes(MiB));
+      await store.release(containerOf(inode));
+    }
+    assert.deepEqual(store.inodesInOrder(), [1, 2, 3]);
+    for (const inode of [1, 2, 3] as InodeId[]) store.setPinned(inode, inode !== 2);
+    const load = { loaded: true, kept: false, bytes: MiB };
+    const loaded = await store.create(containerOf(4), load);
+    assert.equal(store.report(containerOf(2)), undefined);
+    store.drop(loaded);
+    await store.create(containerOf(5), load);
+    await assert.rejects(store.create(containerOf(6), { ...load, bytes: 2 * MiB }), (error) =>
+      hasCode(error, "NoSpace"),
+    );
+    await store.create(containerOf(7), { loaded: false, kept: true, bytes: 2 * MiB });
+    assert.equal(store.report(containerOf(1)), undefined);
+    assert.ok(store.report(containerOf(3)));
+    store.retainPins(new Set());
+    await store.create(containerOf(8), load);
+    assert.equal(store.report(containerOf(3)), undefined);
   });
 
   it("A17: takes room as data arrives and never beyond a quota", async () => {

@@ -29,4 +29,21 @@ describe("eviction", () => {
       }),
     );
   });
+
+  it("leaves what is pinned as long as there is another way, and takes it last for what must have room", () => {
+    const pinnable = fc.record({ bytes: fc.nat(100), kept: fc.boolean(), pinned: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(pinnable), fc.nat(500), fc.boolean(), (all, needed, giveWay) => {
+        const candidates = all.map((each) => ({ ...each, leases: 0, writers: 0 }));
+        const isPinned = (each: (typeof candidates)[number]) => each.pinned;
+        const victims = chooseVictims(candidates, needed, { isPinned, giveWay });
+        const evictable = candidates.filter(isEvictable);
+        const others = evictable.filter((each) => !each.pinned);
+        const order = giveWay ? [...others, ...evictable.filter(isPinned)] : others;
+        const possible = order.reduce((sum, { bytes }) => sum + bytes, 0);
+        if (victims === undefined) assert.ok(possible < needed);
+        else assert.deepEqual(victims, order.slice(0, victims.length));
+      }),
+    );
+  });
 });

@@ -16,6 +16,8 @@ import { answer, bytesText, countOf } from "../output.ts";
 import { parsePath } from "../paths.ts";
 import { registerAttributes } from "./attributes.ts";
 import { registerEffects } from "./effects.ts";
+import { registerFiles } from "./fs-files.ts";
+import { registerUsage } from "./fs-usage.ts";
 import { listTo, locationsOf, locationsText, statusSheet, statusValue } from "./file-text.ts";
 import { registerMounts } from "./mounts.ts";
 import { registerNodes } from "./nodes.ts";
@@ -52,6 +54,8 @@ export function registerFs(program: Command, context: CliContext): void {
   registerPlacement(command, context);
   registerEffects(command, context);
   registerSync(command, context);
+  registerFiles(command, context);
+  registerUsage(command, context);
 }
 
 function registerReading(command: FsCommand, context: CliContext): void {

@@ -19,6 +19,7 @@ import type { FileStatus, WriteType } from "../../rpc/namespace.ts";
 import type { WeirClient } from "../../client/client.ts";
 import { attempt } from "../attempt.ts";
 import { joinPath, showPath } from "../paths.ts";
+import { eachOf } from "./each-of.ts";
 
 export interface Transferred {
   readonly files: number;
@@ -29,8 +30,6 @@ export interface WriteOptions {
   readonly writeType?: WriteType;
   readonly keepers?: number;
 }
-
-const sideBySide = 8;
 
 /** Copies one file of the namespace to `local`, replacing what is there. */
 export async function getFile(
@@ -183,32 +182,6 @@ async function* localTree(at: Buffer, to: string): AsyncGenerator<LocalEntry> {
     const below = Buffer.concat([at, Buffer.from("/"), Buffer.from(entry.name, "latin1")]);
     yield* localTree(below, joinPath(to, entry.name));
   }
-}
-
-/**
- * Calls `work` for each item, several at a time, after `inOrder` was awaited for it; the first error ends it, when what
- * is under way has ended.
- */
-async function eachOf<T>(
-  items: AsyncIterable<T>,
-  work: (item: T) => Promise<void>,
-  inOrder: (item: T) => Promise<void>,
-): Promise<void> {
-  const running = new Set<Promise<void>>();
-  let failure: { error: unknown } | undefined;
-  for await (const item of items) {
-    await inOrder(item);
-    const one: Promise<void> = work(item)
-      .catch((error: unknown) => {
-        failure ??= { error };
-      })
-      .finally(() => running.delete(one));
-    running.add(one);
-    if (running.size >= sideBySide) await Promise.race(running);
-    if (failure !== undefined) break;
-  }
-  await Promise.all(running);
-  if (failure !== undefined) throw failure.error;
 }
 
 async function openLocal(local: string | Buffer, mode: number) {

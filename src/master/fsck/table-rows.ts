@@ -19,6 +19,7 @@ import {
   parseGarbageKey,
   syncIntervalsKey,
   treeKey,
+  ttlClockKey,
   ufsOpKey,
   workerKey,
   workerUuidKey,
@@ -46,6 +47,7 @@ const metaSchemas: ReadonlyMap<string, Schema<unknown>> = new Map<string, Schema
   [inodeCountKey, model.count],
   [treeKey, model.tree],
   [syncIntervalsKey, model.count],
+  [ttlClockKey, model.stateClock],
   ...counterNames.map((name): [string, Schema<unknown>] => [counterKey(name), model.storedId]),
 ]);
 

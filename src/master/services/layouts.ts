@@ -6,6 +6,7 @@ import type { Extent, FileLayout, Segment, UfsObject } from "../../rpc/namespace
 import { withSource } from "../state/extents.ts";
 import { ufsOpKey } from "../state/keys.ts";
 import { type Inode, type UfsOp, ufsOp } from "../state/model.ts";
+import { nearestValue } from "../state/path-policies.ts";
 import {
   clusterOf,
   containerOf,
@@ -16,6 +17,7 @@ import {
   statusOf,
   ufsPathOf,
   workerOf,
+  treeOf,
 } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import { extentsOf } from "./listings.ts";
@@ -95,7 +97,13 @@ export class Layouts {
       at = stretch.fileOffset + stretch.length;
     }
     if (at < to) segments.push(hole(at, to));
-    return { status: statusOf(file), blockSizeBytes, segments, ufs };
+    return { status: statusOf(file), blockSizeBytes, segments, ufs, cache: this.#cacheOf(inode) };
+  }
+
+  /** False where a policy says that reads leave no copies. */
+  #cacheOf(inode: InodeId): false | undefined {
+    if ((treeOf(this.#reader)?.transfers ?? 0) === 0) return undefined;
+    return nearestValue(this.#reader, inode, "readType") === "NO_CACHE" ? false : undefined;
   }
 
   /** True when some byte of the file can be read nowhere: neither from a live worker nor from the store. */

@@ -5,6 +5,7 @@ import type { WorkerId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { inodeOf, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
+import { type Copy, dropCopies } from "./cached-copies.ts";
 import { DirectoryLoader } from "./directory-loader.ts";
 import { endingElsewhere } from "./effect-fence.ts";
 import { Housekeeping } from "./housekeeping.ts";
@@ -16,11 +17,16 @@ import type { AppliedEvent } from "./machine-host.ts";
 import type { PendingMoves } from "./pending-moves.ts";
 import type { Proposer } from "./proposer.ts";
 import { RecoveryService } from "./recovery.ts";
+import { SpareCopies } from "./spare-copies.ts";
 import { TaskDispatcher } from "./task-dispatcher.ts";
+import { TimeToLive } from "./time-to-live.ts";
 import { TreeOps } from "./tree-ops.ts";
 import { UfsOpQueue } from "./ufs-op-queue.ts";
 import { countUsage } from "./usage-count.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
+
+/** How long workers have to drop copies. */
+const dropTimeoutMs = 30_000;
 
 export interface LeaderServicesOptions {
   readonly config: Config;
@@ -113,6 +119,17 @@ export class LeaderServices {
       logger,
     });
     new LevelRaiser({ reader, oldestVersion, propose, reign, clock, logger });
+    const drop = (copies: readonly Copy[], signal: AbortSignal) => {
+      const patience = AbortSignal.timeout(dropTimeoutMs);
+      return dropCopies(dispatcher, locations, copies, AbortSignal.any([signal, patience]));
+    };
+    const now = () => {
+      const wallMs = clock.wallMs();
+      const wallTime = { sec: Math.floor(wallMs / 1000), nsec: 0 };
+      return { clusterTimeMs: leadership.clusterTimeMs(), wallTime };
+    };
+    new TimeToLive({ reader, locations, propose, drop, now, reign, clock, logger });
+    new SpareCopies({ reader, locations, drop, reign, clock, logger });
     void countUsage({ reader, propose, reign, clock, logger });
     new Housekeeping({
       reader,

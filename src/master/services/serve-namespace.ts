@@ -1,6 +1,6 @@
 /** RPC: reads of the namespace. */
 import { toWeirError, WeirError } from "../../lib/errors.ts";
-import { type InodeId, rootInodeId, type WorkerId, type WriteId } from "../../lib/ids.ts";
+import { type InodeId, rootInodeId } from "../../lib/ids.ts";
 import { quoted } from "../../lib/shortened.ts";
 import { permission } from "../../rpc/access.ts";
 import { masterApi } from "../../rpc/master-api.ts";
@@ -11,7 +11,6 @@ import {
   type Found,
   inodeCount,
   inodeOf,
-  isKept,
   lookup,
   mountInfoOf,
   mountOf,
@@ -29,6 +28,7 @@ import {
 import { isListed, xattrRefusal } from "../state/xattr-rights.ts";
 import { listDirectory, pendingUfsOps, treeOpsPage, xattrNames } from "./listings.ts";
 import { answerFrom, freshen, isNeverSynced, type MasterParts, readPoint } from "./parts.ts";
+import { copiesToFree, dropCopies } from "./cached-copies.ts";
 import { nameOf, needReachable, needReadable, needRight } from "./read-rights.ts";
 
 /** Most names in one page of a listing. */
@@ -325,25 +325,8 @@ async function dropCached(
     );
   }
   const leader = await parts.leader(signal);
-  const byWorker = new Map<WorkerId, { inode: InodeId; writeId: WriteId }[]>();
-  for (const { worker, writeId } of locations.containersOf(inode)) {
-    if (isKept(store, { worker, inode, writeId })) continue;
-    byWorker.set(worker, [...(byWorker.get(worker) ?? []), { inode, writeId }]);
-  }
-  const dropped = await Promise.all(
-    [...byWorker].map(async ([worker, containers]) => {
-      const result = await leader.dispatcher.run(
-        { kind: "dropContainers", containers, kept: false },
-        { only: worker, urgent: true },
-        signal,
-      );
-      if (result.kind !== "dropped") return 0;
-      // Known before the worker's next report says so.
-      for (const { writeId } of containers) locations.remove(worker, inode, writeId);
-      return containers.length;
-    }),
-  );
-  return dropped.reduce((sum, count) => sum + count, 0);
+  const copies = copiesToFree(store, locations, file);
+  return await dropCopies(leader.dispatcher, locations, copies, signal);
 }
 
 function checkLength(path: string): void {

@@ -4,8 +4,11 @@ import type { InodeId } from "../../lib/ids.ts";
 import { masterApi } from "../../rpc/master-api.ts";
 import { noPolicy } from "../../rpc/path-policy.ts";
 import type { RpcServer } from "../../rpc/server.ts";
-import { effectiveOf, ownPolicy } from "../state/path-policies.ts";
-import { inodeOf, inodeUsageOf } from "../state/queries.ts";
+import { ttlClockKey } from "../state/keys.ts";
+import { stateClock } from "../state/model.ts";
+import { effectiveOf, nearestValue, ownPolicy } from "../state/path-policies.ts";
+import { clockDriftMs, clockToleranceMs, isClockTrusted } from "../state/time-to-live.ts";
+import { clockOf, inodeOf, inodeUsageOf, treeOf } from "../state/queries.ts";
 import { policiesPage } from "./listings.ts";
 import { answerFrom, type MasterParts, readPoint } from "./parts.ts";
 import { needReachable, needSuperuser } from "./read-rights.ts";
@@ -18,12 +21,7 @@ export function servePaths(server: RpcServer, parts: MasterParts): void {
 
   server.handle(masterApi.usageOf, ({ inodes, consistency, caller }, call) =>
     answerFrom(parts, consistency, call, () => {
-      if (inodes.length > longestPage) {
-        throw new WeirError(
-          "InvalidArgument",
-          `Cannot tell the usage of ${String(inodes.length)} inodes: wanted at most ${String(longestPage)}`,
-        );
-      }
+      needFew(inodes.length);
       for (const id of inodes) needReachable(store, caller, id);
       const usages = inodes.flatMap((id) => inodeUsageOf(store, id) ?? []);
       return { appliedIndex: store.appliedIndex, usages };
@@ -43,6 +41,22 @@ export function servePaths(server: RpcServer, parts: MasterParts): void {
     }),
   );
 
+  server.handle(masterApi.ttlClock, async (_request, { signal }) => {
+    await readPoint(parts, "linearizable", { signal });
+    const from = store.read(stateClock, ttlClockKey);
+    const now = clockOf(store);
+    const driftMs = from === undefined ? 0 : clockDriftMs(from, now);
+    const trusted = from === undefined || isClockTrusted(from, now);
+    return { trusted, driftMs, toleranceMs: clockToleranceMs };
+  });
+
+  server.handle(masterApi.pinned, ({ inodes }) => {
+    needFew(inodes.length);
+    const any = (treeOf(store)?.pins ?? 0) > 0;
+    const isPinned = (inode: InodeId) => nearestValue(store, inode, "pin") !== undefined;
+    return { any, pinned: any ? inodes.filter(isPinned) : [] };
+  });
+
   server.handle(masterApi.policies, async ({ after, limit, caller }, { signal }) => {
     needSuperuser(caller, "Cannot list policies");
     await readPoint(parts, "linearizable", { signal });
@@ -53,6 +67,14 @@ export function servePaths(server: RpcServer, parts: MasterParts): void {
     });
     return { appliedIndex, ...page };
   });
+}
+
+function needFew(count: number): void {
+  if (count <= longestPage) return;
+  throw new WeirError(
+    "InvalidArgument",
+    `Cannot look at ${String(count)} inodes at once: wanted at most ${String(longestPage)}`,
+  );
 }
 
 function noInode(inode: InodeId): WeirError {

@@ -70,6 +70,8 @@ export const configurationKey = "meta/configuration";
 export const mountIdsKey = "meta/mounts";
 /** The level of the state; see `levelOf` in rpc/commands.ts. */
 export const levelKey = "meta/level";
+/** Wall time and cluster time as they were when they were last taken as right. */
+export const ttlClockKey = "meta/ttlClock";
 /** What holds for the tree as a whole. */
 export const treeKey = "meta/tree";
 /** Number of inodes that exist. */

@@ -68,7 +68,8 @@ import { cancelTreeOp, startTreeOp, stepTreeOp } from "./tree-op-commands.ts";
 import { discardEffect, retryEffect, ufsDone, ufsFailed } from "./ufsop-ends.ts";
 import { countUsage } from "./usage-commands.ts";
 import { clearPathPolicy, setPathPolicy } from "./policy-commands.ts";
-import { needQuotas } from "./quotas.ts";
+import { limitedCommands, needQuotas } from "./quotas.ts";
+import { expire, setTtlClock } from "./ttl-commands.ts";
 import { UsageLedger } from "./usage-ledger.ts";
 import { keeperGone, registerWorker, workerLost } from "./worker-commands.ts";
 import { removeXattr, setXattr } from "./xattr-commands.ts";
@@ -263,9 +264,10 @@ function execute(
     if (levelOf(command) > context.level) {
       throw new Refusal("Unavailable", `the masters do not all know ${command.kind} yet`);
     }
-    const before = context.usage.hasQuotas ? context.usage.mark() : undefined;
+    const isLimited = context.usage.hasQuotas && limitedCommands.has(command.kind);
+    const before = isLimited ? context.usage.mark() : undefined;
     const result = dispatch(context, command);
-    if (before !== undefined && !leaderOnly.has(command.kind)) needQuotas(context, before);
+    if (before !== undefined) needQuotas(context, before);
     return { result: result.ok ? result : refused(result), undo: false };
   } catch (thrown) {
     if (!(thrown instanceof Refusal)) throw thrown;
@@ -301,6 +303,7 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "reapTrash",
   "stepTreeOp",
   "countUsage",
+  "expire",
   "bootstrap",
   "raiseLevel",
 ]);
@@ -338,6 +341,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return setPathPolicy(context, command);
     case "clearPathPolicy":
       return clearPathPolicy(context, command);
+    case "setTtlClock":
+      return setTtlClock(context, command);
 
     // Content
     case "truncate":
@@ -426,6 +431,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return stepTreeOp(context, command);
     case "countUsage":
       return countUsage(context, command);
+    case "expire":
+      return expire(context, command);
 
     // Cluster
     case "bootstrap":

@@ -69,7 +69,7 @@ export const cluster = struct({
 });
 export type Cluster = Infer<typeof cluster>;
 
-/** `meta/clock`: neither ever goes back. */
+/** `meta/clock`: neither ever goes back. `meta/ttlClock`: as they were at some moment. */
 export const stateClock = struct({ clusterTimeMs: unsigned(), wallTime: timestamp });
 export type StateClock = Infer<typeof stateClock>;
 

@@ -46,7 +46,7 @@ import {
   ownMode,
 } from "./permissions.ts";
 import { needPrivate } from "./private-mounts.ts";
-import { defaultsBelow } from "./path-policies.ts";
+import { defaultsBelow, leasedStatusOf } from "./path-policies.ts";
 import { ancestorsOf, inodeOf, isReachable, linksOf, mountsOf, statusOf } from "./queries.ts";
 import {
   persistByWriteType,
@@ -63,7 +63,9 @@ type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
 /** The result that shows an inode as it is now. */
 export function shown(context: Context, id: InodeId, writeId?: WriteId): CommandResult {
-  return { ok: true, status: statusOf(inodeOf(context.state, id)!), writeId };
+  const of = inodeOf(context.state, id)!;
+  const status = writeId === undefined ? statusOf(of) : leasedStatusOf(context.state, of);
+  return { ok: true, status, writeId };
 }
 
 /** A directory in which names can come and go, and in which the caller may look for one. */
@@ -141,7 +143,8 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   const writeId = lease?.writeId;
   // A file with a lease is not whole yet: it is persisted when the lease ends.
   if (made.writeType === "MUST_CACHE" || writeId !== undefined) {
-    return { ok: true, status: statusOf(made), writeId, id: undefined };
+    const status = writeId === undefined ? statusOf(made) : leasedStatusOf(context.state, made);
+    return { ok: true, status, writeId, id: undefined };
   }
   if (made.kind === "directory" || made.kind === "symlink") queueMake(context, made);
   else persistByWriteType(context, made.id);
@@ -227,7 +230,8 @@ export function rmdir(context: Context, command: Of<"rmdir">): CommandResult {
   return { ok: true };
 }
 
-function dropDirectory(context: Context, child: Inode, name: Link): void {
+/** Takes an empty directory away, from its store too. */
+export function dropDirectory(context: Context, child: Inode, name: Link): void {
   if (storeMayHold(child)) queueDelete(context, child, name, "emptyDirectory");
   forgetDirectory(context, child, name);
 }

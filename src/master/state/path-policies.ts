@@ -5,6 +5,7 @@
  * Invariant: `policies` of an inode are the keys of `policy/<id>`, and absent exactly if there is no such row.
  */
 import type { InodeId } from "../../lib/ids.ts";
+import type { FileStatus } from "../../rpc/namespace.ts";
 import {
   type EffectivePolicy,
   noPolicy,
@@ -16,7 +17,7 @@ import {
 import type { PointReader } from "../store/types.ts";
 import { policyRowKey } from "./keys.ts";
 import type { Inode, Tree } from "./model.ts";
-import { firstLinkOf, inodeOf, pathOf } from "./queries.ts";
+import { firstLinkOf, inodeOf, pathOf, statusOf, treeOf } from "./queries.ts";
 
 /** The bit of a key in an inode. */
 export function bitOf(key: PolicyKey): number {
@@ -102,6 +103,17 @@ export function defaultsBelow(
     writeType: found.get("writeType")?.policy.writeType,
     owner: found.get("owner")?.policy.owner,
   };
+}
+
+/** What `stat` shows, for who gets the write lease of a file: with the keepers that a policy asks for. */
+export function leasedStatusOf(reader: PointReader, of: Inode): FileStatus {
+  const status = statusOf(of);
+  if ((treeOf(reader)?.transfers ?? 0) === 0) return status;
+  const found = nearest(reader, of.id, ["keepers", "replication"]);
+  const wanted = found.get("keepers")?.policy.keepers ?? 0;
+  const least = found.get("replication")?.policy.replication?.min ?? 0;
+  const keepers = Math.max(wanted, least);
+  return keepers === 0 ? status : { ...status, keepers };
 }
 
 /** What holds for an inode; of quotas the nearest one. */

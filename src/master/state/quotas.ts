@@ -1,11 +1,24 @@
 /**
  * Quotas: what may lie below a directory, nested as directories are. A command is refused that leaves a total above a
- * limit and has raised it; so what was above the limit before may shrink, and move within.
+ * limit and has raised it; so what was above the limit before may shrink, and move within. What only takes names away is
+ * never refused, though a file may come to count in another directory by it: that of its next name.
  */
+import type { Command } from "../../rpc/commands.ts";
 import type { Quota, Usage } from "../../rpc/namespace.ts";
 import { type Context, refuse } from "./context.ts";
 import { pathOf } from "./queries.ts";
 import type { LedgerMark } from "./usage-ledger.ts";
+
+/** Commands that may fail for a quota. */
+export const limitedCommands: ReadonlySet<Command["kind"]> = new Set([
+  "create",
+  "link",
+  "rename",
+  "truncate",
+  "commit",
+  "mount",
+  "recordLineage",
+]);
 
 /** Refuses with `QuotaExceeded` what was done since the mark. */
 export function needQuotas(context: Context, since: LedgerMark): void {

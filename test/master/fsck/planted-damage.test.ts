@@ -705,7 +705,7 @@ describe("The checker", () => {
   it("finds any row that is gone, but for those that nothing else speaks of", () => {
     const whole = makeWhole();
     /** Answers, times and members stand for themselves; garbage is often of what is in use. */
-    const alone = /^(answers|result)\/|^meta\/(clock|configuration|level)$/;
+    const alone = /^(answers|result)\/|^meta\/(clock|ttlClock|configuration|level)$/;
     for (const key of whole.rows.keys()) {
       if (alone.test(key) || keys.parseGarbageKey(key) !== undefined) continue;
       const rows = new Map(whole.rows);

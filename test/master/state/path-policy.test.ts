@@ -1,11 +1,19 @@
 /** Policies on paths: who may set what, what is inherited, and what becomes of new files. */
 import assert from "node:assert/strict";
-import { rootInodeId } from "../../../src/lib/ids.ts";
+import fc from "fast-check";
+import { type InodeId, rootInodeId } from "../../../src/lib/ids.ts";
 import { effectiveOf } from "../../../src/master/state/path-policies.ts";
 import { treeOf } from "../../../src/master/state/queries.ts";
 import type { Command } from "../../../src/rpc/commands.ts";
 import { noPolicy, type PathPolicy, type PolicyKey } from "../../../src/rpc/path-policy.ts";
-import { bootstrapCommand, leader, Machine, requestOf } from "./machine-fixture.ts";
+import {
+  bootstrapCommand,
+  leader,
+  Machine,
+  nameOf,
+  parentOf,
+  requestOf,
+} from "./machine-fixture.ts";
 
 function setCommand(machine: Machine, path: string, policy: Partial<PathPolicy>): Command {
   return { kind: "setPathPolicy", inode: machine.at(path).id, policy: { ...noPolicy, ...policy } };
@@ -157,5 +165,84 @@ describe("policies on paths", () => {
     const machine = new Machine();
     machine.done(bootstrapCommand);
     machine.refused("Unavailable", setCommand(machine, "/", { keepers: 2 }));
+  });
+});
+
+describe("effective policies", () => {
+  it("are what a plain walk up a plain tree finds, whatever is set, cleared, moved and asked again", function () {
+    this.timeout(60_000);
+    const place = fc.constantFrom("/a", "/b", "/a/c", "/b/d");
+    const key = fc.constantFrom("keepers", "ttl");
+    const step = fc.oneof(
+      fc.record({
+        kind: fc.constant("set"),
+        at: place,
+        key,
+        value: fc.integer({ min: 1, max: 8 }),
+      }),
+      fc.record({ kind: fc.constant("clear"), at: place, keys: fc.array(key, { maxLength: 2 }) }),
+      fc.record({ kind: fc.constant("move"), at: place, to: fc.constantFrom("/", "/a", "/b") }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+        const machine = Machine.make();
+        const session = machine.openSession();
+        interface Node {
+          parent: Node | undefined;
+          values: Map<string, number>;
+          inode: InodeId;
+          name: string;
+        }
+        const root: Node = { parent: undefined, values: new Map(), inode: rootInodeId, name: "" };
+        const nodes = new Map<string, Node>([["/", root]]);
+        for (const path of ["/a", "/b", "/a/c", "/b/d"]) {
+          const { inode } = machine.mkdir(path);
+          const parent = nodes.get(parentOf(path))!;
+          nodes.set(path, { parent, values: new Map(), inode, name: nameOf(path) });
+        }
+        for (const [sequence, of] of steps.entries()) {
+          const node = nodes.get(of.at)!;
+          const { inode } = node;
+          let command: Command;
+          if ("value" in of) {
+            const ttl = { seconds: of.value, action: "free" } as const;
+            const said = of.key === "ttl" ? { ttl } : { keepers: of.value };
+            const policy = { ...noPolicy, ...said };
+            command = { kind: "setPathPolicy", inode, policy };
+          } else if ("keys" in of) {
+            command = { kind: "clearPathPolicy", inode, keys: of.keys };
+          } else {
+            const names = { sourceName: node.name, targetName: node.name, noReplace: true };
+            const target = nodes.get(of.to)!;
+            const parents = { sourceParent: node.parent!.inode, targetParent: target.inode };
+            command = { kind: "rename", ...parents, ...names };
+          }
+          const request = requestOf([command], { session, sequence, acknowledgedBelow: sequence });
+          const [result] = machine.apply(request).results[0]!;
+          assert.deepEqual(machine.apply(request).replayed, [true]);
+          if (!result!.ok) {
+            assert.equal(command.kind, "rename");
+            continue;
+          }
+          if ("value" in of) node.values.set(of.key, of.value);
+          else if ("to" in of) node.parent = nodes.get(of.to)!;
+          else if (of.keys.length === 0) node.values.clear();
+          else for (const each of of.keys) node.values.delete(each);
+          for (const each of nodes.values()) {
+            const { policy } = effectiveOf(machine.state, each.inode);
+            for (const name of ["keepers", "ttl"] as const) {
+              let at: Node | undefined = each;
+              while (at !== undefined && !at.values.has(name)) at = at.parent;
+              const found = name === "ttl" ? policy.ttl?.seconds : policy.keepers;
+              assert.equal(found, at?.values.get(name));
+            }
+          }
+        }
+        const other = new Machine();
+        for (const entry of machine.entries) other.applyEntry(entry);
+        assert.equal(other.state.hash(), machine.state.hash());
+      }),
+      { numRuns: 80 },
+    );
   });
 });

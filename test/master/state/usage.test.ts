@@ -358,6 +358,17 @@ describe("a quota", () => {
     assert.ok(machine.exists("/a/x"));
   });
 
+  it("never refuses to take a name away, though the file counts where its next name is then", () => {
+    const machine = Machine.make();
+    machine.mkdir("/a");
+    machine.mkdir("/b");
+    const { inode } = machine.create("/a/x");
+    machine.done({ kind: "link", inode, parent: machine.at("/b").id, name: "y" });
+    limit(machine, "/b", { inodes: 0 });
+    machine.done({ kind: "unlink", parent: machine.at("/a").id, name: "x", held: false });
+    assert.equal(usageOf(machine, "/b").files, 1);
+  });
+
   it("counts what a store has, and never refuses it", () => {
     const machine = Machine.make();
     const mounted = { uri: "file:///m", readOnly: false, options: {} };

@@ -50,7 +50,8 @@ const directory = values.out ?? (await mkdtemp(join(tmpdir(), "weir-jepsen-")));
 const faults = named as FaultKind[];
 const report = await runOnce({ seed, seconds, clients, faults, directory });
 const { ok, failed, unknown: open } = report.operations;
-const good = report.violations.length === 0 && report.divergence.length === 0;
+const isSound = report.divergence.length === 0 && report.findings.length === 0;
+const good = report.violations.length === 0 && isSound;
 process.stdout.write(
   `${good ? "✓" : "✗"} creates: ${ok} operations, ${failed} failed, ${open} unknown; ` +
     `${report.faults.length} faults (${named.join(", ") || "none"}); ` +
@@ -70,6 +71,9 @@ if (good) {
   }
   if (report.divergence.length > 0) {
     process.stdout.write(`  masters diverge: ${report.divergence.join(", ")}\n`);
+  }
+  for (const { check, subject, is, wanted } of report.findings) {
+    process.stdout.write(`  ${check}: ${subject} ${is}, wanted ${wanted}\n`);
   }
   process.stdout.write(
     `  history and logs: ${directory}\n` +

@@ -12,9 +12,11 @@ import { Session } from "../src/client/session.ts";
 import { seededRandom, systemClock } from "../src/lib/clock.ts";
 import { type InodeId, rootInodeId } from "../src/lib/ids.ts";
 import { silentLogger } from "../src/lib/logger.ts";
+import type { Finding } from "../src/rpc/fsck-items.ts";
 import { masterApi } from "../src/rpc/master-api.ts";
 import { MasterConnection } from "../src/rpc/master-connection.ts";
 import { eventually } from "../test/lib/eventually.ts";
+import { damageIn } from "../test/lib/fsck.ts";
 import { LocalCluster } from "../test/lib/local-cluster.ts";
 import { decodeOperation, encodeOperation, type Operation } from "./history.ts";
 import { type FaultKind, type InflictedFault, inflict, schedule } from "./nemesis.ts";
@@ -41,6 +43,8 @@ export interface RunReport {
   readonly violations: readonly Violation<CreatesInput, CreatesOutput>[];
   /** Masters whose state differed at an equal index in the end; empty when all agree. */
   readonly divergence: readonly string[];
+  /** What the checker finds in the states of the masters in the end. */
+  readonly findings: readonly Finding[];
 }
 
 /** Faults stop this long before the clients do, so that every run also sees recovery. */
@@ -87,6 +91,7 @@ export async function runOnce(options: RunOptions): Promise<RunReport> {
       longestUnavailabilityMs: longestGapMs(history),
       violations: checkWitnessOrder(createsModel, history),
       divergence: await divergence(masters),
+      findings: (await Promise.all(masters.each.map(damageIn))).flat(),
     };
   } finally {
     await session.close();

@@ -2,6 +2,7 @@
  * Three real master processes on loopback and what a test needs around them: a worker that only lists directories, and a
  * client that only speaks the RPC.
  */
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
@@ -20,6 +21,7 @@ import type { FileStatus } from "../../src/rpc/namespace.ts";
 import type { Task, TaskResult } from "../../src/rpc/tasks.ts";
 import { openUfs } from "../../src/ufs/open.ts";
 import { eventually } from "../lib/eventually.ts";
+import { damageIn } from "../lib/fsck.ts";
 import { freePorts } from "../lib/free-ports.ts";
 import { ControlledProcess, programOf } from "../lib/local-cluster.ts";
 
@@ -174,9 +176,17 @@ export class MasterCluster {
     }).then(({ place }) => place);
   }
 
-  /** Waits until all masters have applied the same, and compares their states. */
-  /** What all masters say of themselves once they are at one index, with their state hashes as of it. */
+  /**
+   * What all masters say of themselves once they are at one index, with their state hashes as of it. No state of theirs may
+   * have findings.
+   */
   async settled(connection: MasterConnection): Promise<readonly MasterStatus[]> {
+    const states = await this.#atOneIndex(connection);
+    for (const master of connection.each) assert.deepEqual(await damageIn(master), []);
+    return states;
+  }
+
+  #atOneIndex(connection: MasterConnection): Promise<readonly MasterStatus[]> {
     return eventually("equal applied indexes", async () => {
       const all = await Promise.all(connection.each.map((master) => statusOf(master, true)));
       const known = all.filter((status) => status !== undefined);

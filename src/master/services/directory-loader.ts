@@ -65,8 +65,13 @@ export class DirectoryLoader {
   readonly #sync: DirectorySync;
   readonly #ahead: { readonly directories: number; readonly names: number };
   readonly #flights = new Map<InodeId, Flight>();
-  /** Directories with more names than a page that are not loaded: one name of them is asked for alone. */
-  readonly #large = new Recent<InodeId, true>(remembered);
+  /**
+   * Directories with more names than a page that are not loaded, and how far they are known: one name of them is asked for
+   * alone, and who wants all goes on from there.
+   */
+  readonly #large = new Recent<InodeId, { readonly startedAtMs: number; readonly upTo: string }>(
+    remembered,
+  );
   /** Names that were asked for alone, and since when they are known. */
   readonly #asked = new Recent<string, number>(remembered);
   readonly #askedNow = new Map<string, Promise<void>>();
@@ -125,14 +130,15 @@ export class DirectoryLoader {
   async know(directory: InodeId, name: string, signal: AbortSignal): Promise<void> {
     const { reader } = this.#options;
     while (this.#isUnloaded(directory) && edgeOf(reader, directory, name) === undefined) {
-      if (this.#large.get(directory) === true) {
+      if (this.#large.get(directory) !== undefined) {
         if (await this.#ask(directory, name, signal)) return;
         await this.load(directory, signal);
         return;
       }
       const flight = this.#fly(directory, false);
       if (flight.upTo !== undefined && name <= flight.upTo) return;
-      if (flight.upTo !== undefined) this.#large.set(directory, true);
+      const { startedAtMs, upTo } = flight;
+      if (upTo !== undefined) this.#large.set(directory, { startedAtMs, upTo });
       else if ((await this.#next(flight, signal)) === "gone") return;
     }
     this.#walkFrom(directory);
@@ -222,7 +228,8 @@ export class DirectoryLoader {
       underWay.isWhole ||= isWhole;
       return underWay;
     }
-    const startedAtMs = this.#options.clusterTimeMs();
+    const begun = this.#isUnloaded(directory) ? this.#large.get(directory) : undefined;
+    const startedAtMs = begun?.startedAtMs ?? this.#options.clusterTimeMs();
     const counts = noCounts();
     const waiting = new Set<() => void>();
     const wake = () => {
@@ -235,6 +242,7 @@ export class DirectoryLoader {
         directory,
         startedAtMs,
         counts,
+        after: begun?.upTo,
         onPage: (upTo) => {
           flight.upTo = upTo;
           wake();
@@ -245,8 +253,10 @@ export class DirectoryLoader {
     );
     const ended = run
       .then((end) => {
-        if (end === "partial") this.#large.set(directory, true);
-        else this.#done.set(directory, { startedAtMs, counts });
+        const { upTo } = flight;
+        if (end === "partial" && upTo !== undefined) {
+          this.#large.set(directory, { startedAtMs, upTo });
+        } else this.#done.set(directory, { startedAtMs, counts });
         return end;
       })
       .finally(() => {
@@ -260,7 +270,7 @@ export class DirectoryLoader {
       startedAtMs,
       counts,
       isWhole,
-      upTo: undefined,
+      upTo: begun?.upTo,
       ended,
       waiting,
       isEnded: false,

@@ -44,6 +44,8 @@ export interface SyncRun {
   /** Cluster time at which it began. */
   readonly startedAtMs: number;
   readonly counts: SyncCounts;
+  /** All names up to this one were taken in by a run that was ended before its time. */
+  readonly after?: string | undefined;
   /** Called when all names up to this one are known. False ends the run. */
   onPage(upTo: string): boolean;
 }
@@ -79,7 +81,7 @@ export class DirectorySync {
   /** @throws WeirError what the store answered; `Stale` when it changes too fast from here; the reason of `signal` */
   async run(run: SyncRun, signal: AbortSignal): Promise<SyncEnd> {
     const { directory } = run;
-    let after: string | undefined;
+    let { after } = run;
     let repeats = 0;
     for (;;) {
       const listing = await this.#options.lister.list(directory, { after }, signal);

@@ -5,25 +5,28 @@
  * Invariant: the time counts from when the request was sent whose answer extends it. The leader counts from when that
  * request came in, which is later.
  */
+import type { Clock } from "../lib/clock.ts";
 import { WeirError } from "../lib/errors.ts";
 
 export class EffectLease {
+  readonly #clock: Clock;
   readonly #onEnd: (error: WeirError) => void;
   #untilMs = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #cancelTimer: () => void = () => undefined;
 
   /** Calls `onEnd` each time that it ran out. */
-  constructor(onEnd: (error: WeirError) => void) {
+  constructor(clock: Clock, onEnd: (error: WeirError) => void) {
+    this.#clock = clock;
     this.#onEnd = onEnd;
   }
 
   /** `leaseMs` undefined: of a master of an earlier version, which knows of no end. */
   extend(sentMs: number, leaseMs: number | undefined): void {
     this.#untilMs = leaseMs === undefined ? Infinity : Math.max(this.#untilMs, sentMs + leaseMs);
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
     if (this.#untilMs === Infinity) return;
-    this.#timer = setTimeout(() => this.#onEnd(ended()), this.#untilMs - performance.now());
-    this.#timer.unref();
+    const leftMs = Math.max(0, this.#untilMs - this.#clock.monotonicMs());
+    this.#cancelTimer = this.#clock.after(leftMs, () => this.#onEnd(ended()));
   }
 
   /** Another leader's word counts from here on. */
@@ -36,11 +39,11 @@ export class EffectLease {
    * @throws WeirError `Cancelled` when it ran out
    */
   check(): void {
-    if (performance.now() >= this.#untilMs) throw ended();
+    if (this.#clock.monotonicMs() >= this.#untilMs) throw ended();
   }
 
   close(): void {
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
   }
 }
 

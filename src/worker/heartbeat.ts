@@ -5,18 +5,15 @@
  * Invariants
  * 1. A master is told of every change after the last report that it answered, in order; one that asks for it is told
  *    everything anew.
- * 2. Tasks of a term that is over are refused, and those under way are ended: a later leader may have asked another
- *    worker for the opposite.
- * 3. A result is sent until a leader took it or its term is over.
- * 4. A side effect on a store is under way once at a time, and goes on only while the leader that asked for it is heard of
- *    (effect-lease.ts). What leaders must wait for, since it cannot be called back, they are told: what an earlier one
- *    asked for, and what hangs in a store that does not answer.
+ * 2. A result is sent until a leader took it or its term is over.
+ *
+ * What becomes of tasks here is in worker-tasks.ts.
  */
 import { randomBytes } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { sleep } from "../lib/clock.ts";
+import { sleep, systemClock } from "../lib/clock.ts";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
-import type { UfsOpId, WorkerId } from "../lib/ids.ts";
+import type { WorkerId } from "../lib/ids.ts";
 import type { Logger } from "../lib/logger.ts";
 import type { RpcClient } from "../rpc/client.ts";
 import { masterApi } from "../rpc/master-api.ts";
@@ -30,8 +27,8 @@ import type {
   UnhealthyMount,
 } from "../rpc/tasks.ts";
 import type { BlockStore } from "./block-store.ts";
-import { EffectLease } from "./effect-lease.ts";
 import type { Attempt } from "./task-executor.ts";
+import { WorkerTasks } from "./worker-tasks.ts";
 
 export interface HeartbeatOptions {
   readonly masters: MasterConnection;
@@ -68,6 +65,7 @@ const pageSize = 5000;
 /** Kept containers that are reported again with each heartbeat, in turn, to learn which may go. */
 const keptPerBeat = 500;
 const retryMs = 200;
+const resultsPerCall = 64;
 
 interface Reporting {
   readonly ending: AbortController;
@@ -75,41 +73,23 @@ interface Reporting {
   knownAs: string;
 }
 
-interface Running {
-  readonly term: number;
-  readonly abort: AbortController;
-  /** Set when it is done and not delivered. */
-  result: TaskResult | undefined;
-}
-
-/** The latest attempt of a side effect that has not ended. */
-interface Effect {
-  readonly running: Running;
-  /** Resolves when nothing goes on any more, in the store neither. */
-  readonly ended: Promise<unknown>;
-  /** It was answered, and goes on. */
-  hangs: boolean;
-}
-
 export class WorkerHeartbeat {
   readonly #options: HeartbeatOptions;
   readonly #incarnation = randomBytes(8).toString("hex");
   readonly #stopping = new AbortController();
-  readonly #tasks = new Map<number, Running>();
-  readonly #effects = new Map<UfsOpId, Effect>();
-  readonly #lease = new EffectLease((error) => {
-    for (const { running } of this.#effects.values()) running.abort.abort(error);
-  });
+  readonly #tasks: WorkerTasks;
   readonly #loops: Promise<void>[] = [];
   /** Masters that are reported to, by the address of the connection. */
   readonly #reporting = new Map<string, Reporting>();
   #registration: Registration | undefined;
   #registering: Promise<void> | undefined;
-  #term = 0;
   #wakeResults: (() => void) | undefined;
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
+    const { execute } = options;
+    const onResult = () => this.#wakeResults?.();
+    this.#tasks = new WorkerTasks({ execute, onResult, clock: systemClock });
     setMaxListeners(0, this.#stopping.signal);
   }
 
@@ -132,8 +112,7 @@ export class WorkerHeartbeat {
   async stop(): Promise<void> {
     const error = new WeirError("Unavailable", "The worker stops");
     this.#stopping.abort(error);
-    for (const { abort } of this.#tasks.values()) abort.abort(error);
-    this.#lease.close();
+    this.#tasks.stop(error);
     this.#wakeResults?.();
     await Promise.allSettled(this.#loops);
   }
@@ -237,15 +216,15 @@ export class WorkerHeartbeat {
             complete: !report.more,
             jobs: this.#options.jobs,
             unhealthy: this.#options.unhealthy(),
-            term: this.#term,
-            ending: this.#ending,
+            term: this.#tasks.term,
+            ending: this.#tasks.ending,
           },
           { deadlineMs: waitMs + 5000, signal },
         );
         silent = false;
         if (reply.resync) reporter.reset();
         else reporter.acknowledged();
-        if (reply.term >= this.#term) this.#follow(reply, reporting);
+        if (reply.term >= this.#tasks.term) this.#follow(reply, reporting);
         await this.#take(reply, startedMs);
         // A reply that came at once for no reason must not make a tight loop.
         const tookMs = performance.now() - startedMs;
@@ -259,13 +238,6 @@ export class WorkerHeartbeat {
     }
   }
 
-  /** Side effects that go on here though nobody waits for their results. */
-  get #ending(): UfsOpId[] {
-    return [...this.#effects]
-      .filter(([, { running, hangs }]) => hangs || running.term < this.#term)
-      .map(([op]) => op);
-  }
-
   async #take(reply: HeartbeatReply, sentMs: number): Promise<void> {
     if (reply.register) {
       this.#registering ??= this.#register().finally(() => {
@@ -273,13 +245,7 @@ export class WorkerHeartbeat {
       });
       await this.#registering;
     }
-    if (!reply.leader || reply.term < this.#term) return;
-    if (reply.term > this.#term) this.#supersede(reply.term);
-    this.#lease.extend(sentMs, reply.effectLeaseMs);
-    for (const taskId of reply.cancelled ?? []) {
-      this.#tasks.get(taskId)?.abort.abort(new WeirError("Cancelled", "It is not wanted any more"));
-    }
-    for (const task of reply.tasks) this.#start(task, reply.term);
+    if (!reply.leader || !this.#tasks.take(reply, sentMs)) return;
     for (const container of reply.released ?? []) {
       await this.#options.store.release(container).catch((err: unknown) => {
         this.#options.logger.warn({ err, container }, "a container stays kept");
@@ -287,70 +253,12 @@ export class WorkerHeartbeat {
     }
   }
 
-  #supersede(term: number): void {
-    this.#term = term;
-    this.#lease.restart();
-    for (const [taskId, running] of this.#tasks) {
-      running.abort.abort(new WeirError("Cancelled", `Term ${running.term} is over`));
-      this.#tasks.delete(taskId);
-    }
-  }
-
-  #start(task: Task, term: number): void {
-    // The leader may hand over a task twice; the one under way answers for both.
-    if (this.#tasks.has(task.taskId)) return;
-    const running: Running = { term, abort: new AbortController(), result: undefined };
-    this.#tasks.set(task.taskId, running);
-    const ended =
-      task.kind === "ufsOp" ? this.#affect(task, running) : this.#execute(task, running);
-    void ended.then((result) => {
-      running.result = result;
-      this.#wakeResults?.();
-    });
-  }
-
-  #execute(
-    task: Task,
-    running: Running,
-    outlives: Attempt["outlives"] = () => undefined,
-  ): Promise<TaskResult> {
-    const permit = () => this.#permit(running);
-    return this.#options.execute(task, { signal: running.abort.signal, permit, outlives });
-  }
-
-  /** Starts a side effect when the attempt before it has ended, in the store as well. */
-  #affect(task: Extract<Task, { kind: "ufsOp" }>, running: Running): Promise<TaskResult> {
-    const before = this.#effects.get(task.op)?.ended ?? Promise.resolve();
-    const hanging: Promise<unknown>[] = [];
-    const result = before.then(() =>
-      this.#execute(task, running, (ended) => {
-        hanging.push(ended);
-      }),
-    );
-    const ended = result.then(() => Promise.allSettled(hanging));
-    const effect: Effect = { running, ended, hangs: false };
-    this.#effects.set(task.op, effect);
-    void ended.then(() => {
-      if (this.#effects.get(task.op) === effect) this.#effects.delete(task.op);
-    });
-    return result.then((answer) => {
-      effect.hangs = hanging.length > 0;
-      return answer.kind === "failed" && effect.hangs ? { ...answer, goesOn: true } : answer;
-    });
-  }
-
-  #permit({ term, abort }: Running): void {
-    abort.signal.throwIfAborted();
-    if (term !== this.#term) throw new WeirError("Cancelled", `Term ${term} is over`);
-    this.#lease.check();
-  }
-
   async #deliver(): Promise<void> {
     const { masters, logger } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const done = [...this.#tasks].filter(([, { result }]) => result !== undefined).slice(0, 64);
-      if (done.length === 0) {
+      const results = this.#tasks.results(resultsPerCall);
+      if (results.length === 0) {
         await new Promise<void>((resolve) => {
           this.#wakeResults = resolve;
         });
@@ -358,17 +266,14 @@ export class WorkerHeartbeat {
         continue;
       }
       try {
-        const results = done.map(([, { result }]) => result!);
         const { worker } = this.#registration!;
         const options = { deadlineMs: 5000, signal, idempotent: true };
         await masters.call(masterApi.taskResults, { worker, results }, options);
-        for (const [taskId, running] of done) {
-          if (this.#tasks.get(taskId) === running) this.#tasks.delete(taskId);
-        }
+        this.#tasks.delivered(results);
       } catch (thrown) {
         if (signal.aborted) return;
         const err = toWeirError(thrown, "Cannot deliver results");
-        logger.warn({ err, results: done.length }, "results wait for a leader");
+        logger.warn({ err, results: results.length }, "results wait for a leader");
         await sleep(retryMs, signal).catch(() => undefined);
       }
     }

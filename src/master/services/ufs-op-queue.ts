@@ -20,6 +20,7 @@ import { ufsOpKey } from "../state/keys.ts";
 import { type Mount, type UfsOp, ufsOp } from "../state/model.ts";
 import type { StateEvent } from "../state/context.ts";
 import {
+  inodeOf,
   isMoot,
   levelOfState,
   mountOf,
@@ -358,12 +359,16 @@ export class UfsOpQueue {
       this.#pause(pending);
       return;
     }
+    if (error.code === "NotFound" && this.#wasNeverStored(op)) {
+      this.#propose(pending, done(op, {})).catch(() => this.#pause(pending));
+      return;
+    }
     pending.attempts++;
     pending.error = error.message;
     const { attempts } = pending;
     const pauseMs = Math.min(firstPauseMs * 2 ** Math.min(attempts - 1, 10), longestPauseMs);
     pending.notBeforeMs = clock.monotonicMs() + pauseMs;
-    const isGivenUp = hopeless.has(error.code) && attempts >= hopelessAttempts;
+    const isGivenUp = isHopeless(op, error.code) && attempts >= hopelessAttempts;
     if (isGivenUp && levelOfState(reader) >= 2) {
       logger.error({ op: op.id, error: error.message }, "a side effect on a store is given up");
       const failed = { kind: "ufsFailed" as const, op: op.id, error: error.message, attempts };
@@ -375,6 +380,13 @@ export class UfsOpQueue {
       "a side effect on a store failed; it will be tried again",
     );
     this.#pause(pending);
+  }
+
+  /** A file that was written again before its first persist has nothing in the store yet that moves or has attributes. */
+  #wasNeverStored({ action }: UfsOp): boolean {
+    if (action.kind !== "rename" && action.kind !== "setAttributes") return false;
+    const of = inodeOf(this.#options.reader, action.inode);
+    return of === undefined || (of.kind === "file" && of.persistedVersion === 0);
   }
 
   /** A worker clears up; what it does not get to is cleared up with the next write of the object, or by its age. */
@@ -425,6 +437,12 @@ function done(
   // `false` says no more than nothing, and a state of level 1 takes it from nobody.
   const isAside = aside === true ? { aside } : {};
   return { kind: "ufsDone", op: id, fingerprint, error: undefined, ...isAside };
+}
+
+/** Nothing moves what is not there; who took it from the store knows whether it comes back. */
+function isHopeless({ action }: UfsOp, code: ErrorCode): boolean {
+  if (hopeless.has(code)) return true;
+  return code === "NotFound" && (action.kind === "rename" || action.kind === "setAttributes");
 }
 
 /** Whether what was queued later for its paths must wait for an operation that was given up. */

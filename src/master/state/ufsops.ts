@@ -211,9 +211,8 @@ export function persistLink(context: Context, of: Inode, link: Link, primary: bo
 }
 
 /** Takes out the operation of an inode that was given up, and has become moot with another one or with the inode. */
-export function forgetFailed(context: Context, { mountId, persistOp, persistence }: Inode): void {
-  // Only what was given up leaves an inode with an operation and no prospect.
-  if (persistOp === undefined || persistence !== "none") return;
+export function forgetFailed(context: Context, { mountId, persistOp }: Inode): void {
+  if (persistOp === undefined) return;
   const op = context.state.read(ufsOp, ufsOpKey(mountId, persistOp));
   if (op?.failed !== undefined) takeOut(context, op);
 }

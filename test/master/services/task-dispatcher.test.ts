@@ -39,6 +39,16 @@ describe("TaskDispatcher", () => {
     );
   }
 
+  function affect(placement: Partial<Placement> = {}) {
+    const mount = { id: 1 as MountId, uri: "file:///x", readOnly: false, options: {} };
+    const action = { kind: "delete" as const, path: "a" };
+    return dispatcher.run(
+      { kind: "ufsOp", op: 5 as UfsOpId, mount, action },
+      { urgent: false, ...placement },
+      new AbortController().signal,
+    );
+  }
+
   function poll(
     worker: WorkerId,
     of: { slots?: number; connection?: number; incarnation?: string } = {},
@@ -235,5 +245,41 @@ describe("TaskDispatcher", () => {
     await turn();
     registry.releasePolls();
     assert.deepEqual(await polled, []);
+  });
+
+  it("hands a side effect to no second worker while the first one may do it", async () => {
+    const affecting = affect();
+    const [task] = await poll(one);
+    // Its connection broke: whether it has the task is not known.
+    const again = poll(one, { connection: 2, slots: 0 });
+    void again;
+    const other = poll(two);
+    let handedToOther = false;
+    void other.then((tasks) => (handedToOther = tasks.length > 0));
+    await turn();
+    assert(!handedToOther, "another worker was asked meanwhile");
+    const [handedAgain] = await poll(one, { connection: 2 });
+    assert.deepEqual(handedAgain, task);
+    dispatcher.workerLost(one);
+    await assert.rejects(affecting, (thrown) => hasCode(thrown, "Unavailable"));
+  });
+
+  it("has a side effect ended that is not wanted any more, and waits for the worker's word", async () => {
+    const cancel = new AbortController();
+    const affecting = affect({ cancel: cancel.signal });
+    const [task] = await poll(one);
+    const open = poll(one);
+    cancel.abort();
+    assert.deepEqual(await open, [], "the worker must hear of it at once");
+    assert.deepEqual(dispatcher.cancelledOf(one), [task!.taskId]);
+    const failed = {
+      kind: "failed" as const,
+      taskId: task!.taskId,
+      code: "Cancelled",
+      message: "",
+    };
+    dispatcher.results(one, [failed]);
+    assert.deepEqual(await affecting, failed);
+    assert.deepEqual(dispatcher.cancelledOf(one), []);
   });
 });

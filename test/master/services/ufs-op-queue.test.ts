@@ -195,6 +195,74 @@ describe("UfsOpQueue", () => {
     assert.equal(machine.inode(inode).persistedVersion, 0);
   });
 
+  it("leaves alone what still goes on for an earlier leader, and what waits behind it, until that has ended", async () => {
+    const { machine, clock } = fixture;
+    const { seen, worker } = recorder();
+    const session = machine.openSession();
+    machine.write("/f", 10, { keepers: [worker], session });
+    machine.done({ kind: "unlink", parent: machine.at("/").id, name: "f", held: false }, session);
+    machine.write("/f", 10, { keepers: [worker], session });
+    machine.write("/other", 10, { keepers: [worker], session });
+    const deletion = machine.pending().find(({ action }) => action.kind === "delete")!;
+    ending = undefined;
+    startQueue();
+    await turn();
+    assert.deepEqual(seen, [], "it is not known yet what goes on");
+    ending = new Set([deletion.id]);
+    clock.advance(50);
+    await eventually("what is free", async () => {
+      clock.advance(50);
+      await turn();
+      return seen.length > 0;
+    });
+    assert.deepEqual(seen, ["persist other"]);
+    ending = new Set();
+    await eventually("the rest", async () => {
+      clock.advance(50);
+      await turn();
+      return machine.pending().length === 0;
+    });
+    assert.deepEqual(seen, ["persist other", "delete f", "persist f"]);
+  });
+
+  it("goes on with other paths behind more operations that wait than it looks ahead", async () => {
+    const { machine } = fixture;
+    machine.isChecked = false;
+    const { seen, worker } = recorder((task) =>
+      task.action.kind === "persist" && task.action.path.startsWith("f")
+        ? { kind: "failed", taskId: task.taskId, code: "PermissionDenied", message: "closed" }
+        : obey(task),
+    );
+    const session = machine.openSession();
+    for (let i = 0; i < 600; i++) {
+      machine.write(`/f${String(i)}`, 1, { keepers: [worker], session });
+    }
+    machine.write("/behind", 1, { keepers: [worker], session });
+    startQueue();
+    await eventually("the one behind them", () => seen.includes("persist behind"));
+    assert.equal(machine.at("/behind").persistence, "persisted");
+  });
+
+  it("cancels the persist of a version that was overwritten meanwhile", async () => {
+    const { machine, dispatcher } = fixture;
+    const release: (() => void)[] = [];
+    const { seen, worker } = recorder(
+      (task) => new Promise((resolve) => release.push(() => resolve(obey(task)))),
+    );
+    const session = machine.openSession();
+    startQueue();
+    const { inode } = machine.write("/f", 10, { keepers: [worker], session });
+    await eventually("the persist", () => seen.length === 1);
+    assert.deepEqual(dispatcher.cancelledOf(worker), []);
+    machine.done({ kind: "truncate", inode, size: 5 });
+    assert.equal(dispatcher.cancelledOf(worker).length, 1);
+    release.shift()!();
+    await eventually("the next version", () => seen.length === 2);
+    release.shift()!();
+    await drained();
+    assert.equal(machine.at("/f").persistence, "persisted");
+  });
+
   it("gets through many more operations than it looks ahead", async () => {
     const { machine } = fixture;
     machine.isChecked = false;

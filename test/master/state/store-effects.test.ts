@@ -536,3 +536,110 @@ const mountCommand = {
   readOnly: false,
   options: {},
 };
+
+describe("what a store refuses", () => {
+  it("stays with its tomb, so that nothing deleted comes back, until somebody decides", () => {
+    const machine = Machine.make();
+    machine.done(pageOf(rootInodeId, [entryOf("x")]));
+    machine.done(unlinkCommand(rootInodeId, "x"));
+    const { id: op } = machine.pending()[0]!;
+    machine.refused("InvalidArgument", { kind: "discardEffect", op });
+    machine.done({ kind: "ufsFailed", op, error: "the store is read-only", attempts: 5 });
+    assert.deepEqual(effects(machine), ["delete x"]);
+    machine.done(pageOf(rootInodeId, [entryOf("x")]));
+    assert.ok(!machine.exists("/x"), "it came back");
+    machine.done({ kind: "retryEffect", op });
+    assert.equal(machine.pending()[0]!.failed, undefined);
+    machine.done({ kind: "ufsFailed", op, error: "the store is read-only", attempts: 5 });
+    machine.done({ kind: "discardEffect", op });
+    assert.deepEqual(effects(machine), []);
+    machine.done(pageOf(rootInodeId, [entryOf("x")]));
+    assert.ok(machine.exists("/x"), "the store has it, and nobody wants it gone any more");
+  });
+
+  it("leaves a file un-persisted with its keepers, and makes way for its next version and its end", async () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const { inode } = machine.write("/a", 10, { keepers, session });
+    const fail = () => {
+      const { id: op } = machine.pending().at(-1)!;
+      machine.done({ kind: "ufsFailed", op, error: "too long", attempts: 5 });
+      return op;
+    };
+    fail();
+    assert.equal(machine.inode(inode).persistence, "none");
+    assert.equal((await containersOf(machine.state, inode)).length, 1);
+    machine.done({ kind: "truncate", inode, size: 5 });
+    assert.deepEqual(effects(machine), ["persist a v3"], "the one before is of no use");
+    const op = fail();
+    machine.done(renameIn(rootInodeId, "a", "b"));
+    machine.done({ kind: "retryEffect", op });
+    assert.deepEqual(effects(machine), ["rename a b", "persist b v3"], "under its name of now");
+    fail();
+    machine.done(unlinkCommand(rootInodeId, "b"));
+    assert.deepEqual(effects(machine).at(-1), "delete b");
+    assert.ok(machine.pending().every(({ failed }) => failed === undefined));
+  });
+
+  it("is decided on by the superuser alone, and a move is not forgotten", () => {
+    const machine = Machine.make();
+    machine.done(pageOf(rootInodeId, [entryOf("x")]));
+    machine.done(renameIn(rootInodeId, "x", "y"));
+    const { id: op } = machine.pending()[0]!;
+    machine.done({ kind: "ufsFailed", op, error: "no", attempts: 5 });
+    machine.refused("NotSupported", { kind: "discardEffect", op });
+  });
+});
+
+describe("the object of a file without a name", () => {
+  it("is known to be removed, lies aside while it is held, and goes when the file is reaped", () => {
+    const machine = Machine.make();
+    machine.done(pageOf(rootInodeId, [entryOf("x")]));
+    const inode = machine.at("/x").id;
+    const session = machine.openSession();
+    machine.done({ kind: "unlink", parent: rootInodeId, name: "x", held: true }, session);
+    const [removal] = machine.pending();
+    assert.ok(removal?.action.kind === "delete" && removal.action.isKnown === true);
+    assert.equal(machine.inode(inode).removeOp, removal.id);
+    machine.done({
+      kind: "ufsDone",
+      op: removal.id,
+      fingerprint: undefined,
+      error: undefined,
+      aside: true,
+    });
+    assert.equal(machine.inode(inode).aside, true);
+    machine.done({ kind: "release", inode }, session);
+    const garbage = machine.state.entries("garbage/").map(([key]) => key);
+    machine.done({ kind: "reapGarbage", keys: garbage });
+    assert.deepEqual(effects(machine), [`delete .weir-tmp-unlinked/${String(inode)}`]);
+  });
+
+  it("goes with the rename that replaces it, and with nothing if the file was reaped before", () => {
+    const machine = Machine.make();
+    machine.done(pageOf(rootInodeId, [entryOf("x"), entryOf("y")]));
+    const replaced = machine.at("/y").id;
+    machine.done(renameIn(rootInodeId, "x", "y"));
+    const [rename] = machine.pending();
+    assert.ok(rename?.action.kind === "rename" && rename.action.replaces === replaced);
+    assert.equal(machine.inode(replaced).removeOp, rename.id);
+    const garbage = machine.state.entries("garbage/").map(([key]) => key);
+    machine.done({ kind: "reapGarbage", keys: garbage });
+    const done = { kind: "ufsDone" as const, op: rename.id, fingerprint: undefined };
+    machine.done({ ...done, error: undefined, aside: true });
+    assert.deepEqual(effects(machine), [`delete .weir-tmp-unlinked/${String(replaced)}`]);
+  });
+
+  it("is not told by a fingerprint that a persist under way may have changed", () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    const session = machine.openSession();
+    const { inode } = machine.write("/a", 10, { keepers, session });
+    machine.settle("first");
+    machine.done({ kind: "truncate", inode, size: 5 });
+    machine.done(unlinkCommand(rootInodeId, "a"));
+    const removal = machine.pending().at(-1)!;
+    assert.ok(removal.action.kind === "delete" && removal.action.isKnown !== true);
+  });
+});

@@ -1,0 +1,233 @@
+/**
+ * A store in the heap that does what local directories do, a step at a time: `beforeStep` is awaited before each change that
+ * others see, `inFlight` when it cannot be called back any more, and `afterStep` before its caller hears of it.
+ */
+import { WeirError } from "../../src/lib/errors.ts";
+import { temporaryPrefix } from "../../src/lib/store-names.ts";
+import { needPermit, refuseIfAborted } from "../../src/ufs/errors.ts";
+import { assertLength, componentsOf, placesOf, splitPath } from "../../src/ufs/paths.ts";
+import type {
+  Aside,
+  Going,
+  Move,
+  Removal,
+  UfsAttributes,
+  UfsListEntry,
+  UfsStat,
+  UnderFileSystem,
+} from "../../src/ufs/types.ts";
+
+interface MemoryNode {
+  readonly stat: UfsStat;
+  readonly content: Buffer;
+}
+
+const nothing = Buffer.alloc(0);
+
+export class MemoryStore implements UnderFileSystem {
+  readonly uri = "memory://store";
+  readonly readOnly = false;
+  /** By path; directories too. */
+  readonly nodes = new Map<string, MemoryNode>();
+  beforeStep: () => Promise<void> = () => Promise.resolve();
+  inFlight: () => Promise<void> = () => Promise.resolve();
+  afterStep: () => Promise<void> = () => Promise.resolve();
+  #prints = 0;
+
+  constructor() {
+    this.#put("", "directory", {}, nothing);
+  }
+
+  list(path: string, options: { after?: string | undefined; limit: number }) {
+    const prefix = path === "" ? "" : `${path}/`;
+    if (this.nodes.get(path)?.stat.kind !== "directory") {
+      return Promise.reject(this.#error("NotFound", "list", path));
+    }
+    const names = [...this.nodes.keys()]
+      .filter((each) => each !== "" && each.startsWith(prefix))
+      .map((each) => each.slice(prefix.length))
+      .filter((name) => !name.includes("/") && !name.startsWith(temporaryPrefix))
+      .filter((name) => options.after === undefined || name > options.after)
+      .sort();
+    const entries: UfsListEntry[] = names
+      .slice(0, options.limit)
+      .map((name) => ({ name, ...this.nodes.get(prefix + name)!.stat }));
+    return Promise.resolve({ entries, last: names.length <= options.limit });
+  }
+
+  stat(path: string): Promise<UfsStat | undefined> {
+    return Promise.resolve(this.nodes.get(path)?.stat);
+  }
+
+  async *read(
+    path: string,
+    options: { offset: number; length: number; fingerprint?: string | undefined },
+  ): AsyncIterable<Uint8Array> {
+    placesOf(path, "Cannot read");
+    const node = this.nodes.get(path);
+    if (node === undefined) throw this.#error("NotFound", "read", path);
+    const { fingerprint = node.stat.fingerprint, offset, length } = options;
+    if (fingerprint !== node.stat.fingerprint) throw this.#error("Stale", "read", path);
+    yield await Promise.resolve(node.content.subarray(offset, offset + length));
+  }
+
+  async write(
+    path: string,
+    source: AsyncIterable<Uint8Array>,
+    options: { size: number; attributes?: UfsAttributes } & Going,
+  ): Promise<string> {
+    componentsOf(path, "Cannot write");
+    const parts: Uint8Array[] = [];
+    for await (const part of source) {
+      refuseIfAborted(options.signal, "Cannot write");
+      parts.push(part);
+    }
+    const content = Buffer.concat(parts);
+    assertLength(content.length, options.size, "Cannot write");
+    return this.#change(options, "write", path, () => {
+      this.#makeParents(path);
+      if (this.nodes.get(path)?.stat.kind === "directory") {
+        throw this.#error("IsDirectory", "write", path);
+      }
+      return this.#put(path, "file", { mode: 0o644, ...options.attributes }, content);
+    });
+  }
+
+  forgetReplaced(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async delete(path: string, what: Removal & Going): Promise<{ aside: boolean }> {
+    placesOf(path, "Cannot delete");
+    if (path === "") throw this.#error("InvalidArgument", "delete", path);
+    await this.#change(what, "delete", path, () => {
+      const stat = this.nodes.get(path)?.stat;
+      if (stat === undefined || (stat.kind === "directory") === (what.of === "file")) return;
+      if (what.of === "file") {
+        const { fingerprint, aside } = what;
+        if (fingerprint !== undefined && fingerprint !== stat.fingerprint) return;
+        this.#keep(path, aside);
+      }
+      if (what.of === "emptyDirectory" && this.#below(path).length > 0) return;
+      for (const each of this.#below(path)) this.nodes.delete(each);
+      this.nodes.delete(path);
+    });
+    return { aside: what.of === "file" && this.#lies(what.aside) };
+  }
+
+  async rename(from: string, to: string, how: Move & Going): Promise<{ aside: boolean }> {
+    componentsOf(from, "Cannot rename");
+    componentsOf(to, "Cannot rename");
+    if (to.startsWith(`${from}/`)) throw this.#error("InvalidArgument", "rename", from);
+    await this.#change(how, "rename", from, () => {
+      if (!this.nodes.has(from)) {
+        if (this.nodes.has(to)) return;
+        throw this.#error("NotFound", "rename", from);
+      }
+      this.#makeParents(to);
+      this.#keep(to, how.aside);
+      if (this.#below(to).length > 0) throw this.#error("NotEmpty", "rename", from);
+      for (const each of [from, ...this.#below(from)]) {
+        this.nodes.set(to + each.slice(from.length), this.nodes.get(each)!);
+        this.nodes.delete(each);
+      }
+    });
+    return { aside: this.#lies(how.aside) };
+  }
+
+  async mkdir(path: string, attributes: UfsAttributes = {}, going: Going = {}): Promise<void> {
+    componentsOf(path, "Cannot make");
+    await this.#change(going, "make directory", path, () => {
+      this.#makeParents(path);
+      const present = this.nodes.get(path);
+      if (present !== undefined && present.stat.kind !== "directory") {
+        throw this.#error("AlreadyExists", "make directory", path);
+      }
+      this.#put(path, "directory", attributes, nothing);
+    });
+  }
+
+  async symlink(path: string, target: string, going: Going = {}): Promise<void> {
+    componentsOf(path, "Cannot make");
+    await this.#change(going, "make symbolic link", path, () => {
+      this.#makeParents(path);
+      this.#put(path, "symlink", {}, nothing, target);
+    });
+  }
+
+  async setAttributes(path: string, attributes: UfsAttributes, going: Going = {}) {
+    return this.#change(going, "change attributes of", path, () => {
+      const node = this.nodes.get(path);
+      if (node === undefined) throw this.#error("NotFound", "change attributes of", path);
+      const stat = { ...node.stat, ...withoutAbsent(attributes) };
+      // As of local files: the same object, told from others by its time as well.
+      const [object] = stat.fingerprint.split("@");
+      const { sec, nsec } = stat.mtime;
+      const fingerprint =
+        attributes.mtime === undefined
+          ? stat.fingerprint
+          : `${object!}@${String(sec)}.${String(nsec)}`;
+      this.nodes.set(path, { stat: { ...stat, fingerprint }, content: node.content });
+      return fingerprint;
+    });
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async #change<T>(going: Going, verb: string, path: string, change: () => T): Promise<T> {
+    await this.beforeStep();
+    needPermit(going, `Cannot ${verb} "${path}"`);
+    await this.inFlight();
+    const result = change();
+    await this.afterStep();
+    return result;
+  }
+
+  #put(
+    path: string,
+    kind: UfsStat["kind"],
+    attributes: UfsAttributes,
+    content: Buffer,
+    target?: string,
+  ): string {
+    const { mode = 0o755, uid = 0, gid = 0, mtime = { sec: 0, nsec: 0 } } = attributes;
+    const fingerprint = `print ${String(++this.#prints)}`;
+    const size = kind === "file" ? content.length : 0;
+    const stat = { kind, size, mode, uid, gid, mtime, fingerprint, target };
+    this.nodes.set(path, { stat, content });
+    return fingerprint;
+  }
+
+  #makeParents(path: string): void {
+    const { parent } = splitPath(path);
+    const above = this.nodes.get(parent);
+    if (above?.stat.kind === "directory") return;
+    if (above !== undefined) throw this.#error("NotDirectory", "use", path);
+    this.#makeParents(parent);
+    this.#put(parent, "directory", {}, nothing);
+  }
+
+  #below(path: string): string[] {
+    return [...this.nodes.keys()].filter((each) => each.startsWith(`${path}/`));
+  }
+
+  #keep(path: string, aside: Aside | undefined): void {
+    const node = this.nodes.get(path);
+    if (aside === undefined || node?.stat.kind !== "file") return;
+    this.nodes.set(aside.path, node);
+  }
+
+  #lies(aside: Aside | undefined): boolean {
+    return aside !== undefined && this.nodes.has(aside.path);
+  }
+
+  #error(code: ConstructorParameters<typeof WeirError>[0], verb: string, path: string): WeirError {
+    return new WeirError(code, `Cannot ${verb} "${path}" in ${this.uri}: ${code}`);
+  }
+}
+
+function withoutAbsent(attributes: UfsAttributes): Partial<UfsStat> {
+  return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
+}

@@ -1,7 +1,7 @@
 /** What `weir path` and the commands around usage do, on real processes. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { WeirClient } from "../../src/client/client.ts";
@@ -100,14 +100,13 @@ describe("paths", function () {
     assert.deepEqual([status.writeType, status.persistence], ["CACHE_THROUGH", "persisted"]);
     const shown = await json<Record<string, unknown>>("path", "get", "/said/below/x");
     assert.deepEqual(shown["from"], { writeType: "/said", readType: "/said" });
+    const store = join(directory, "store");
+    await mkdir(store);
+    await writeFile(join(store, "y"), bytes(2000));
+    await client.mount("/said/mounted", `file://${store}`);
     const copies = async () =>
-      (await client.locations("/said/below/x")).segments.flatMap(({ locations }) => locations);
-    await eventually("the copies are gone", async () => {
-      await client.free("/said/below/x");
-      assert.deepEqual(await copies(), []);
-      return true;
-    });
-    assert.equal((await ok("fs", "head", "--bytes", "2000", "/said/below/x")).length, 2000);
+      (await client.locations("/said/mounted/y")).segments.flatMap(({ locations }) => locations);
+    assert.equal((await ok("fs", "head", "--bytes", "2000", "/said/mounted/y")).length, 2000);
     assert.deepEqual(await copies(), []);
     await ok("path", "clear", "/said", "read-type");
     await ok("path", "pin", "/said");

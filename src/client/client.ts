@@ -44,7 +44,14 @@ import { InodeClient } from "./inode-client.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { PathPolicies } from "./path-policies.ts";
 import { type PathPlace, splitPath } from "./path-names.ts";
-import { changeFields, type MountChanges, mountFields, type MountOptions } from "./mounts.ts";
+import {
+  changeFields,
+  type MountChanges,
+  mountFields,
+  type MountOptions,
+  unionFields,
+  type UnionOptions,
+} from "./mounts.ts";
 import { Session } from "./session.ts";
 import { TreeSync, type TreeSyncOptions, type TreeSyncProgress } from "./tree-sync.ts";
 
@@ -499,6 +506,16 @@ export class WeirClient {
       `Cannot mount "${uri}" at "${path}"`,
     );
     return { id: id as MountId | undefined, status: status ?? (await this.stat(path)) };
+  }
+
+  /** Mounts several stores under one path. */
+  async mountUnion(path: string, options: UnionOptions): Promise<void> {
+    const { parent, name } = await this.#place(path);
+    const fields = unionFields({ owner: this.#owner(), ...options });
+    await this.#session.execute(
+      { kind: "mount", parent, name, ...fields },
+      `Cannot mount ${String(options.layers.length)} layers at "${path}"`,
+    );
   }
 
   /** Changes a mount while it is in use; what `changes` does not name stays. */

@@ -19,7 +19,7 @@ import { silentLogger } from "../lib/logger.ts";
 import type { Caller, FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 import { type AccessLists, WeirClient, type WriteFileOptions } from "./client.ts";
 import type { FileHandle } from "./file-system.ts";
-import type { MountChanges, MountOptions } from "./mounts.ts";
+import type { MountChanges, MountOptions, UnionOptions } from "./mounts.ts";
 import { fromText, toText } from "./path-names.ts";
 
 export { type ErrorCode, type Outcome, WeirError } from "../lib/errors.ts";
@@ -27,7 +27,7 @@ export type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/name
 export type { Acl, AclEntry, AclTag } from "../rpc/acl.ts";
 export type { AccessLists, WriteFileOptions } from "./client.ts";
 export type { FileHandle } from "./file-system.ts";
-export type { MountChanges, MountOptions } from "./mounts.ts";
+export type { Layer, LayerChange, MountChanges, MountOptions, UnionOptions } from "./mounts.ts";
 
 export interface ConnectOptions {
   /** Path of weir.yaml; WEIR_* variables of the environment override it. */
@@ -201,6 +201,11 @@ export class Weir {
   /** Mounts `file:///dir` or `s3://bucket/prefix`. Credentials in `options` are never shown again. */
   async mount(path: string, uri: string, options: MountOptions = {}): Promise<void> {
     await this.#client.mount(fromText(path), uri, options);
+  }
+
+  /** Mounts several stores under one path, in order of priority, one of which takes what is written. */
+  mountUnion(path: string, options: UnionOptions): Promise<void> {
+    return this.#client.mountUnion(fromText(path), options);
   }
 
   /** Changes a mount while it is in use; what `changes` does not name stays. */

@@ -40,6 +40,7 @@ import {
   job,
   lineageInput,
   medium,
+  mountLayer,
   timestamp,
   treeChange,
   writeType,
@@ -198,6 +199,10 @@ const clientCommands = {
     owner: appended(struct({ uid: unsigned(), gid: unsigned() })),
     /** Another mount may have the same store or a part of it: who asks knows that neither sees the changes of the other. */
     overlap: appended(boolean),
+    /** Several stores under one path, in order of priority; `uri` and `options` mean nothing then. */
+    layers: appended(list(mountLayer)),
+    /** Name of the layer that takes what is written. Absent: nothing is. */
+    writeLayer: appended(text),
   },
   unmount: { parent: inode, name },
   /** Changes what is given of a mount; what is queued for its store goes on with that. `unset` takes options away. */
@@ -208,6 +213,18 @@ const clientCommands = {
     readOnly: optional(boolean),
     shared: optional(boolean),
     overlap: optional(boolean),
+    /** All layers, in the order that they are to have; of a known name what is not given stays. */
+    layers: appended(
+      list(
+        struct({
+          name: text,
+          uri: optional(text),
+          readOnly: optional(boolean),
+          set: textMap,
+          unset: list(text),
+        }),
+      ),
+    ),
   },
 
   // Lineage
@@ -389,7 +406,8 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
 /** The level that the state must have for a command: by its kind, or by a field that it has. */
 export function levelOf(of: Command): number {
   if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
-  if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap) !== undefined) return 2;
+  if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap ?? of.layers) !== undefined)
+    return 2;
   if (of.kind === "release" && of.version !== undefined) return 2;
   if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
   if (of.kind === "ufsDone" && of.aside !== undefined) return 2;

@@ -270,6 +270,15 @@ export const workerInfo = struct({
 });
 export type WorkerInfo = Infer<typeof workerInfo>;
 
+/** One of several stores under one path. */
+export const mountLayer = struct({
+  name: text,
+  uri: text,
+  readOnly: boolean,
+  options: textMap,
+});
+export type MountLayer = Infer<typeof mountLayer>;
+
 /** A mount as clients see it: credentials never leave the masters and workers. */
 export const mountInfo = struct({
   id: unsigned<MountId>(),
@@ -285,8 +294,20 @@ export const mountInfo = struct({
   pendingOps: appended(unsigned()),
   /** Workers that get no answer from the store now, since how long, and what their last call came to. */
   unhealthy: appended(
-    list(struct({ worker: unsigned<WorkerId>(), forMs: unsigned(), reason: text })),
+    list(
+      struct({
+        worker: unsigned<WorkerId>(),
+        forMs: unsigned(),
+        reason: text,
+        /** It is about this one alone. */
+        layer: appended(text),
+      }),
+    ),
   ),
+  /** Of several stores under one path, in order of priority; options without credentials. */
+  layers: appended(list(mountLayer)),
+  /** Name of the layer that takes what is written. */
+  writeLayer: appended(text),
 });
 export type MountInfo = Infer<typeof mountInfo>;
 

@@ -19,7 +19,7 @@ import {
   word,
 } from "../lib/schema.ts";
 import { ufsEntry } from "./commands.ts";
-import { extent, fileLayout, job, timestamp } from "./namespace.ts";
+import { extent, fileLayout, job, mountLayer, timestamp } from "./namespace.ts";
 
 /** A mount with all its options: what a worker needs to open the store. Never shown, never logged. */
 export const mountTarget = struct({
@@ -27,6 +27,9 @@ export const mountTarget = struct({
   uri: text,
   readOnly: boolean,
   options: textMap,
+  /** Of several stores as one, in order of priority. */
+  layers: appended(list(mountLayer)),
+  writeLayer: appended(text),
 });
 export type MountTarget = Infer<typeof mountTarget>;
 
@@ -186,6 +189,8 @@ export const unhealthyMount = struct({
   mount: unsigned<MountId>(),
   forMs: unsigned(),
   reason: text,
+  /** It is about this layer alone: what the others have is reached. */
+  layer: appended(text),
 });
 export type UnhealthyMount = Infer<typeof unhealthyMount>;
 

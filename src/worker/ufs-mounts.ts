@@ -8,11 +8,15 @@ import type { MountId } from "../lib/ids.ts";
 import type { MountTarget, UnhealthyMount } from "../rpc/tasks.ts";
 import { defaultLimits, GuardedStore, type GuardLimits } from "../ufs/guarded.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
+import { UnionFileSystem } from "../ufs/union.ts";
+
+/** One store, as it is opened. */
+export type StoreTarget = Pick<MountTarget, "uri" | "readOnly" | "options">;
 
 export interface UfsMountsOptions {
   /** All mounts, from a master. */
   readonly targets: () => Promise<readonly MountTarget[]>;
-  readonly open: (target: MountTarget) => Promise<UnderFileSystem>;
+  readonly open: (store: StoreTarget) => Promise<UnderFileSystem>;
   readonly clock: Clock;
   /** Reads and looks in one local store at once: each may hold a thread of the process. */
   readonly localInFlight: number;
@@ -30,13 +34,15 @@ const onceLimitMs = 7000;
 interface Mounted {
   /** What it was opened by. */
   readonly key: string;
-  readonly store: GuardedStore;
+  readonly store: UnderFileSystem;
+  /** Each store under a guard of its own: one, or the layers of a union by their names. */
+  readonly guards: readonly { readonly layer: string | undefined; readonly guard: GuardedStore }[];
 }
 
 export class UfsMounts {
   readonly #options: UfsMountsOptions;
   readonly #mounted = new Map<MountId, Mounted>();
-  readonly #former: GuardedStore[] = [];
+  readonly #former: UnderFileSystem[] = [];
   #knownMs = -Infinity;
   #refreshing: Promise<void> | undefined;
 
@@ -58,15 +64,15 @@ export class UfsMounts {
     const key = keyOf(target);
     const known = this.#mounted.get(target.id);
     if (known?.key === key) return known.store;
-    const store = this.#guard(target, this.#options.limits);
-    this.#mounted.set(target.id, { key, store });
-    if (known !== undefined) this.#retire(known.store);
-    return store;
+    const mounted = this.#build(target, this.#options.limits);
+    this.#mounted.set(target.id, { key, ...mounted });
+    if (known !== undefined) this.#retire(known);
+    return mounted.store;
   }
 
   /** Uses a store that is not mounted (yet): opened for this once. */
   async useOnce<T>(target: MountTarget, use: (store: UnderFileSystem) => Promise<T>): Promise<T> {
-    const store = this.#guard(target, { callMs: onceLimitMs, ...this.#options.limits });
+    const { store } = this.#build(target, { callMs: onceLimitMs, ...this.#options.limits });
     try {
       return await use(store);
     } finally {
@@ -77,10 +83,13 @@ export class UfsMounts {
 
   /** The mounts whose stores do not answer here. */
   unhealthy(): UnhealthyMount[] {
-    const found = [...this.#mounted].flatMap(([mount, { store }]) => {
-      const state = store.health.unhealthy;
-      return state === undefined ? [] : [{ mount, ...state }];
-    });
+    const found = [...this.#mounted].flatMap(([mount, { guards }]) =>
+      guards.flatMap(({ layer, guard }) => {
+        const state = guard.health.unhealthy;
+        if (state === undefined) return [];
+        return [{ mount, ...state, ...(layer === undefined ? {} : { layer }) }];
+      }),
+    );
     // One of them may be mounted no more.
     if (found.length > 0) this.#refreshIfOld();
     return found;
@@ -91,19 +100,38 @@ export class UfsMounts {
     await Promise.allSettled(stores.map((store) => store.close()));
   }
 
-  #guard(target: MountTarget, limits: Partial<GuardLimits> | undefined): GuardedStore {
+  #build(target: MountTarget, limits: Partial<GuardLimits> | undefined): Omit<Mounted, "key"> {
+    const { uri, readOnly, layers, writeLayer } = target;
+    if (layers === undefined) {
+      const guard = this.#guard(target, limits);
+      return { store: guard, guards: [{ layer: undefined, guard }] };
+    }
+    const guards = layers.map((layer) => ({
+      layer: layer.name,
+      guard: this.#guard({ ...layer, readOnly: readOnly || layer.readOnly }, limits),
+    }));
+    const store = new UnionFileSystem({
+      uri,
+      layers: guards.map(({ layer, guard }) => ({ name: layer, store: guard })),
+      writeLayer: writeLayer ?? layers[0]!.name,
+    });
+    return { store, guards };
+  }
+
+  #guard(store: StoreTarget, limits: Partial<GuardLimits> | undefined): GuardedStore {
     const { open, clock, localInFlight } = this.#options;
-    const inFlight = target.uri.startsWith("file:") ? localInFlight : remoteInFlight;
+    const { uri, readOnly } = store;
+    const inFlight = uri.startsWith("file:") ? localInFlight : remoteInFlight;
     return new GuardedStore({
-      ...{ uri: target.uri, readOnly: target.readOnly, clock },
-      open: () => open(target),
+      ...{ uri, readOnly, clock },
+      open: () => open(store),
       limits: { ...defaultLimits, inFlight, ...limits },
     });
   }
 
   /** What reads from it may finish: it is closed with the worker, and asked no more whether it answers. */
-  #retire(store: GuardedStore): void {
-    store.health.close();
+  #retire({ store, guards }: Mounted): void {
+    for (const { guard } of guards) guard.health.close();
     this.#former.push(store);
   }
 
@@ -125,15 +153,17 @@ export class UfsMounts {
     const targets = await this.#options.targets();
     for (const target of targets) this.use(target);
     const ids = new Set(targets.map(({ id }) => id));
-    for (const [id, { store }] of this.#mounted) {
+    for (const [id, mounted] of this.#mounted) {
       if (ids.has(id)) continue;
       this.#mounted.delete(id);
-      this.#retire(store);
+      this.#retire(mounted);
     }
   }
 }
 
-function keyOf({ uri, readOnly, options }: MountTarget): string {
-  const sorted = Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([uri, readOnly, sorted]);
+function keyOf({ uri, readOnly, options, layers, writeLayer }: MountTarget): string {
+  const sorted = (of: Readonly<Record<string, string>>) =>
+    Object.entries(of).sort(([a], [b]) => (a < b ? -1 : 1));
+  const shownLayers = layers?.map((layer) => ({ ...layer, options: sorted(layer.options) }));
+  return JSON.stringify([uri, readOnly, sorted(options), shownLayers, writeLayer]);
 }

@@ -1,6 +1,6 @@
 /** Several stores under one namespace, one of which falls silent: real processes, a real S3 server behind a proxy. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
@@ -140,6 +140,60 @@ describe("Mounts of several stores [needs: s3]", function () {
     await assert.rejects(write("/two/d", "no"), (thrown) => hasCode(thrown, "ReadOnly"));
     assert.equal(await read("/two/c"), "past the proxy");
     await client.unmount("/two");
+  });
+
+  it("has several stores under one path, with one written and one that may be away", async () => {
+    for (const name of ["hot", "old"]) await mkdir(join(directory, name));
+    await writeFile(join(directory, "old", "from-before"), "old");
+    const layers = [
+      { name: "hot", uri: `file://${join(directory, "hot")}` },
+      { name: "cold", uri: `s3://${bucket}/cold`, options: optionsOfBucket() },
+      { name: "old", uri: `file://${join(directory, "old")}`, readOnly: true },
+    ];
+    await assert.rejects(
+      client.mountUnion("/u", { layers: layers.slice(1), writeLayer: "old" }),
+      /"old" is to be written and is read-only/,
+    );
+    const missing = [...layers, { name: "gone", uri: "file:///no/such" }];
+    await assert.rejects(
+      client.mountUnion("/u", { layers: missing, writeLayer: "hot" }),
+      (thrown) => hasCode(thrown, "NotFound") && thrown.message.includes('(layer "gone")'),
+    );
+    await client.mountUnion("/u", { layers, writeLayer: "hot" });
+    assert.deepEqual(await list("/u"), ["from-before"]);
+    await client.mkdir("/u/d");
+    await write("/u/d/new", "new");
+    assert.equal(await readFile(join(directory, "hot", "d", "new"), "utf8"), "new");
+    await client.rename("/u/from-before", "/u/d/moved");
+    const settled = () =>
+      eventually("everything to be in the stores", async () => {
+        const mount = (await client.mounts()).find(({ path }) => path === "/u");
+        return mount?.pendingOps === 0;
+      });
+    await settled();
+    assert.deepEqual((await readdir(join(directory, "hot", "d"))).includes("moved"), true);
+    assert.equal(await read("/u/d/moved"), "old");
+    assert.equal(await readFile(join(directory, "old", "from-before"), "utf8"), "old");
+
+    proxy.swallow();
+    await write("/u/d/meanwhile", "written while a layer is away");
+    assert.equal(
+      await readFile(join(directory, "hot", "d", "meanwhile"), "utf8"),
+      "written while a layer is away",
+    );
+    proxy.pass();
+
+    const names = async () =>
+      (await client.mounts()).find(({ path }) => path === "/u")!.layers!.map(({ name }) => name);
+    await client.updateMount("/u", { layers: [{ name: "old" }, { name: "hot" }] });
+    assert.deepEqual(await names(), ["old", "hot"]);
+    assert.equal(await read("/u/d/meanwhile"), "written while a layer is away");
+    await settled();
+    await client.unmount("/u");
+    await client.mountUnion("/u", { layers, writeLayer: "hot" });
+    assert.deepEqual(await list("/u"), ["d"], "what was moved away stays away");
+    assert.equal(await read("/u/d/moved"), "old");
+    await client.unmount("/u");
   });
 
   it("refuses a store that another mount has, with the place and the way out", async () => {

@@ -1,11 +1,13 @@
 /** `weir fs mount`, `unmount`, `update-mount` and `mounts`: the mount table from the command line. */
 import { type Command, InvalidArgumentError } from "commander";
+import type { LayerChange, MountChanges } from "../../client/mounts.ts";
 import { WeirError } from "../../lib/errors.ts";
 import type { MountInfo } from "../../rpc/namespace.ts";
 import { withPaths } from "../attempt.ts";
 import { type CliContext, type CommonOptions, type commandsBelow, withClient } from "../context.ts";
 import { answer, table } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
+import { layerChangesFrom, layersFrom, splitOptions } from "./layers.ts";
 import { collectPairs, storeOptions } from "./store-options.ts";
 
 interface StoreFlags {
@@ -17,6 +19,9 @@ interface MountFlags extends CommonOptions, StoreFlags {
   readonly readOnly?: true;
   readonly private?: true;
   readonly overlap?: true;
+  readonly layer?: Record<string, string>;
+  readonly write?: string;
+  readonly readOnlyLayer?: readonly string[];
 }
 
 interface UpdateFlags extends CommonOptions, StoreFlags {
@@ -26,6 +31,9 @@ interface UpdateFlags extends CommonOptions, StoreFlags {
   readonly shared?: true;
   readonly private?: true;
   readonly overlap?: true;
+  readonly addLayer?: Record<string, string>;
+  readonly removeLayer?: readonly string[];
+  readonly order?: readonly string[];
 }
 
 export function registerMounts(
@@ -34,15 +42,23 @@ export function registerMounts(
 ): void {
   withStoreOptions(
     command(
-      "mount <path> <uri>",
-      "mount a store at a path: file:///directory or s3://bucket/prefix",
+      "mount <path> [uri]",
+      "mount a store at a path: file:///directory or s3://bucket/prefix; or several, with --layer",
       [
         "mount /data file:///srv/data --read-only",
         "mount /photos s3://photos --option endpoint=http://127.0.0.1:7480 --option-file photos.options",
         "mount /photos s3://photos --option accessKey=@env:ACCESS_KEY --option secretKey=@env:SECRET_KEY",
+        "mount /data --layer hot=file:///fast --layer cold=s3://bucket --write hot --option-file cold.options",
       ],
     ),
   )
+    .option(
+      "--layer <name=uri>",
+      "one of several stores under the path, the first one with most priority; its options are NAME.KEY",
+      collectPairs,
+    )
+    .option("--write <name>", "the layer that takes what is written")
+    .option("--read-only-layer <name>", "change nothing in that layer", collectNames)
     .option("--read-only", "refuse every change below")
     .option(
       "--private",
@@ -52,28 +68,53 @@ export function registerMounts(
       "--overlap",
       "though another mount has the same store or a part of it, and neither sees the changes of the other",
     )
-    .action((path: string, uri: string, options: MountFlags) =>
-      withPaths(
+    .action((path: string, uri: string | undefined, options: MountFlags) => {
+      const what = uri ?? Object.keys(options.layer ?? {}).join("+");
+      return withPaths(
         context,
         options,
-        { verb: "mount", subjects: [uri, path], preposition: "at" },
+        { verb: "mount", subjects: [what, path], preposition: "at" },
         async (client, output) => {
           const readOnly = options.readOnly === true;
           const shared = options.private !== true;
-          await client.mount(parsePath(path), uri, {
-            ...{ readOnly, shared, overlap: options.overlap === true },
-            options: storeOptions(context, options.option ?? {}, options.optionFile),
-          });
-          answer(output, { path, uri, readOnly, shared }, () => `Mounted ${uri} at ${path}`);
+          const rights = { readOnly, shared, overlap: options.overlap === true };
+          const given = storeOptions(context, options.option ?? {}, options.optionFile);
+          if ((uri === undefined) === (options.layer === undefined)) {
+            throw new WeirError(
+              "InvalidArgument",
+              `Cannot mount at "${path}": wanted an address, or layers, and not both`,
+            );
+          }
+          if (uri === undefined) {
+            const readOnlyLayers = options.readOnlyLayer ?? [];
+            const { own, layered } = splitOptions(given);
+            const named = { layers: options.layer!, readOnly: readOnlyLayers };
+            const layers = layersFrom(named, layered);
+            await client.mountUnion(parsePath(path), {
+              ...rights,
+              options: own,
+              layers,
+              writeLayer: options.write,
+            });
+          } else {
+            await client.mount(parsePath(path), uri, { ...rights, options: given });
+          }
+          const layers = options.layer === undefined ? {} : { layers: options.layer };
+          answer(
+            output,
+            { path, uri, readOnly, shared, ...layers },
+            () => `Mounted ${what} at ${path}`,
+          );
         },
-      ),
-    );
+      );
+    });
   withStoreOptions(
     command("update-mount <path>", "change a mount while it is in use", [
       "update-mount /photos --option accessKey=@env:ACCESS_KEY --option secretKey=@env:SECRET_KEY",
       "update-mount /photos --unset sessionToken",
       "update-mount /data --read-only",
       "update-mount /data --read-write --shared",
+      "update-mount /data --add-layer archive=file:///archive --order hot,cold,archive",
     ]),
   )
     .alias("updateMount")
@@ -83,31 +124,47 @@ export function registerMounts(
     .option("--shared", "let in whom the modes let")
     .option("--private", "let only who mounted it and the superuser in")
     .option("--overlap", "though another mount has the same store or a part of it")
+    .option("--add-layer <name=uri>", "a further layer, behind the others", collectPairs)
+    .option("--remove-layer <name>", "a layer that goes; its store keeps its files", collectNames)
+    .option("--order <names>", "the layers in order of priority, with commas", (text: string) =>
+      text.split(","),
+    )
     .action((path: string, options: UpdateFlags) =>
       withPaths(
         context,
         options,
         { verb: "update the mount at", subjects: [path] },
         async (client, output) => {
-          const changes = {
-            readOnly: oneOf(options, "readOnly", "readWrite"),
-            shared: oneOf(options, "shared", "private"),
-            ...(options.overlap === true ? { overlap: true } : {}),
-            set: storeOptions(context, options.option ?? {}, options.optionFile),
-            unset: options.unset ?? [],
-          };
-          const { readOnly, shared, set, unset } = changes;
+          const at = parsePath(path);
+          const set = storeOptions(context, options.option ?? {}, options.optionFile);
+          const unset = options.unset ?? [];
+          const mount = (await client.mounts()).find((each) => each.path === at);
+          const isOfLayers = options.addLayer ?? options.removeLayer ?? options.order;
+          if (mount !== undefined && mount.layers === undefined && isOfLayers !== undefined) {
+            throw new WeirError(
+              "InvalidArgument",
+              `Cannot update the mount at "${path}": "${mount.uri}" is one store and has no layers`,
+            );
+          }
+          const layers = mount?.layers === undefined ? undefined : layersOf(mount, options, set);
+          const readOnly = oneOf(options, "readOnly", "readWrite");
+          const shared = oneOf(options, "shared", "private");
           const count = Object.keys(set).length + unset.length;
-          if (readOnly === undefined && shared === undefined && count === 0) {
+          if ((readOnly ?? shared ?? layers) === undefined && count === 0) {
             throw new WeirError(
               "InvalidArgument",
               `Cannot update the mount at "${path}": nothing is to be changed, wanted an option such as --read-only`,
             );
           }
-          await client.updateMount(parsePath(path), changes);
+          await client.updateMount(at, {
+            ...{ readOnly, shared, layers },
+            ...(options.overlap === true ? { overlap: true } : {}),
+            ...(mount?.layers === undefined ? { set, unset } : ownOf(set, unset)),
+          });
           const changed = {
             ...(readOnly === undefined ? {} : { readOnly }),
             ...(shared === undefined ? {} : { shared }),
+            ...(layers === undefined ? {} : { layers: layers.map(({ name }) => name) }),
             // Of options only the names: a value may be a secret.
             ...(count === 0 ? {} : { set: Object.keys(set), unset }),
           };
@@ -135,20 +192,53 @@ export function registerMounts(
   );
 }
 
+function layersOf(
+  mount: MountInfo,
+  { addLayer = {}, removeLayer = [], order = [], unset = [] }: UpdateFlags,
+  set: Readonly<Record<string, string>>,
+): LayerChange[] | undefined {
+  return layerChangesFrom(mount, {
+    ...{ added: addLayer, removed: removeLayer, order },
+    set: splitOptions(set).layered,
+    unset: unset.filter((key) => key.includes(".")),
+  });
+}
+
+/** What of the options is of a union itself. */
+function ownOf(
+  set: Readonly<Record<string, string>>,
+  unset: readonly string[],
+): Pick<MountChanges, "set" | "unset"> {
+  return { set: splitOptions(set).own, unset: unset.filter((key) => !key.includes(".")) };
+}
+
 /** The mounts as people read them. */
 function mountsText(mounts: readonly MountInfo[]): string {
   return table(
     ["PATH", "STORE", "ACCESS", "HEALTH", "OPTIONS"],
-    mounts.map((mount) => [
-      mount.path,
-      mount.uri,
-      `${mount.readOnly ? "read-only" : "read-write"}${mount.shared === false ? ", private" : ""}`,
-      healthText(mount),
-      Object.entries(mount.options)
-        .map(([key, value]) => `${key}=${value}`)
-        .join(" "),
+    mounts.flatMap((mount) => [
+      [
+        mount.path,
+        mount.uri,
+        `${mount.readOnly ? "read-only" : "read-write"}${mount.shared === false ? ", private" : ""}`,
+        healthText(mount),
+        optionsText(mount.options),
+      ],
+      ...(mount.layers ?? []).map(({ name, uri, readOnly, options }) => [
+        `  ${name}`,
+        uri,
+        readOnly ? "read-only" : name === mount.writeLayer ? "written" : "read-write",
+        healthText({ unhealthy: mount.unhealthy?.filter(({ layer }) => layer === name) ?? [] }),
+        optionsText(options),
+      ]),
     ]),
   );
+}
+
+function optionsText(options: MountInfo["options"]): string {
+  return Object.entries(options)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(" ");
 }
 
 /** Whether the store of a mount answers the workers. */

@@ -7,8 +7,13 @@ import { WeirError } from "../../lib/errors.ts";
 import type { Command } from "../../rpc/commands.ts";
 import { unmountedId } from "../../rpc/tasks.ts";
 import { edgeOf, inodeOf, mountOf, workersOf } from "../state/queries.ts";
-import { optionsAfter } from "../state/mount-commands.ts";
-import { flawOfStore } from "../state/store-address.ts";
+import {
+  flawOfStores,
+  type Stores,
+  storesAfter,
+  storesOf,
+  storesOfMount,
+} from "../state/mount-stores.ts";
 import type { StateReader } from "../store/types.ts";
 import { failureOf } from "./store-lister.ts";
 import type { TaskDispatcher } from "./task-dispatcher.ts";
@@ -16,27 +21,21 @@ import type { TaskDispatcher } from "./task-dispatcher.ts";
 /** The client of a bucket gives up a connection within 5 s, several times over. */
 const checkLimitMs = 8000;
 
-/** What is to be looked at: a store as it would be mounted. */
-export interface StoreToCheck {
-  readonly uri: string;
-  readonly readOnly: boolean;
-  readonly options: Readonly<Record<string, string>>;
-}
-
-/** The store that a command would mount, or reach by other options than before; undefined when there is nothing to look at. */
-export function storeToCheck(reader: StateReader, command: Command): StoreToCheck | undefined {
+/** The stores that a command would mount, or reach otherwise than before; undefined when there is nothing to look at. */
+export function storeToCheck(reader: StateReader, command: Command): Stores | undefined {
   if (command.kind === "mount") {
     const existing = edgeOf(reader, command.parent, command.name);
     // Mounted already: by this very request, whose answer was lost, or by another. The state knows.
     if (existing !== undefined && inodeOf(reader, existing.child)?.mountPoint === true) return;
-    return flawOfStore(command.uri) === undefined ? command : undefined;
+    const stores = storesOfMount(command);
+    return flawOfStores(stores) === undefined ? stores : undefined;
   }
   if (command.kind !== "updateMount") return undefined;
   const mount = mountOf(reader, command.mount);
   if (mount === undefined) return undefined;
-  const options = optionsAfter(mount.options, command);
-  if (isDeepStrictEqual(options, mount.options)) return undefined;
-  return { uri: mount.uri, readOnly: command.readOnly ?? mount.readOnly, options };
+  const after = storesAfter(mount, command);
+  const isSame = isDeepStrictEqual({ ...after, readOnly: mount.readOnly }, storesOf(mount));
+  return isSame || flawOfStores(after) !== undefined ? undefined : after;
 }
 
 /**
@@ -45,11 +44,10 @@ export function storeToCheck(reader: StateReader, command: Command): StoreToChec
  */
 export async function checkStore(
   leader: { readonly reader: StateReader; readonly dispatcher: TaskDispatcher },
-  store: StoreToCheck,
+  stores: Stores,
   signal: AbortSignal,
 ): Promise<void> {
   const { reader, dispatcher } = leader;
-  const { uri, readOnly, options } = store;
   if (!workersOf(reader).some((worker) => worker.state === "live")) {
     throw new WeirError(
       "Unavailable",
@@ -57,7 +55,7 @@ export async function checkStore(
     );
   }
   const limit = AbortSignal.timeout(checkLimitMs);
-  const mount = { id: unmountedId, uri, readOnly, options };
+  const mount = { id: unmountedId, ...stores };
   const task = { kind: "listDirectory" as const, mount, path: "", after: undefined, limit: 1 };
   const result = await dispatcher
     .run(task, { urgent: true }, AbortSignal.any([signal, limit]))

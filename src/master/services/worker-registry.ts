@@ -38,6 +38,8 @@ export interface Standing {
   readonly completeSequence: number;
 }
 
+type UnhealthyAt = Omit<UnhealthyMount, "mount"> & { readonly worker: WorkerId };
+
 interface Heard {
   incarnation: string;
   /** Sequence of the next report; undefined after a gap, until a full report begins. */
@@ -210,19 +212,21 @@ export class WorkerRegistry {
 
   /** Whether the mount's store answers the worker, as far as it said. */
   reaches(worker: WorkerId, mount: MountId): boolean {
-    return this.#heard.get(worker)?.unhealthy.every((each) => each.mount !== mount) ?? true;
+    const unhealthy = this.#heard.get(worker)?.unhealthy ?? [];
+    return !unhealthy.some((each) => each.mount === mount && each.layer === undefined);
   }
 
-  /** What workers that were heard of within `withinMs` say of a mount whose store does not answer them. */
-  unhealthyAt(
-    mount: MountId,
-    withinMs: number,
-  ): { readonly worker: WorkerId; readonly forMs: number; readonly reason: string }[] {
+  /** What workers that were heard of within `withinMs` say of a mount that has a store which does not answer them. */
+  unhealthyAt(mount: MountId, withinMs: number): UnhealthyAt[] {
     return [...this.#heard].flatMap(([worker, { unhealthy }]) => {
-      const found = unhealthy.find((each) => each.mount === mount);
       const silentMs = this.silentMs(worker);
-      if (found === undefined || silentMs > withinMs) return [];
-      return [{ worker, forMs: found.forMs + silentMs, reason: found.reason }];
+      if (silentMs > withinMs) return [];
+      return unhealthy
+        .filter((each) => each.mount === mount)
+        .map(({ forMs, reason, layer }) => ({
+          ...{ worker, forMs: forMs + silentMs, reason },
+          ...(layer === undefined ? {} : { layer }),
+        }));
     });
   }
 

@@ -40,6 +40,7 @@ import {
   lineageOutput,
   lineageState,
   medium,
+  mountLayer,
   persistence,
   timestamp,
   treeChange,
@@ -295,6 +296,10 @@ export const mount = struct({
   covered: optional(inodeId),
   /** Of a mount that is not shared: the mode that its root gets back when it is. Absent: shared. */
   sharedMode: appended(unsigned()),
+  /** Of several stores under one path, in order of priority. With credentials. */
+  layers: appended(list(mountLayer)),
+  /** Name of the layer that takes what is written. */
+  writeLayer: appended(text),
 });
 export type Mount = Infer<typeof mount>;
 

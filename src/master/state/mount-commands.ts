@@ -41,9 +41,17 @@ import {
   mountsOf,
   pathOf,
 } from "./queries.ts";
+import {
+  flawOfStores,
+  isSameReach,
+  overlapOf,
+  overlapWithin,
+  type Stores,
+  storesAfter,
+  storesOfMount,
+} from "./mount-stores.ts";
 import { privateMode } from "./private-mounts.ts";
 import { chmodList } from "./xattrs.ts";
-import { flawOfStore, isInside, placeOfStore } from "./store-address.ts";
 import { noteSyncOption } from "./sync-interval.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -91,7 +99,8 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
   needSuperuser(context);
   const parent = needDirectory(context, command.parent);
   needValidName(command.name);
-  const flaw = flawOfStore(command.uri);
+  const stores = storesOfMount(command);
+  const flaw = flawOfStores(stores);
   if (flaw !== undefined) refuse("InvalidArgument", flaw);
   if (!isReachable(context.state, parent.id)) {
     refuse("NotFound", `directory ${parent.id} was removed`);
@@ -99,10 +108,9 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
   const name: Link = { parent: parent.id, name: command.name };
   const covered = cover(context, name);
   if (covered === undefined) needLoaded(parent);
-  const { uri, readOnly, options } = command;
   if (context.level >= 2) {
     if (covered === undefined) needWritable(context, parent);
-    if (command.overlap !== true) needStoreOfItsOwn(context, { uri, readOnly, options });
+    if (command.overlap !== true) needStoresOfItsOwn(context, stores);
   }
   const id = takeId(context, "Mount") as MountId;
   const above = covered === undefined ? parent : inodeOf(context.state, covered)!;
@@ -122,9 +130,7 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
   addLink(context, root, name);
   putMount(context, {
     id,
-    uri,
-    readOnly,
-    options,
+    ...stores,
     root: root.id,
     pendingOps: 0,
     movedIndex: 0,
@@ -137,29 +143,17 @@ export function mount(context: Context, command: Of<"mount">): CommandResult {
 /** Whom a mount that is not shared lets in, if nobody is named. */
 const superuser = { uid: 0, gid: 0 };
 
-/** Refuses a store of which another mount has a part, when one of them may be written. */
-function needStoreOfItsOwn(
-  context: Context,
-  wanted: Pick<Mount, "uri" | "readOnly" | "options">,
-  itself?: MountId,
-): void {
-  const place = placeOfStore(wanted.uri, wanted.options);
+/** Refuses stores of which another mount, or another layer, has a part, when one of them may be written. */
+function needStoresOfItsOwn(context: Context, wanted: Stores, itself?: MountId): void {
+  const wish = "wanted both read-only, or that you say that they may overlap";
+  const why = "what is changed through one of them would not be seen through the other";
+  const within = overlapWithin(wanted);
+  if (within !== undefined) refuse("Busy", `${within}, of another layer: ${why}; ${wish}`);
   for (const other of mountsOf(context.state)) {
-    if (other.id === itself || (other.readOnly && wanted.readOnly)) continue;
-    const otherPlace = placeOfStore(other.uri, other.options);
-    const how = isInside(place, otherPlace)
-      ? place === otherPlace
-        ? "is"
-        : "lies in"
-      : isInside(otherPlace, place)
-        ? "has in it"
-        : undefined;
+    const how = other.id === itself ? undefined : overlapOf(wanted, other);
     if (how === undefined) continue;
     const path = pathOf(context.state, other.root) ?? "/";
-    refuse(
-      "Busy",
-      `"${wanted.uri}" ${how} "${other.uri}", which is mounted at "${path}": what is changed through one of them would not be seen through the other; wanted both read-only, or that you say that they may overlap`,
-    );
+    refuse("Busy", `${how}, which is mounted at "${path}": ${why}; ${wish}`);
   }
 }
 
@@ -168,31 +162,23 @@ export function updateMount(context: Context, command: Of<"updateMount">): Comma
   needSuperuser(context);
   const of = mountOf(context.state, command.mount);
   if (of === undefined) refuse("NotFound", `no mount ${command.mount} exists`);
-  const readOnly = command.readOnly ?? of.readOnly;
-  if (readOnly && !of.readOnly && of.pendingOps > 0) {
+  if (command.layers !== undefined && of.layers === undefined) {
+    refuse("InvalidArgument", `"${of.uri}" is one store and has no layers`);
+  }
+  const stores = storesAfter(of, command);
+  const flaw = flawOfStores(stores);
+  if (flaw !== undefined) refuse("InvalidArgument", flaw);
+  if (stores.readOnly && !of.readOnly && of.pendingOps > 0) {
     refuse("Busy", `${of.pendingOps} changes are not in the store yet, and could not get there`);
   }
-  const options = optionsAfter(of.options, command);
-  const isElsewhere = placeOfStore(of.uri, options) !== placeOfStore(of.uri, of.options);
-  if (command.overlap !== true && (isElsewhere || (of.readOnly && !readOnly))) {
-    needStoreOfItsOwn(context, { uri: of.uri, readOnly, options }, of.id);
+  if (command.overlap !== true && !isSameReach(stores, of)) {
+    needStoresOfItsOwn(context, stores, of.id);
   }
-  patchMount(context, of.id, { readOnly, options });
-  noteSyncOption(context, { options });
+  patchMount(context, of.id, stores);
+  noteSyncOption(context, stores);
   if (command.shared !== undefined) share(context, of, command.shared);
   context.notes.events.push({ kind: "mountUpdated", mount: of.id });
   return shown(context, of.root);
-}
-
-/** The options of a mount as an update leaves them. */
-export function optionsAfter(
-  before: Mount["options"],
-  { set, unset }: Pick<Of<"updateMount">, "set" | "unset">,
-): Record<string, string> {
-  const gone = new Set(unset);
-  return Object.fromEntries(
-    Object.entries({ ...before, ...set }).filter(([key]) => !gone.has(key)),
-  );
 }
 
 /** Opens the root to whom its mode lets in, or closes it to all but its owner. */

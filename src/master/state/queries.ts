@@ -352,21 +352,34 @@ const shownOptions = new Set(["endpoint", "region", "pathStyle", syncIntervalOpt
 
 /** A mount as clients see it. */
 export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {
-  const options = Object.entries(of.options).filter(([key]) => shownOptions.has(key));
   return {
     id: of.id,
     path: pathOf(reader, of.root) ?? "/",
     uri: of.uri,
     readOnly: of.readOnly,
-    options: Object.fromEntries(options),
+    options: withoutCredentials(of.options),
+    ...(of.layers === undefined
+      ? {}
+      : {
+          layers: of.layers.map((layer) => ({
+            ...layer,
+            options: withoutCredentials(layer.options),
+          })),
+          writeLayer: of.writeLayer,
+        }),
     shared: of.sharedMode === undefined,
     pendingOps: of.pendingOps,
   };
 }
 
+function withoutCredentials(options: Mount["options"]): Record<string, string> {
+  return Object.fromEntries(Object.entries(options).filter(([key]) => shownOptions.has(key)));
+}
+
 /** A mount as workers need it. */
 export function mountTargetOf(of: Mount): MountTarget {
-  return { id: of.id, uri: of.uri, readOnly: of.readOnly, options: of.options };
+  const { id, uri, readOnly, options, layers, writeLayer } = of;
+  return { id, uri, readOnly, options, ...(layers === undefined ? {} : { layers, writeLayer }) };
 }
 
 export function sessionOf(reader: PointReader, id: SessionId): Session | undefined {

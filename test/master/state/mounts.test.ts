@@ -4,6 +4,7 @@ import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../../s
 import { mountInfoOf, mountOf, mountsOf } from "../../../src/master/state/queries.ts";
 import { accessAclName, aclOfMode, encodeAcl } from "../../../src/rpc/acl.ts";
 import type { Command } from "../../../src/rpc/commands.ts";
+import type { MountLayer } from "../../../src/rpc/namespace.ts";
 import { entryOf, Machine, pageOf, requestOf } from "./machine-fixture.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -176,6 +177,92 @@ describe("the mount table", () => {
       machine.done(chmod(0o500));
       machine.done(update(id, { shared: true }));
       machine.done(chmod(0o777));
+    });
+  });
+
+  describe("of several stores", () => {
+    const layer = (name: string, uri: string, of: Partial<MountLayer> = {}): MountLayer => ({
+      ...{ name, uri, readOnly: false, options: {} },
+      ...of,
+    });
+    const unionOf = (layers: MountLayer[], of: Partial<Of<"mount">> = {}) =>
+      mountCommand("u", "", { layers, writeLayer: "hot", ...of });
+    const hot = layer("hot", "file:///hot");
+    const cold = layer("cold", "s3://b", { options: { secretKey: "hush", region: "r" } });
+    const change = (name: string, of: object = {}) => ({
+      ...{ name, uri: undefined, readOnly: undefined, set: {}, unset: [] },
+      ...of,
+    });
+
+    it("is a row with its layers in order, of which nobody sees the credentials", () => {
+      const id = machine.done(unionOf([hot, cold])).id as MountId;
+      const of = mountOf(machine.state, id)!;
+      assert.equal(of.uri, "union://hot+cold");
+      assert.deepEqual(of.layers, [hot, cold]);
+      const info = mountInfoOf(machine.state, of);
+      assert.equal(info.writeLayer, "hot");
+      assert.deepEqual(info.layers, [hot, { ...cold, options: { region: "r" } }]);
+    });
+
+    it("is refused with what is wrong with a layer", () => {
+      const tried: [MountLayer[], Partial<Of<"mount">>, RegExp][] = [
+        [[hot], {}, /1 layers, wanted 2 to 16/],
+        [[hot, layer("Cold", "s3://b")], {}, /"Cold" is no name of a layer/],
+        [[hot, layer("hot", "s3://b")], {}, /two layers "hot"/],
+        [[hot, layer("cold", "ftp://b")], {}, /of layer "cold": no store is known/],
+        [
+          [hot, cold],
+          { writeLayer: "warm" },
+          /no layer "warm" to write to, wanted one of hot, cold/,
+        ],
+        [[{ ...hot, readOnly: true }, cold], {}, /"hot" is to be written and is read-only/],
+        [[hot, cold], { options: { a: "b" } }, /options belong to its layers/],
+      ];
+      for (const [layers, of, message] of tried) {
+        assert.match(machine.refused("InvalidArgument", unionOf(layers, of)), message);
+      }
+      machine.done(mountCommand("u", "", { layers: [hot, cold], readOnly: true }));
+    });
+
+    it("has no store that overlaps with another layer or mount", () => {
+      mount("m", "s3://b/p");
+      assert.match(machine.refused("Busy", unionOf([hot, cold])), /"s3:\/\/b" has in it/);
+      const inside = layer("cold", "file:///hot/below");
+      assert.match(machine.refused("Busy", unionOf([hot, inside])), /of another layer/);
+      machine.done(unionOf([hot, layer("cold", "file:///cold")]));
+      machine.refused("Busy", mountCommand("n", "file:///cold/x"));
+      mount("n", "file:///cold/x", { overlap: true });
+    });
+
+    it("gets layers, loses them, and has them in another order, keeping what is not named", () => {
+      const id = machine.done(unionOf([hot, cold])).id as MountId;
+      const layers = () => mountOf(machine.state, id)!.layers!;
+      const more = [
+        change("cold", { set: { region: "s" } }),
+        change("hot"),
+        change("archive", { uri: "file:///archive", readOnly: true }),
+      ];
+      machine.done(update(id, { layers: more }));
+      assert.deepEqual(layers(), [
+        { ...cold, options: { secretKey: "hush", region: "s" } },
+        hot,
+        layer("archive", "file:///archive", { readOnly: true }),
+      ]);
+      assert.equal(mountOf(machine.state, id)!.uri, "union://cold+hot+archive");
+      const refusedWith = (wanted: ReturnType<typeof change>[]) =>
+        machine.refused("InvalidArgument", update(id, { layers: wanted }));
+      assert.match(refusedWith([change("cold"), change("archive")]), /no layer "hot" to write to/);
+      assert.match(refusedWith([change("hot"), change("new")]), /of layer "new": it is no address/);
+      mount("m", "file:///taken");
+      const taken = change("taken", { uri: "file:///taken" });
+      machine.refused("Busy", update(id, { layers: [change("hot"), change("cold"), taken] }));
+      machine.done(update(id, { layers: [change("hot"), change("cold")] }));
+      assert.deepEqual(
+        layers().map(({ name }) => name),
+        ["hot", "cold"],
+      );
+      const one = mount("one", "file:///one");
+      machine.refused("InvalidArgument", update(one, { layers: [change("hot"), change("cold")] }));
     });
   });
 

@@ -205,13 +205,16 @@ export class UnionLayers {
     const { layer: name, own } = parsePrint(wanted);
     const layer = this.all.find((each) => each.name === name);
     const there = layer && (await this.statIn(layer, path));
-    if (layer !== undefined && there?.fingerprint === own) return { layer, fingerprint: own };
+    if (layer !== undefined && there !== undefined) {
+      // Nothing but the layer itself knows what lies aside.
+      const isIts = there.fingerprint === own || isUnlinkedPath(path);
+      if (isIts) return { layer, fingerprint: own };
+    }
     for (const other of this.all) {
       const stat = await this.statIn(other, path).catch(() => undefined);
       if (stat === undefined) continue;
       // A place aside is of one file alone, which may have come here from another layer.
-      if (isUnlinkedPath(path) && there === undefined)
-        return { layer: other, fingerprint: undefined };
+      if (isUnlinkedPath(path)) return { layer: other, fingerprint: undefined };
       if (await isCopyOf(other.store, path, { former: wanted, now: stat.fingerprint })) {
         return { layer: other, fingerprint: stat.fingerprint };
       }

@@ -57,6 +57,13 @@ export function isOf(fingerprint: string, stat: BigIntStats): boolean {
   return parts.slice(0, 4).every((part, i) => part === now[i]);
 }
 
+const withChangeTime = /^((?:[a-z0-9-]+:)?-?\d+(?:--?\d+){3})--?\d+$/;
+
+/** The part of a fingerprint that says which content it is: all but the time of change, of those that have one. */
+export function contentPart(fingerprint: string): string {
+  return withChangeTime.exec(fingerprint)?.[1] ?? fingerprint;
+}
+
 export function timestampOf(nanoseconds: bigint): UfsTimestamp {
   const nsec = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
   return { sec: Number((nanoseconds - nsec) / 1_000_000_000n), nsec: Number(nsec) };

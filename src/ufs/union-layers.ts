@@ -6,7 +6,15 @@ import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
 import { isUnlinkedPath } from "../lib/store-names.ts";
 import { placesOf, shown, splitPath } from "./paths.ts";
 import type { Going, UfsStat, UnderFileSystem } from "./types.ts";
-import { formerOf, hasMask, isCopyOf, markPrefix, putMask, putProvenance } from "./union-marks.ts";
+import {
+  formerOf,
+  hasMask,
+  isCopyOf,
+  isSameContent,
+  markPrefix,
+  putMask,
+  putProvenance,
+} from "./union-marks.ts";
 
 export interface UnionLayer {
   /** Part of fingerprints: never that of another store in the same union. */
@@ -187,7 +195,7 @@ export class UnionLayers {
     stat: UfsStat,
   ): Promise<boolean> {
     const now = stat.fingerprint;
-    if (printIn(layer, now) === wanted) return true;
+    if (isSameContent(printIn(layer, now), wanted)) return true;
     return await isCopyOf(layer.store, path, { former: wanted, now });
   }
 
@@ -207,7 +215,7 @@ export class UnionLayers {
     const there = layer && (await this.statIn(layer, path));
     if (layer !== undefined && there !== undefined) {
       // Nothing but the layer itself knows what lies aside.
-      const isIts = there.fingerprint === own || isUnlinkedPath(path);
+      const isIts = isSameContent(there.fingerprint, own) || isUnlinkedPath(path);
       if (isIts) return { layer, fingerprint: own };
     }
     for (const other of this.all) {

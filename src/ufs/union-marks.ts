@@ -10,6 +10,7 @@
  */
 import { createHash } from "node:crypto";
 import { hasCode } from "../lib/errors.ts";
+import { contentPart } from "./local-stat.ts";
 import { splitPath } from "./paths.ts";
 import type { Going, UnderFileSystem } from "./types.ts";
 
@@ -93,6 +94,11 @@ interface Provenance {
   readonly now: string;
 }
 
+/** Whether two fingerprints, of one layer, are of one content: a move or a chmod changes a part of some. */
+export function isSameContent(a: string, b: string): boolean {
+  return contentPart(a) === contentPart(b);
+}
+
 /** Whether the object at `path`, which has the fingerprint `now`, is a copy of what had the fingerprint `former`. */
 export async function isCopyOf(
   store: UnderFileSystem,
@@ -100,7 +106,8 @@ export async function isCopyOf(
   { former, now }: { former: string; now: string },
 ): Promise<boolean> {
   const found = await provenanceOf(store, path);
-  return found !== undefined && found.now === now && found.former.includes(former);
+  if (found === undefined || !isSameContent(found.now, now)) return false;
+  return found.former.some((each) => isSameContent(each, former));
 }
 
 /** Former fingerprints of the object at `path`, if it still is that copy. */
@@ -110,7 +117,7 @@ export async function formerOf(
   now: string,
 ): Promise<readonly string[]> {
   const found = await provenanceOf(store, path);
-  return found?.now === now ? found.former : [];
+  return found !== undefined && isSameContent(found.now, now) ? found.former : [];
 }
 
 export async function putProvenance(

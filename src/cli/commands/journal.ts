@@ -12,6 +12,7 @@ import {
 import { exitCodeOf, toWeirError } from "../../lib/errors.ts";
 import { decode } from "../../lib/schema.ts";
 import { entryPayload } from "../../rpc/commands.ts";
+import { payloadWithoutCredentials } from "../../rpc/credentials.ts";
 import { type CliContext, outputOf } from "../context.ts";
 import { answer, bytesText, countOf, countText, sheet, table } from "../output.ts";
 
@@ -121,7 +122,8 @@ export function registerJournal(program: Command, context: CliContext): void {
       const { summary, entries } = await readLog(await filesOf(directory));
       for (const { index, term, kind, payload } of entries) {
         if (index < from || index > to) continue;
-        const line = { index, term, kind, payload: Buffer.from(payload).toString("base64") };
+        const shown = kind === "command" ? shownPayload(payload) : payload;
+        const line = { index, term, kind, payload: Buffer.from(shown).toString("base64") };
         await new Promise<void>((done) => {
           context.stdout.write(`${JSON.stringify(line)}\n`, done);
         });
@@ -130,6 +132,15 @@ export function registerJournal(program: Command, context: CliContext): void {
       context.stderr.write(`${summary.refusal}. What can be read was written out\n`);
       context.setExitCode(exitCodeOf.Corrupt);
     });
+}
+
+/** Without credentials of stores; what is no entry of ours is shown as it is. */
+function shownPayload(payload: Uint8Array): Uint8Array {
+  try {
+    return payloadWithoutCredentials(payload);
+  } catch {
+    return payload;
+  }
 }
 
 /** What an entry carries, in a few words each. */

@@ -25,7 +25,7 @@ import type {
   TreeOpInfo,
 } from "../../rpc/namespace.ts";
 import type { MountTarget } from "../../rpc/tasks.ts";
-import { syncIntervalOption } from "../../rpc/namespace.ts";
+import { withoutCredentials } from "../../rpc/credentials.ts";
 import type { PointReader } from "../store/types.ts";
 import { noUsage, weightOf } from "./usage.ts";
 import {
@@ -347,9 +347,6 @@ export function mountsOf(reader: PointReader): Mount[] {
   return ids.map((id) => mountOf(reader, id)!);
 }
 
-/** Names of options that clients may see; all others are taken for credentials. */
-const shownOptions = new Set(["endpoint", "region", "pathStyle", syncIntervalOption]);
-
 /** A mount as clients see it. */
 export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {
   return {
@@ -370,10 +367,6 @@ export function mountInfoOf(reader: PointReader, of: Mount): MountInfo {
     shared: of.sharedMode === undefined,
     pendingOps: of.pendingOps,
   };
-}
-
-function withoutCredentials(options: Mount["options"]): Record<string, string> {
-  return Object.fromEntries(Object.entries(options).filter(([key]) => shownOptions.has(key)));
 }
 
 /** A mount as workers need it. */

@@ -39,7 +39,7 @@ import type {
 } from "../rpc/namespace.ts";
 import { processCaller } from "./caller.ts";
 import { ChangeFeed, type ChangeListener } from "./change-feed.ts";
-import type { DirectoryEntry, FileHandle } from "./file-system.ts";
+import type { DirectoryEntry, FileHandle, RenameOptions } from "./file-system.ts";
 import { InodeClient } from "./inode-client.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { PathPolicies } from "./path-policies.ts";
@@ -301,8 +301,8 @@ export class WeirClient {
     await Promise.all(running);
   }
 
-  /** rename(2): an existing target is replaced, unless `noReplace`. */
-  async rename(from: string, to: string, options: { noReplace?: boolean } = {}): Promise<void> {
+  /** rename(2): an existing target is replaced, unless `noReplace`; with `exchange` the two change places. */
+  async rename(from: string, to: string, options: RenameOptions = {}): Promise<void> {
     const [source, target] = await Promise.all([this.#place(from), this.#place(to)]);
     await this.inodes.rename(source, target, options);
   }

@@ -30,6 +30,13 @@ export interface AttributeChanges {
   readonly touch?: boolean | undefined;
 }
 
+export interface RenameOptions {
+  /** Fail with `AlreadyExists` when the target is there. */
+  readonly noReplace?: boolean | undefined;
+  /** The two names change places; both must be there. */
+  readonly exchange?: boolean | undefined;
+}
+
 export interface OpenOptions {
   readonly read: boolean;
   readonly write: boolean;
@@ -96,11 +103,11 @@ export interface FileSystem {
   link(inode: InodeId, parent: InodeId, name: string): Promise<FileStatus>;
   unlink(parent: InodeId, name: string): Promise<void>;
   rmdir(parent: InodeId, name: string): Promise<void>;
-  /** rename(2): an existing target is replaced. */
+  /** rename(2): an existing target is replaced; with `exchange` the two change places. */
   rename(
     source: { parent: InodeId; name: string },
     target: { parent: InodeId; name: string },
-    options?: { noReplace?: boolean },
+    options?: RenameOptions,
   ): Promise<void>;
   setAttributes(inode: InodeId, changes: AttributeChanges): Promise<FileStatus>;
   /** The value of an extended attribute; the name has its namespace. @throws WeirError `NoData` where there is none */
@@ -117,5 +124,7 @@ export interface FileSystem {
   removeXattr(inode: InodeId, name: string): Promise<FileStatus>;
   truncate(inode: InodeId, size: number): Promise<FileStatus>;
   open(inode: InodeId, options: OpenOptions): Promise<FileHandle>;
+  /** A symbolic link was read, for its access time: its target came with the status. Files and directories tell themselves. */
+  wasRead(status: FileStatus): void;
   statFs(): Promise<{ inodes: number; capacityBytes: number; usedBytes: number }>;
 }

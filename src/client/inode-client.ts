@@ -19,6 +19,7 @@ import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
 import type { Method } from "../rpc/method.ts";
 import type { Caller, FileKind, FileStatus, WriteType } from "../rpc/namespace.ts";
+import { Atimes } from "./atimes.ts";
 import { callerToMasters } from "./caller.ts";
 import { HeldVersions } from "./held-versions.ts";
 import { chooseChain } from "./chain.ts";
@@ -31,6 +32,7 @@ import type {
   FileSystem,
   OpenOptions,
   Ownership,
+  RenameOptions,
 } from "./file-system.ts";
 import { InodeWriter } from "./inode-writer.ts";
 import { Layouts } from "./layouts.ts";
@@ -65,6 +67,7 @@ interface Shared {
   readonly budget: ReadBudget;
   /** The change feed is connected. */
   isTold: boolean;
+  readonly atimes: Atimes;
 }
 
 const listPageSize = 1000;
@@ -158,6 +161,7 @@ export class InodeClient implements FileSystem {
         await this.free(inode);
       },
       onClosed: (file) => this.#onClosed(file),
+      onRead: (status) => this.wasRead(status),
     };
   }
 
@@ -209,6 +213,8 @@ export class InodeClient implements FileSystem {
 
   async *list(directory: InodeId): AsyncGenerator<DirectoryEntry> {
     let after: string | undefined;
+    const listed = this.#cache.status(directory);
+    if (listed !== undefined) this.wasRead(listed);
     for (;;) {
       const { askedMs } = this.#cache.mark();
       const page = await this.#read(masterApi.list, {
@@ -345,7 +351,7 @@ export class InodeClient implements FileSystem {
   async rename(
     source: { parent: InodeId; name: string },
     target: { parent: InodeId; name: string },
-    options: { noReplace?: boolean } = {},
+    options: RenameOptions = {},
   ): Promise<void> {
     const { index } = await this.#session.execute(
       {
@@ -355,6 +361,7 @@ export class InodeClient implements FileSystem {
         targetParent: target.parent,
         targetName: target.name,
         noReplace: options.noReplace ?? false,
+        exchange: options.exchange === true ? true : undefined,
       },
       `Cannot rename "${source.name}" to "${target.name}"`,
     );
@@ -460,6 +467,10 @@ export class InodeClient implements FileSystem {
     return new OpenFile(this.#host, this.#file(inode), status, options);
   }
 
+  wasRead(status: FileStatus): void {
+    if (this.#config.client.atime === "relatime") this.#shared.atimes.read(status);
+  }
+
   async statFs(): Promise<{ inodes: number; capacityBytes: number; usedBytes: number }> {
     return this.#read(masterApi.statFs, {});
   }
@@ -524,6 +535,9 @@ export class InodeClient implements FileSystem {
         writer.abandon();
       }),
     );
+    // Not worth a session of its own.
+    if (this.#session.current !== undefined) await this.#shared.atimes.tell();
+    this.#shared.atimes.close();
     await Promise.all(this.#background);
     await this.#local.close();
     this.workers.close();
@@ -658,7 +672,7 @@ export class InodeClient implements FileSystem {
 }
 
 function makeShared(options: InodeClientOptions): Shared {
-  const { masters, cache, clock, logger, config } = options;
+  const { masters, session, cache, clock, logger, config } = options;
   const { operationTimeoutMs, shortCircuit } = config.client;
   const workers = new Workers({ masters, clock, logger, operationTimeoutMs });
   const { recoveryWaitMs } = config.master;
@@ -671,6 +685,7 @@ function makeShared(options: InodeClientOptions): Shared {
     spent: new Set(),
     budget: new ReadBudget(),
     isTold: false,
+    atimes: new Atimes(clock, (command) => session.mutate([command])),
   };
 }
 

@@ -27,6 +27,8 @@ export interface FileHost {
   /** Drops cached copies of what is persisted. */
   free(inode: InodeId): Promise<void>;
   onClosed(file: SharedFile): void;
+  /** Bytes of the file were read, as of this status. */
+  onRead(status: FileStatus): void;
 }
 
 /** An inode that is open in this client, or being opened or truncated. */
@@ -80,6 +82,8 @@ export class OpenFile implements FileHandle {
   #failure: WeirError | undefined;
   #closed = false;
   #wrote = false;
+  /** The version whose reading the host knows of. */
+  #toldRead = 0;
 
   constructor(host: FileHost, file: SharedFile, status: FileStatus, options: OpenOptions) {
     this.#host = host;
@@ -115,6 +119,11 @@ export class OpenFile implements FileHandle {
 
   async readInto(target: Uint8Array, offset: number): Promise<number> {
     this.#check(this.#options.read, "read");
+    const { status } = this.#reader;
+    if (status.version !== this.#toldRead) {
+      this.#toldRead = status.version;
+      this.#host.onRead(status);
+    }
     const { writer } = this.#file;
     if (writer !== undefined && writer.dirty) return this.#readThrough(writer, target, offset);
     if (offset >= this.#reader.status.size && target.length > 0) {

@@ -18,7 +18,7 @@ import { type Config, loadConfig } from "../lib/config.ts";
 import { silentLogger } from "../lib/logger.ts";
 import type { Caller, FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 import { type AccessLists, WeirClient, type WriteFileOptions } from "./client.ts";
-import type { FileHandle } from "./file-system.ts";
+import type { FileHandle, RenameOptions } from "./file-system.ts";
 import type { MountChanges, MountOptions, UnionOptions } from "./mounts.ts";
 import { fromText, toText } from "./path-names.ts";
 
@@ -26,7 +26,7 @@ export { type ErrorCode, type Outcome, WeirError } from "../lib/errors.ts";
 export type { FileStatus, LineageInfo, MountInfo, WorkerInfo } from "../rpc/namespace.ts";
 export type { Acl, AclEntry, AclTag } from "../rpc/acl.ts";
 export type { AccessLists, WriteFileOptions } from "./client.ts";
-export type { FileHandle } from "./file-system.ts";
+export type { FileHandle, RenameOptions } from "./file-system.ts";
 export type { Layer, LayerChange, MountChanges, MountOptions, UnionOptions } from "./mounts.ts";
 
 export interface ConnectOptions {
@@ -134,8 +134,8 @@ export class Weir {
     return this.#client.remove(fromText(path), options);
   }
 
-  /** As rename(2), within one mount; an existing target is replaced unless `noReplace`. */
-  rename(from: string, to: string, options: { noReplace?: boolean } = {}): Promise<void> {
+  /** As rename(2), within one mount; an existing target is replaced, unless `noReplace` or `exchange` is asked for. */
+  rename(from: string, to: string, options: RenameOptions = {}): Promise<void> {
     return this.#client.rename(fromText(from), fromText(to), options);
   }
 

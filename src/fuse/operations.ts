@@ -52,6 +52,7 @@ const permissionMask = 0o7777;
 
 /** open(2) flags of Linux. */
 const flagBits = { accessMode: 0o3, readOnly: 0, writeOnly: 1, truncate: 0o1000, append: 0o2000 };
+const renameFlags = { noReplace: 1, exchange: 2 };
 const xattrFlags = { create: 1, replace: 2 };
 /** What programs should read and write at once: the largest request of libfuse 2. */
 const preferredBytes = 128 * 1024;
@@ -244,7 +245,10 @@ export class PosixOperations {
   }
 
   readlink(status: FileStatus): string {
-    if (status.kind === "symlink" && status.target !== undefined) return status.target;
+    if (status.kind === "symlink" && status.target !== undefined) {
+      this.#fileSystem.wasRead(status);
+      return status.target;
+    }
     throw new WeirError(
       "InvalidArgument",
       `Cannot read inode ${String(status.inode)} as a link: it is a ${status.kind}`,
@@ -266,9 +270,19 @@ export class PosixOperations {
     await this.#fileSystem.rmdir(parent, name);
   }
 
-  async rename(source: Place, target: Place): Promise<void> {
+  /** renameat2(2), `flags` with RENAME_NOREPLACE or RENAME_EXCHANGE. */
+  async rename(source: Place, target: Place, flags = 0): Promise<void> {
     this.#refuseReadOnly(`rename "${source.name}"`);
-    await this.#fileSystem.rename(source, target);
+    if ((flags & ~(renameFlags.noReplace | renameFlags.exchange)) !== 0) {
+      throw new WeirError(
+        "InvalidArgument",
+        `Cannot rename "${source.name}": flags ${String(flags)} are not supported`,
+      );
+    }
+    await this.#fileSystem.rename(source, target, {
+      noReplace: (flags & renameFlags.noReplace) !== 0,
+      exchange: (flags & renameFlags.exchange) !== 0,
+    });
   }
 
   chmod(inode: InodeId, mode: number): Promise<void> {

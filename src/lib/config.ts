@@ -129,6 +129,8 @@ const schema = z
         shortCircuit: z.boolean().default(true),
         /** Whom to ask for names and attributes: the leading master, or any, each client its own; equally consistent. */
         reads: z.enum(["leader", "any"]).default("leader"),
+        /** Whether what this client reads moves access times: when they lag behind, as with `-o relatime`, or never. */
+        atime: z.enum(["relatime", "noatime"]).default("relatime"),
       })
       .prefault({}),
     /** Who may do what. Masters and clients are to have the same here. */

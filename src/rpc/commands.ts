@@ -69,6 +69,9 @@ export type UfsEntry = Infer<typeof ufsEntry>;
 /** Most names in one `expire`. */
 export const maxExpired = 250;
 
+/** Most reads in one `touchAtimes`. */
+export const maxAtimes = 500;
+
 /** Most containers in one `keeperGone`. */
 export const maxKeeperGone = 500;
 
@@ -103,13 +106,14 @@ const clientCommands = {
   rmdir: { parent: inode, name },
   /** Removes a name and all below it: the edge moves to the trash now, the rest is reaped in the background. */
   deleteTree: { parent: inode, name },
-  /** rename(2) within one mount. `noReplace` refuses an existing target. */
+  /** rename(2) within one mount. `noReplace` refuses an existing target, `exchange` has the two change places. */
   rename: {
     sourceParent: inode,
     sourceName: name,
     targetParent: inode,
     targetName: name,
     noReplace: boolean,
+    exchange: appended(boolean),
   },
 
   // Attributes
@@ -123,6 +127,11 @@ const clientCommands = {
     /** Both times become that of the entry, which whoever may write the inode may ask for; in the place of given ones. */
     touch: appended(boolean),
   },
+  /**
+   * Reads, told late and together, how long ago each was: an access time follows by the rule of relatime in mount(8), if it
+   * lags behind the other two or by a day. At most `maxAtimes`; what is not there, or must not change, is passed over.
+   */
+  touchAtimes: { reads: list(struct({ inode, agoMs: unsigned() })) },
   /**
    * Changes an inode, and in the background everything below it; who asks must be allowed to change the inode itself, and
    * is asked about each one below when it is its turn. Result: the inode's status, and in `id` the operation.
@@ -387,6 +396,7 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   startTreeOp: 2,
   cancelTreeOp: 2,
   stepTreeOp: 2,
+  touchAtimes: 2,
   setXattr: 2,
   removeXattr: 2,
   updateMount: 2,
@@ -412,6 +422,7 @@ export function levelOf(of: Command): number {
   if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
   if (of.kind === "ufsDone" && of.aside !== undefined) return 2;
   if (of.kind === "loadPage" && (of.missing ?? of.startedAtMs) !== undefined) return 2;
+  if (of.kind === "rename" && of.exchange !== undefined) return 2;
   return sinceLevel[of.kind] ?? 1;
 }
 

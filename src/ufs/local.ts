@@ -25,7 +25,7 @@ import {
   unlink,
 } from "node:fs/promises";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
-import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
+import { isExchangePath, isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
 import { type Anchor, openAnchor, openItself } from "./anchor.ts";
 import { needPermit, refuseIfAborted } from "./errors.ts";
 import { applyToHandle, applyToLink, applyToPath } from "./local-attributes.ts";
@@ -46,7 +46,7 @@ import {
   removeFile,
   removeTree,
 } from "./local-removal.ts";
-import { assertLength, componentsOf, placesOf, shown, splitPath } from "./paths.ts";
+import { assertLength, componentsOf, needLasting, placesOf, shown, splitPath } from "./paths.ts";
 import type {
   Going,
   Move,
@@ -205,6 +205,7 @@ export class LocalFileSystem implements UnderFileSystem {
     } & Going,
   ): Promise<string> {
     const doing = this.#doing("write", path);
+    needLasting(path, doing);
     const { parent, name } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
     return this.#changing(parent, doing, async (anchor) => {
@@ -305,6 +306,7 @@ export class LocalFileSystem implements UnderFileSystem {
 
   async mkdir(path: string, attributes?: UfsAttributes, going: Going = {}): Promise<void> {
     const doing = this.#doing("make directory", path);
+    needLasting(path, doing);
     const { parent } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
     needPermit(going, doing);
@@ -314,6 +316,7 @@ export class LocalFileSystem implements UnderFileSystem {
 
   async symlink(path: string, target: string, going: Going = {}): Promise<void> {
     const doing = this.#doing("make symbolic link", path);
+    needLasting(path, doing);
     const { parent, name } = this.#target(path, doing);
     await this.#makeParents(parent, doing);
     await this.#changing(parent, doing, async (anchor) => {
@@ -450,7 +453,9 @@ export class LocalFileSystem implements UnderFileSystem {
     if (laterPage && kept?.identity === identity) return kept.names;
     const all = await readdir(anchor.self, { encoding: "latin1" });
     const hidden = all.filter((name) => name.startsWith(temporaryPrefix));
-    for (const name of hidden) await removeAbandoned(anchor.child(name));
+    for (const name of hidden) {
+      if (!isExchangePath(name)) await removeAbandoned(anchor.child(name));
+    }
     const names = all.filter((name) => !name.startsWith(temporaryPrefix));
     // Default order of JavaScript is by code unit, which in latin1 is by byte.
     names.sort();

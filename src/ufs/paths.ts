@@ -6,7 +6,12 @@
  */
 import { createHash } from "node:crypto";
 import { WeirError } from "../lib/errors.ts";
-import { isUnlinkedPath, temporaryPrefix, unlinkedDirectory } from "../lib/store-names.ts";
+import {
+  isExchangePath,
+  isUnlinkedPath,
+  temporaryPrefix,
+  unlinkedDirectory,
+} from "../lib/store-names.ts";
 
 /** Names of what a write replaced, as long as it may be needed again. */
 export const replacedPrefix = `${temporaryPrefix}old-`;
@@ -31,7 +36,7 @@ export function componentsOf(path: string, doing: string): readonly string[] {
         `${doing}: a component is ${JSON.stringify(name)}, wanted names that lead down from the root of the mount`,
       );
     }
-    if (name.startsWith(temporaryPrefix)) {
+    if (name.startsWith(temporaryPrefix) && !isExchangePath(name)) {
       throw new WeirError(
         "InvalidArgument",
         `${doing}: names that begin with "${temporaryPrefix}" are reserved for writes in progress`,
@@ -45,6 +50,15 @@ export function componentsOf(path: string, doing: string): readonly string[] {
 export function placesOf(path: string, doing: string): readonly string[] {
   if (path === unlinkedDirectory || isUnlinkedPath(path)) return path.split("/");
   return componentsOf(path, doing);
+}
+
+/**
+ * Refuses to make something where objects lie that change places (`exchangePath`): listings would hide it.
+ * @throws WeirError `InvalidArgument`
+ */
+export function needLasting(path: string, doing: string): void {
+  if (!isExchangePath(path)) return;
+  throw new WeirError("InvalidArgument", `${doing}: the name is for objects that change places`);
 }
 
 /** The path of the directory that holds `path`, and the last name. `path` is not the root. */

@@ -15,7 +15,7 @@ import type { HeadObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
 import { hasCode, WeirError } from "../lib/errors.ts";
 import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
 import { isNoSuchObject, needPermit, refuseIfAborted, s3Error } from "./errors.ts";
-import { componentsOf, placesOf, shown } from "./paths.ts";
+import { componentsOf, needLasting, placesOf, shown } from "./paths.ts";
 import {
   directory,
   fileEntry,
@@ -252,6 +252,7 @@ class S3FileSystem implements UnderFileSystem {
     } & Going,
   ): Promise<string> {
     const doing = this.#doing("write", path);
+    needLasting(path, doing);
     const { key } = await this.#target(path, doing);
     const metadata = toMetadata(options.attributes ?? {});
     const { size, signal, permit, keeps } = options;
@@ -435,6 +436,7 @@ class S3FileSystem implements UnderFileSystem {
 
   async mkdir(path: string, attributes?: UfsAttributes, going: Going = {}): Promise<void> {
     const doing = this.#doing("make directory", path);
+    needLasting(path, doing);
     const { key, isObject } = await this.#target(path, doing);
     if (isObject) throw new WeirError("InvalidArgument", `${doing}: it is the name of an object`);
     if ((await this.#head(key, doing)) !== undefined) {
@@ -446,6 +448,7 @@ class S3FileSystem implements UnderFileSystem {
 
   async symlink(path: string, target: string, going: Going = {}): Promise<void> {
     const doing = this.#doing("make symbolic link", path);
+    needLasting(path, doing);
     needPermit(going, doing);
     const { key } = await this.#target(path, doing);
     await this.#putEmpty(key, linkMetadata(target, doing), doing);

@@ -1,8 +1,8 @@
 /** What every under file system must do; each implementation runs this suite with its own way to open an empty store. */
 import assert from "node:assert/strict";
 import { hasCode, WeirError } from "../../src/lib/errors.ts";
-import type { InodeId } from "../../src/lib/ids.ts";
-import { unlinkedPath } from "../../src/lib/store-names.ts";
+import type { InodeId, UfsOpId } from "../../src/lib/ids.ts";
+import { exchangePath, unlinkedPath } from "../../src/lib/store-names.ts";
 import type { UfsListEntry, UnderFileSystem } from "../../src/ufs/types.ts";
 
 export interface UfsUnderTest {
@@ -399,6 +399,33 @@ export function describeUfsContract(underTest: UfsUnderTest): void {
       store.rename("e", "e/f/g", { of: "directory" }),
       rejectsWith("InvalidArgument"),
     );
+  });
+
+  it("has two objects change places by way of a hidden name, which nothing else can have", async () => {
+    const prints = [await put(store, "d/a", "1"), await put(store, "b", "2")] as const;
+    await put(store, "e/f", "3");
+    const between = exchangePath("d/a", 5 as UfsOpId);
+    for (const [from, to] of [
+      ["d/a", between],
+      ["b", "d/a"],
+      [between, "b"],
+    ] as const) {
+      await store.rename(from, to, { of: "file" });
+      await store.rename(from, to, { of: "file" });
+      assert.ok((await listAll(store, "d", 9)).every(({ name }) => name === "a"));
+    }
+    assert.equal((await readWhole(store, "d/a", { fingerprint: prints[1] })).toString(), "2");
+    assert.equal((await readWhole(store, "b", { fingerprint: prints[0] })).toString(), "1");
+    const apart = exchangePath("d", 7 as UfsOpId);
+    await store.rename("d", apart, { of: "directory" });
+    assert.equal((await readWhole(store, `${apart}/a`)).toString(), "2");
+    await store.rename("e", "d", { of: "directory" });
+    await store.rename(apart, "e", { of: "directory" });
+    assert.deepEqual(namesOf(await listAll(store, "", 9)), ["b", "d", "e"]);
+    assert.equal((await readWhole(store, "d/f")).toString(), "3");
+    await assert.rejects(put(store, apart, "x"), rejectsWith("InvalidArgument"));
+    await assert.rejects(store.mkdir(apart), rejectsWith("InvalidArgument"));
+    await assert.rejects(store.symlink(apart, "x"), rejectsWith("InvalidArgument"));
   });
 
   it("makes directories with parents and mode, and calls an existing one done", async () => {

@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { connect, type Weir } from "../../src/client/sdk.ts";
 import { mountedAt, unmount } from "../../src/fuse/mount-point.ts";
+import { isLater } from "../../src/rpc/relatime.ts";
 import { aclOfMode } from "../../src/rpc/acl.ts";
+import { eventually } from "../lib/eventually.ts";
 import { type ControlledProcess, LocalCluster } from "../lib/local-cluster.ts";
 import { weir, weirJson } from "./weir-command.ts";
 
@@ -113,6 +115,57 @@ describe("metadata of a cluster [needs: fuse]", function () {
     assert.match(await fs("setfacl", "--modify", "u:me:r", "/acl"), /"me" is no number/);
     assert.match(await fs("setfacl", "--remove", "u:9", "/acl"), /no such entry/);
     assert.match(await fs("setfacl", "/acl"), /wanted --modify/);
+  });
+
+  it("moves access times of what is read when they lag behind, unless the client is told not to", async () => {
+    await sdk.writeFile("/read", "content");
+    const before = await sdk.stat("/read");
+    for (const [atime, moves] of [
+      ["noatime", false],
+      ["relatime", true],
+      ["relatime", false],
+    ] as const) {
+      const settings = { "client.atime": atime };
+      const reader = await connect({ configFile: cluster.configPath, settings });
+      await reader.mkdir(`/made-${atime}-${String(moves)}`);
+      const known = await reader.stat("/read");
+      for await (const chunk of reader.readFile("/read")) assert.ok(chunk.length > 0);
+      await reader.close();
+      const now = await sdk.stat("/read");
+      assert.equal(isLater(now.atime, known.atime), moves, atime);
+      assert.deepEqual(
+        { ...now, atime: before.atime, persistence: "" },
+        { ...before, persistence: "" },
+      );
+    }
+  });
+
+  it("has a file and a directory change places, in the store too, whenever the master dies", async () => {
+    await sdk.mkdir("/swap/d", { parents: true });
+    for (const path of ["/swap/d/below", "/swap/f"]) {
+      await sdk.writeFile(path, path, { writeType: "CACHE_THROUGH" });
+    }
+    const master = cluster.masters[0]!;
+    for (const names of [
+      ["d", "f"],
+      ["f", "d"],
+    ]) {
+      const [from, to] = names.map((name) => `/swap/${name}`) as [string, string];
+      assert.equal(await fs("mv", "--exchange", from, to), "");
+      await master.kill();
+      master.start();
+      await master.ready(60_000);
+    }
+    assert.equal(await fs("mv", "--exchange", "/swap/d", "/swap/f"), "");
+    const store = join(directory, "root/swap");
+    await eventually("both in their new places", async () => {
+      const { stdout } = await run("find", [store, "-type", "f", "-printf", "%P "]);
+      assert.deepEqual(stdout.trim().split(" ").sort(), ["d", "f/below"]);
+      assert.equal((await run("cat", [join(store, "d")])).stdout, "/swap/f");
+      return true;
+    });
+    assert.equal(await sh("cat swap/d swap/f/below"), "/swap/f/swap/d/below");
+    assert.match(await fs("mv", "--exchange", "/swap/d", "/swap/none"), /does not exist/);
   });
 
   it("has fifos, sockets, devices and links that a mount can see, and stores none of them", async () => {

@@ -10,6 +10,7 @@ import type {
   FileSystem,
   OpenOptions,
   Ownership,
+  RenameOptions,
 } from "../../src/client/file-system.ts";
 import { type ErrorCode, WeirError } from "../../src/lib/errors.ts";
 import { type InodeId, rootInodeId, rootMountId } from "../../src/lib/ids.ts";
@@ -111,11 +112,16 @@ export class MemoryFileSystem implements FileSystem {
   async rename(
     source: { parent: InodeId; name: string },
     target: { parent: InodeId; name: string },
-    options: { noReplace?: boolean } = {},
+    options: RenameOptions = {},
   ): Promise<void> {
     const inode = this.#child(source.parent, source.name);
     const replaced = this.#directory(target.parent).get(target.name);
     if (replaced === inode) return;
+    if (options.exchange === true) {
+      this.#directory(source.parent).set(source.name, replaced ?? fail("NotFound", target.name));
+      this.#directory(target.parent).set(target.name, inode);
+      return;
+    }
     if (replaced !== undefined) {
       if (options.noReplace === true) fail("AlreadyExists", target.name);
       const node = this.#get(replaced);
@@ -178,6 +184,8 @@ export class MemoryFileSystem implements FileSystem {
     if (options.truncate === true) await this.truncate(inode, 0);
     return this.#handle(node, options);
   }
+
+  wasRead(): void {}
 
   async statFs(): Promise<{ inodes: number; capacityBytes: number; usedBytes: number }> {
     return { inodes: this.#nodes.size, capacityBytes: 2 ** 46, usedBytes: 2 ** 40 };

@@ -15,6 +15,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { hasCode } from "../../src/lib/errors.ts";
+import { exchangePath } from "../../src/lib/store-names.ts";
+import type { UfsOpId } from "../../src/lib/ids.ts";
 import { openUfs } from "../../src/ufs/open.ts";
 import type { UnderFileSystem } from "../../src/ufs/types.ts";
 import { chunksOf, describeUfsContract, put, readWhole } from "../contract/ufs.ts";
@@ -107,6 +109,17 @@ describe("a local directory as under storage", () => {
     assert.deepEqual(await store.list("", { limit: 9 }), { entries: [], last: true });
     assert.deepEqual(await readdir(directory), [".weir-tmp-fresh"]);
     await assert.rejects(put(store, ".weir-tmp-x", "y"), (e) => hasCode(e, "InvalidArgument"));
+  });
+
+  it("never takes what lies between two places for what a write left behind", async () => {
+    const directory = await freshDirectory();
+    const store = await openAt(directory);
+    await put(store, "a", "old content");
+    await utimes(join(directory, "a"), 1, 1);
+    const between = exchangePath("a", 3 as UfsOpId);
+    await store.rename("a", between, { of: "file" });
+    await store.list("", { limit: 9 });
+    assert.equal((await readWhole(store, between)).toString(), "old content");
   });
 
   it("keeps no hidden file after writes that failed", async () => {

@@ -197,18 +197,22 @@ function registerWriting(command: FsCommand, context: CliContext): void {
     );
   command("mv <from> <to>", "rename a file or directory, replacing a file of that name", [
     "mv /a /b",
+    "mv --exchange /current /next",
   ])
     .option("-n, --no-clobber", "refuse to replace")
-    .action((from: string, to: string, options: CommonOptions & { clobber: boolean }) =>
-      withPaths(
-        context,
-        options,
-        { verb: "rename", subjects: [from, to], preposition: "to" },
-        async (client, output) => {
-          await client.rename(parsePath(from), parsePath(to), { noReplace: !options.clobber });
-          answer(output, { from, to }, () => "");
-        },
-      ),
+    .option("--exchange", "have the two change places; both must be there")
+    .action(
+      (from: string, to: string, options: CommonOptions & { clobber: boolean; exchange?: true }) =>
+        withPaths(
+          context,
+          options,
+          { verb: "rename", subjects: [from, to], preposition: "to" },
+          async (client, output) => {
+            const { clobber, exchange } = options;
+            await client.rename(parsePath(from), parsePath(to), { noReplace: !clobber, exchange });
+            answer(output, { from, to }, () => "");
+          },
+        ),
     );
   command("rm <path...>", "remove files, links and empty directories", [
     "rm /a",

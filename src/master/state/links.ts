@@ -160,6 +160,26 @@ export function moveLink(
   context.notes.name(to.parent, to.name);
 }
 
+/** Two names change their inodes. Each name of an inode keeps its place among the others. */
+export function exchangeLinks(
+  context: Context,
+  first: { readonly inode: Inode; readonly link: Link },
+  second: { readonly inode: Inode; readonly link: Link },
+): void {
+  for (const [{ inode: child, link: from }, { link: to }] of [
+    [first, second],
+    [second, first],
+  ] as const) {
+    const { id, kind, nlink } = child;
+    const moved = linksOf(context.state, id).map((each) => (isSameLink(each, from) ? to : each));
+    context.state.write(edge, edgeKey(to.parent, to.name), { child: id, kind });
+    setLinks(context, id, moved, nlink);
+    countChild(context, from.parent, child, -1);
+    countChild(context, to.parent, child, 1);
+    context.notes.name(from.parent, from.name);
+  }
+}
+
 /**
  * Takes a name from a file, and queues what the store has to do: if it was the first of several names, the object moves to
  * the next one, whose content it is; else it is deleted.

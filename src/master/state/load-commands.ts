@@ -90,7 +90,7 @@ function addEntry(context: Context, directory: Inode, entry: UfsEntry): void {
   if (kind === "symlink" && (target === undefined || target.length > maxTargetBytes)) return;
   const isFile = kind === "file";
   const writeId = context.position as number as WriteId;
-  const { mtime: directoryTime } = directory;
+  const { mtime: modified, ctime: changed } = directory;
   const link: Link = { parent: directory.id, name: entry.name };
   const made = makeInode(
     context,
@@ -107,9 +107,10 @@ function addEntry(context: Context, directory: Inode, entry: UfsEntry): void {
     },
   );
   addEdge(context, made, link);
-  // One that was not loaded did not change itself, it became known.
-  if (!directory.loaded || context.level < 2) {
-    patchInode(context, directory.id, { mtime: directoryTime });
+  // One that was not loaded did not change itself, it became known. Masters of before level 2 kept its mtime alone.
+  if (context.level < 2) patchInode(context, directory.id, { mtime: modified });
+  else if (!directory.loaded) {
+    patchInode(context, directory.id, { mtime: modified, ctime: changed });
   }
 }
 

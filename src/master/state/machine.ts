@@ -17,7 +17,7 @@ import {
   levelOf,
   type Request,
 } from "../../rpc/commands.ts";
-import type { Timestamp } from "../../rpc/namespace.ts";
+import { isLater } from "../../rpc/relatime.ts";
 import {
   commit,
   lease,
@@ -71,6 +71,7 @@ import { clearPathPolicy, setPathPolicy } from "./policy-commands.ts";
 import { limitedCommands, needQuotas } from "./quotas.ts";
 import { expire, setTtlClock } from "./ttl-commands.ts";
 import { UsageLedger } from "./usage-ledger.ts";
+import { touchAtimes } from "./times.ts";
 import { keeperGone, registerWorker, workerLost } from "./worker-commands.ts";
 import { removeXattr, setXattr } from "./xattr-commands.ts";
 
@@ -127,10 +128,6 @@ function advanceClock(state: TransactionalState, entry: EntryPayload): StateCloc
   };
   state.write(stateClock, clockKey, clock);
   return clock;
-}
-
-function isLater(a: Timestamp, b: Timestamp): boolean {
-  return a.sec > b.sec || (a.sec === b.sec && a.nsec > b.nsec);
 }
 
 interface Answer {
@@ -331,6 +328,8 @@ function dispatch(context: Context, command: Command): CommandResult {
       return startTreeOp(context, command);
     case "cancelTreeOp":
       return cancelTreeOp(context, command);
+    case "touchAtimes":
+      return touchAtimes(context, command);
     case "setXattr":
       return setXattr(context, command);
     case "removeXattr":

@@ -4,6 +4,7 @@ import type { Command, CommandResult } from "../../rpc/commands.ts";
 import { setGroupId } from "../../rpc/access.ts";
 import type { FileKind } from "../../rpc/namespace.ts";
 import { noPolicy, type PathPolicy } from "../../rpc/path-policy.ts";
+import { exchange } from "./exchange.ts";
 import { firstLease, grantLease, noteFirstLease } from "./leases.ts";
 import {
   type Context,
@@ -57,6 +58,7 @@ import {
   queueRename,
   storeMayHold,
 } from "./ufsops.ts";
+import { timesOf } from "./times.ts";
 import { chmodList, putNewRights, rightsOfNew } from "./xattrs.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
@@ -274,6 +276,11 @@ export function moveToTrash(context: Context, child: Inode, name: Link): void {
 export function rename(context: Context, command: Of<"rename">): CommandResult {
   const sourceParent = needWritableDirectory(context, command.sourceParent);
   const targetParent = needWritableDirectory(context, command.targetParent);
+  const exchanges = command.exchange === true;
+  if (exchanges && command.noReplace) {
+    refuse("InvalidArgument", "an exchange replaces nothing, wanted one or the other");
+  }
+  needValidName(command.sourceName);
   needValidName(command.targetName);
   needInTree(context, sourceParent.id);
   needInTree(context, targetParent.id);
@@ -282,6 +289,7 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
   const source = inodeOf(context.state, needEdge(context, sourceParent, from.name).child)!;
   const targetEdge = edgeIfAny(context, to.parent, to.name);
   if (targetEdge === undefined) needLoaded(targetParent);
+  if (targetEdge === undefined && exchanges) refuse("NotFound", `"${to.name}" does not exist`);
   if (source.mountPoint) refuse("Busy", "the source is a mount point");
   if (sourceParent.mountId !== targetParent.mountId) {
     refuse("CrossMount", "the target is on another mount");
@@ -296,6 +304,11 @@ export function rename(context: Context, command: Of<"rename">): CommandResult {
     }
   }
   const target = targetEdge === undefined ? undefined : inodeOf(context.state, targetEdge.child)!;
+  if (exchanges) {
+    const first = { directory: sourceParent, inode: source, link: from };
+    exchange(context, first, { directory: targetParent, inode: target!, link: to });
+    return shown(context, source.id);
+  }
   needMovable(context, { sourceParent, source, targetParent, target });
   if (target !== undefined) needReplaceable(source, target, to.name);
   if (target?.kind === "directory") dropDirectory(context, target, to);
@@ -339,9 +352,8 @@ export function setAttributes(context: Context, command: Of<"setAttributes">): C
   const of = needInode(context, command.inode);
   needWritable(context, of);
   const { uid, gid } = command;
-  const now = command.touch === true ? context.wallTime : undefined;
-  const { atime, mtime } = now === undefined ? command : { atime: now, mtime: now };
-  if (now !== undefined) needWriteOrOwn(context, of);
+  const { atime, mtime } = timesOf(context, command);
+  if (command.touch === true) needWriteOrOwn(context, of);
   else if (atime !== undefined || mtime !== undefined) needOwner(context, of);
   if (command.mode !== undefined) needOwner(context, of);
   needMayChown(context, of, command);

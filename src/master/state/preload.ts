@@ -21,7 +21,8 @@ function decisiveNames(of: Command): readonly Decisive[] {
   if (of.kind !== "rename") return [];
   return [
     { parent: of.sourceParent, name: of.sourceName, itself: false },
-    { parent: of.targetParent, name: of.targetName, itself: true },
+    // What is exchanged keeps its names, few or many.
+    { parent: of.targetParent, name: of.targetName, itself: of.exchange !== true },
   ];
 }
 

@@ -15,11 +15,19 @@
  * How operations end is in ufsop-ends.ts.
  */
 import type { InodeId, MountId, UfsOpId } from "../../lib/ids.ts";
-import { unlinkedPath } from "../../lib/store-names.ts";
+import { exchangePath, unlinkedPath } from "../../lib/store-names.ts";
 import { type Context, patchInode, patchMount, patchUnseen, takeId } from "./context.ts";
 import { arrivalKey, tombKey, ufsOpKey } from "./keys.ts";
 import { type Inode, type Link, storedId, type UfsOp, type UfsOpAction, ufsOp } from "./model.ts";
-import { firstLinkOf, inodeOf, linksOf, mountOf, ufsPathOf, ufsPathOfLink } from "./queries.ts";
+import {
+  firstLinkOf,
+  inodeOf,
+  linksOf,
+  mountOf,
+  nextId,
+  ufsPathOf,
+  ufsPathOfLink,
+} from "./queries.ts";
 
 /** Whether the store may hold something under the inode's name: it does, did, or will when its queue is executed. */
 export function storeMayHold(of: Inode): boolean {
@@ -143,8 +151,6 @@ export function queueRename(
   if (source === undefined || target === undefined || !isWritable(context, of.mountId)) return;
   ensureParents(context, to.parent);
   const replaced = replaces?.source === undefined ? undefined : replaces.id;
-  const isDirectory = of.kind === "directory";
-  const kind = isDirectory ? ("directory" as const) : ("file" as const);
   const op = queue(context, {
     mountId: of.mountId,
     action: {
@@ -152,16 +158,51 @@ export function queueRename(
       from: source,
       to: target,
       inode: of.id,
-      ...(context.level >= 2 ? { of: kind, replaces: replaced } : {}),
+      ...(context.level >= 2 ? { of: kindOfMove(of), replaces: replaced } : {}),
     },
     directories: from.parent === to.parent ? [from.parent] : [from.parent, to.parent],
     tomb: from,
     arrival: to,
-    moves: isDirectory,
+    moves: of.kind === "directory",
   });
   if (context.level >= 2 && replaced !== undefined) {
     patchUnseen(context, replaced, { removeOp: op });
   }
+}
+
+function kindOfMove({ kind }: Inode): "file" | "directory" {
+  return kind === "directory" ? "directory" : "file";
+}
+
+/** What has a name, and which. */
+interface Named {
+  readonly inode: Inode;
+  readonly link: Link;
+}
+
+/**
+ * Queues that what the store has at two names changes places (paths as of now), the first of them by way of a name of
+ * ours. Whatever ends between two of the moves, each object lies under one of the three names, and the rest of the queue
+ * brings it on. Both names have arrivals until the store has under them what the namespace shows there.
+ */
+export function queueExchange(context: Context, first: Named, second: Named): void {
+  const path = ufsPathOfLink(context.state, first.link);
+  const other = ufsPathOfLink(context.state, second.link);
+  const { mountId } = first.inode;
+  if (path === undefined || other === undefined || !isWritable(context, mountId)) return;
+  const between = exchangePath(path, nextId(context.state, "UfsOp") as UfsOpId);
+  const move = ({ inode }: Named, from: string, to: string, of: Partial<Queued>) => {
+    queue(context, {
+      mountId,
+      action: { kind: "rename", from, to, inode: inode.id, of: kindOfMove(inode) },
+      directories: [first.link.parent, second.link.parent],
+      moves: inode.kind === "directory",
+      ...of,
+    });
+  };
+  move(first, path, between, { directories: [first.link.parent] });
+  move(second, other, path, { arrival: first.link });
+  move(first, between, other, { arrival: second.link });
 }
 
 /** Queues directories that the store does not have yet, top first, since it will hold something below. */

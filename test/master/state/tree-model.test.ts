@@ -30,7 +30,7 @@ const step = fc.oneof(
     name,
     to: place,
     toName: name,
-    noReplace: fc.boolean(),
+    how: fc.constantFrom("replace", "noReplace", "exchange"),
   }),
   fc.record({ kind: fc.constant("link"), at: place, name, to: place, toName: name }),
 );
@@ -83,7 +83,7 @@ function expect(tree: Tree, of: Step, made: () => InodeId | undefined): ErrorCod
     case "link":
       return "to" in of ? expectLink(tree, of, child) : undefined;
     case "rename":
-      return "noReplace" in of ? expectRename(tree, of, at, child) : undefined;
+      return "how" in of ? expectRename(tree, of, at, child) : undefined;
   }
   at.children!.delete(of.name);
   return undefined;
@@ -106,16 +106,23 @@ function expectLink(tree: Tree, of: Move, child: Node | undefined): ErrorCode | 
 
 function expectRename(
   tree: Tree,
-  of: Move & { readonly noReplace: boolean },
+  of: Move & { readonly how: string },
   from: Node,
   child: Node | undefined,
 ): ErrorCode | undefined {
   const to = tree.directory(of.to);
   const target = to.children!.get(of.toName);
   if (child === undefined) return "NotFound";
-  if (target !== undefined && of.noReplace) return "AlreadyExists";
+  if (target === undefined && of.how === "exchange") return "NotFound";
+  if (target !== undefined && of.how === "noReplace") return "AlreadyExists";
   if (target === child) return undefined;
   if (child.children !== undefined && tree.contains(child, to)) return "InvalidArgument";
+  if (of.how === "exchange") {
+    if (target!.children !== undefined && tree.contains(target!, from)) return "InvalidArgument";
+    from.children!.set(of.name, target!);
+    to.children!.set(of.toName, child);
+    return undefined;
+  }
   if (target !== undefined) {
     if (child.children !== undefined && target.children === undefined) return "NotDirectory";
     if (child.children === undefined && target.children !== undefined) return "IsDirectory";
@@ -148,11 +155,11 @@ function commandOf(tree: Tree, of: Step): Command {
 
 function moveOf(
   tree: Tree,
-  of: Move & { readonly at: readonly string[]; readonly noReplace?: boolean },
+  of: Move & { readonly at: readonly string[]; readonly how?: string },
 ): Command {
   const at = tree.directory(of.at);
   const target = tree.directory(of.to).inode;
-  if (of.noReplace === undefined) {
+  if (of.how === undefined) {
     // A missing source has no inode: one that was never made stands for it.
     const inode = at.children!.get(of.name)?.inode ?? (999_999 as InodeId);
     return { kind: "link", inode, parent: target, name: of.toName };
@@ -163,7 +170,8 @@ function moveOf(
     sourceName: of.name,
     targetParent: target,
     targetName: of.toName,
-    noReplace: of.noReplace,
+    noReplace: of.how === "noReplace",
+    ...(of.how === "exchange" ? { exchange: true } : {}),
   };
 }
 

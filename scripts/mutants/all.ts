@@ -6,6 +6,7 @@ import { coreMutants } from "./core-bugs.ts";
 import { edgeMutants } from "./edge-bugs.ts";
 import { hostMutants } from "./host-bugs.ts";
 import { journalMutants } from "./journal-bugs.ts";
+import { metadataMutants } from "./metadata-bugs.ts";
 import type { Mutant } from "./mutant.ts";
 import { pathMutants } from "./path-bugs.ts";
 import { serviceMutants } from "./service-bugs.ts";
@@ -18,6 +19,7 @@ export const allMutants: readonly Mutant[] = [
   ...stateMutants,
   ...contentMutants,
   ...pathMutants,
+  ...metadataMutants,
   ...serviceMutants,
   ...clientMutants,
   ...accessMutants,

@@ -300,6 +300,20 @@ export const stateMutants: readonly Mutant[] = [
     suites: store,
   },
   {
+    name: "sorts all changed keys for the first who reads a few",
+    file: "src/master/store/sorted-keys.ts",
+    find: "if (Math.min(below.length, others.length) < keys.length * leastPart) return undefined;",
+    replace: "if (below.length * leastPart >= 0) return undefined;",
+    suites: store,
+  },
+  {
+    name: "forgets keys that come behind a piece that was sorted",
+    file: "src/master/store/sorted-keys.ts",
+    find: "      piece.isSorted = false;\n",
+    replace: "",
+    suites: store,
+  },
+  {
     name: "leaves those hanging who wait for a flush while the store is closed",
     file: "src/master/store/flusher.ts",
     find: "for (const waiter of this.#waiters.splice(0)) waiter.reject(closed);",

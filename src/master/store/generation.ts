@@ -1,6 +1,6 @@
 /**
  * What was changed and is not in LevelDB yet: one generation of the write-behind overlay, in the order of the changes.
- * Writing adds to a list alone; keys are sorted in when somebody asks for a range. Pure.
+ * Writing adds to a list alone; keys are sorted, as far as that is read, when somebody asks for a range. Pure.
  *
  * Invariant: the contents of its rows are those of its cells, but for those that a later generation has changed since:
  * they were kept before.

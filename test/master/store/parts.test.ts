@@ -45,24 +45,78 @@ describe("chunks of a snapshot", () => {
 
 describe("sorted keys", () => {
   it("reads ranges like a sorted set, however adding and reading alternate", () => {
-    const key = fc.integer({ min: 0, max: 3000 }).map((n) => n.toString(36));
+    const key = fc.integer({ min: 0, max: 9000 }).map((n) => n.toString(36));
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.array(key, { maxLength: 900 }), key, key)), (rounds) => {
-        const keys = new SortedKeys();
-        const model = new Set<string>();
-        for (const [added, from, to] of rounds) {
-          for (const each of added) {
-            keys.add(each);
-            model.add(each);
+      fc.property(
+        fc.array(fc.tuple(fc.array(key, { maxLength: 2000, size: "max" }), key, key), {
+          maxLength: 6,
+        }),
+        (rounds) => {
+          const keys = new SortedKeys();
+          const model = new Set<string>();
+          for (const [added, from, to] of rounds) {
+            for (const each of added) {
+              keys.add(each);
+              model.add(each);
+            }
+            const inOrder = [...model].filter((each) => each >= from && each < to).sort();
+            assert.deepEqual([...keys.range(from, to)], inOrder);
+            assert.deepEqual([...keys.backwards(from, to)], inOrder.reverse());
           }
-          const inOrder = [...model].filter((each) => each >= from && each < to).sort();
-          assert.deepEqual([...keys.range(from, to)], inOrder);
-          assert.deepEqual([...keys.backwards(from, to)], inOrder.reverse());
-        }
-      }),
+        },
+      ),
       { numRuns: 50 },
     );
   });
+
+  it("reads keys that no division gets apart", () => {
+    const keys = new SortedKeys();
+    for (let i = 0; i < 3000; i++)
+      keys.add(i % 50 === 0 ? `other${String(i).padStart(4, "0")}` : "same");
+    assert.deepEqual([...keys.range("other2900", "same\0")], ["other2900", "other2950", "same"]);
+    assert.deepEqual([...keys.backwards("other2950", "same\0")], ["same", "other2950"]);
+  });
+
+  const count = 20_000;
+  const orders: readonly [string, (i: number) => number][] = [
+    ["in order", (i) => i],
+    ["in no order", (i) => (i * 7919) % count],
+    ["that come and go", (i) => (i % 2 === 0 ? i : count - i)],
+  ];
+  for (const [name, numberOf] of orders) {
+    it(`sorts what is read alone, of keys ${name}`, () => {
+      let looks = 0;
+      /** A key that counts how often it is compared. */
+      const keyOf = (number: number) => {
+        const text = String(number).padStart(6, "0");
+        const look = () => {
+          looks++;
+          return text;
+        };
+        return { toString: look, valueOf: look } as unknown as string;
+      };
+      const keys = new SortedKeys();
+      for (let i = 0; i < count; i++) keys.add(keyOf(numberOf(i)));
+      assert.equal(looks, 0);
+      const looksFor = (read: Iterable<string>) => {
+        looks = 0;
+        const first: string[] = [];
+        for (const key of read) if (first.push(key) === 100) break;
+        const looked = looks;
+        assert.deepEqual(first.map(String), first.map(String).sort());
+        assert.equal(first.length, 100);
+        return looked;
+      };
+      // Two at each comparison; all sorted would be 14 comparisons of each key.
+      const first = looksFor(keys.range("007000", "1"));
+      assert.ok(first < 7 * count, `the first one looked ${String(first)} times`);
+      const second = looksFor(keys.range("007050", "1"));
+      assert.ok(second < count, `the second one looked ${String(second)} times`);
+      for (const number of [7, 7001, 7002]) keys.add(keyOf(number));
+      const third = looksFor(keys.range("007050", "1"));
+      assert.ok(third < count, `the third one looked ${String(third)} times`);
+    });
+  }
 });
 
 describe("state hash", () => {

@@ -76,21 +76,13 @@ export function bytesText(count: number): string {
   return `${value.toFixed(digits)} ${units[unit]!}`;
 }
 
-/** A duration in the units that read best: `14 ms`, `2.31 s`, `3 min 5 s`, `5 h`, `30 d`. */
+/** A duration in the unit that reads best: `14 ms`, `2.31 s`, `3 min 5 s`. */
 export function durationText(durationMs: number): string {
   if (durationMs < 10) return `${durationMs.toFixed(1)} ms`;
   if (durationMs < 1000) return `${durationMs.toFixed(0)} ms`;
   if (durationMs < 120_000) return `${(durationMs / 1000).toFixed(2)} s`;
   const seconds = Math.round(durationMs / 1000);
-  if (seconds < 7200) return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
-  const hours = Math.floor(seconds / 3600);
-  if (hours < 48) return twoUnits([hours, "h"], [Math.floor(seconds / 60) % 60, "min"]);
-  return twoUnits([Math.floor(hours / 24), "d"], [hours % 24, "h"]);
-}
-
-function twoUnits([large, unit]: [number, string], [small, below]: [number, string]): string {
-  const head = `${String(large)} ${unit}`;
-  return small === 0 ? head : `${head} ${String(small)} ${below}`;
+  return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
 
 /** Bytes per second: `412 MB/s`. */

@@ -9,9 +9,11 @@ import { registerJournal } from "./commands/journal.ts";
 import { registerLineage } from "./commands/lineage.ts";
 import { registerParts } from "./commands/parts.ts";
 import { registerPath } from "./commands/path.ts";
+import { registerPolicy } from "./commands/policy.ts";
 import { registerStart } from "./commands/start.ts";
 import { registerStatus } from "./commands/status.ts";
 import { registerStop } from "./commands/stop.ts";
+import { registerTree } from "./commands/tree.ts";
 import type { CliContext } from "./context.ts";
 import { showMessage } from "./paths.ts";
 
@@ -30,6 +32,8 @@ export function buildProgram(context: CliContext, version: string): Command {
   registerParts(program, context);
   registerFs(program, context);
   registerPath(program, context);
+  registerPolicy(program, context);
+  registerTree(program, context);
   registerLineage(program, context);
   registerCluster(program, context);
   registerBackup(program, context);

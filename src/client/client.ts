@@ -26,9 +26,11 @@ import type { Method } from "../rpc/method.ts";
 import type {
   FileKind,
   Caller,
+  DataPolicyInfo,
   FileStatus,
   Job,
   LineageInfo,
+  Migration,
   MountInfo,
   Segment,
   TreeChange,
@@ -492,6 +494,38 @@ export class WeirClient {
       { kind: "cancelTreeOp", treeOp: id },
       `Cannot cancel operation ${String(id)}`,
     );
+  }
+
+  /** Makes a data policy for what is below a directory, or changes the one of that name. */
+  async setDataPolicy(
+    name: string,
+    path: string,
+    of: { readonly migration: Migration; readonly everyMs: number | undefined },
+  ): Promise<void> {
+    const { inode } = await this.stat(path);
+    await this.#session.execute(
+      { kind: "setDataPolicy", name, inode, ...of },
+      `Cannot set the data policy "${name}"`,
+    );
+  }
+
+  async deleteDataPolicy(name: string): Promise<void> {
+    const doing = `Cannot delete the data policy "${name}"`;
+    await this.#session.execute({ kind: "deleteDataPolicy", name }, doing);
+  }
+
+  /** Starts a run, or a trial, that only says what would be done. Answers the operation as it has begun. */
+  async runDataPolicy(name: string, isTrial: boolean): Promise<TreeOpInfo> {
+    const { id } = await this.#session.execute(
+      { kind: "runDataPolicy", name, isTrial },
+      `Cannot run the data policy "${name}"`,
+    );
+    return await this.treeOp(id as TreeOpId);
+  }
+
+  /** In the order of their making, each with its last runs. */
+  async dataPolicies(): Promise<readonly DataPolicyInfo[]> {
+    return (await this.#read(masterApi.dataPolicies, {})).policies;
   }
 
   /** Mounts a store at a path whose parent exists. Credentials in `options` are never shown again. */

@@ -26,6 +26,8 @@ export type LineageId = Branded<"LineageId">;
 export type UfsOpId = Branded<"UfsOpId">;
 /** An operation on a whole tree, done in the background; a counter in the state. */
 export type TreeOpId = Branded<"TreeOpId">;
+/** A data policy; a counter in the state. */
+export type DataPolicyId = Branded<"DataPolicyId">;
 /** Where a command stands in the log: entry index × 1,024 + place in the entry (0 … 1,023). */
 export type Position = Branded<"Position">;
 

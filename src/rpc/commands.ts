@@ -41,6 +41,7 @@ import {
   lineageInput,
   medium,
   mountLayer,
+  migration,
   timestamp,
   treeChange,
   writeType,
@@ -75,7 +76,7 @@ export const maxAtimes = 500;
 /** Most containers in one `keeperGone`. */
 export const maxKeeperGone = 500;
 
-/** Most names in one `stepTreeOp`. */
+/** Most names that one `stepTreeOp` is about. */
 export const maxTreeStep = 200;
 
 /** An output as an attempt wrote it: extents of the container (output inode, epoch). */
@@ -235,6 +236,15 @@ const clientCommands = {
       ),
     ),
   },
+  /**
+   * Makes a data policy for what is below a directory, or changes the one of that name; what it waits for to run again
+   * begins anew. Result: `id` is the policy.
+   */
+  setDataPolicy: { name: text, inode, migration, everyMs: optional(unsigned()) },
+  /** A run that is under way is cancelled. */
+  deleteDataPolicy: { name: text },
+  /** Starts a run, or a trial. Result: `id` is the operation. */
+  runDataPolicy: { name: text, isTrial: boolean },
 
   // Lineage
   /** Makes missing outputs as empty files that the lineage owns, all or none. */
@@ -342,6 +352,9 @@ const leaderCommands = {
     directory: inode,
     after: optional(name),
     names: list(name),
+    /** The last name that was looked at; of a migration only those that are to go, and directories, are in `names`. */
+    upTo: optional(name),
+    scanned: unsigned(),
     last: boolean,
     error: optional(text),
   },
@@ -411,6 +424,9 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   discardEffect: 2,
   ufsFailed: 2,
   fenceLease: 2,
+  setDataPolicy: 2,
+  deleteDataPolicy: 2,
+  runDataPolicy: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */

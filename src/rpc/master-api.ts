@@ -30,6 +30,7 @@ import { fsckItem } from "./fsck-items.ts";
 import { method, streamMethod } from "./method.ts";
 import {
   caller,
+  dataPolicyInfo,
   fileLayout,
   fileStatus,
   inodeUsage,
@@ -79,7 +80,7 @@ export const effect = struct({
   mountId: unsigned<MountId>(),
   /** Where the mount is, and the path below its root. */
   mount: name,
-  kind: word("persist", "delete", "rename", "mkdir", "symlink", "setAttributes"),
+  kind: word("persist", "delete", "rename", "mkdir", "symlink", "migrate", "setAttributes"),
   path: name,
   /** Of a rename. */
   to: optional(name),
@@ -270,6 +271,12 @@ export const masterApi = {
     "treeOps",
     struct({ caller: by }),
     struct({ appliedIndex, treeOps: list(treeOpInfo) }),
+  ),
+  /** Data policies with their last runs; for the superuser. */
+  dataPolicies: method(
+    "dataPolicies",
+    struct({ caller: by }),
+    struct({ appliedIndex, policies: list(dataPolicyInfo) }),
   ),
 
   // Paths

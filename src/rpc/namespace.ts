@@ -2,7 +2,15 @@
  * The values of the namespace as clients, workers and masters exchange them: attributes, extents, mounts, workers,
  * jobs. Names and paths are latin1 strings, one character per byte.
  */
-import type { InodeId, LineageId, MountId, TreeOpId, WorkerId, WriteId } from "../lib/ids.ts";
+import type {
+  DataPolicyId,
+  InodeId,
+  LineageId,
+  MountId,
+  TreeOpId,
+  WorkerId,
+  WriteId,
+} from "../lib/ids.ts";
 import {
   appended,
   boolean,
@@ -14,6 +22,7 @@ import {
   struct,
   text,
   textMap,
+  union,
   unsigned,
   word,
 } from "../lib/schema.ts";
@@ -68,32 +77,102 @@ export const treeChange = struct({
 });
 export type TreeChange = Infer<typeof treeChange>;
 
+/** Which files of a union mount go from one of its layers to another. What is absent excludes nothing. */
+export const migration = struct({
+  /** Names of layers. */
+  from: text,
+  to: text,
+  /** It is copied: the layer that it comes from keeps it. */
+  keep: boolean,
+  /** Its content was last modified longer ago than that. */
+  olderThanMs: optional(unsigned()),
+  /** Its path below the directory of the policy fits this pattern (lib/glob.ts). */
+  pattern: optional(name),
+  atLeastBytes: optional(unsigned()),
+});
+export type Migration = Infer<typeof migration>;
+
+/** What is done below a directory in the background. */
+export const treeWork = union({
+  change: { change: treeChange },
+  /** A run of a data policy; of a trial nothing comes but its figures. */
+  migrate: {
+    policy: unsigned<DataPolicyId>(),
+    migration,
+    isTrial: boolean,
+    /** Last modified within (after, before], as far as they are there: decided when the run began. */
+    after: optional(timestamp),
+    before: optional(timestamp),
+  },
+});
+export type TreeWork = Infer<typeof treeWork>;
+
 /** `running`: some of its directories are still to be done; `cancelled`: what was done by then stays done. */
 export const treeOpState = word("running", "done", "cancelled");
 
 /** Something below a tree that an operation on it could not do. */
 export const treeFailure = struct({ path: name, code: text, detail: text });
 
+const treeProgress = {
+  state: treeOpState,
+  /** Inodes that were changed or moved, and those that could not be. */
+  done: unsigned(),
+  failed: unsigned(),
+  /** The first few failures. */
+  failures: list(treeFailure),
+  /** Of a migration: names that were looked at, files that are to go, and their bytes. */
+  scanned: unsigned(),
+  matched: unsigned(),
+  matchedBytes: unsigned(),
+  /** Of a trial: the first few paths that would go. */
+  samples: list(name),
+} as const;
+
 /** An operation on a whole tree. */
 export const treeOpInfo = struct({
   id: unsigned<TreeOpId>(),
   /** As of now; absent when the tree has left the namespace. */
   path: optional(name),
-  change: treeChange,
+  work: treeWork,
   caller: optional(caller),
-  state: treeOpState,
-  /** Inodes that were changed, and those that could not be. */
-  done: unsigned(),
-  failed: unsigned(),
+  startedAt: timestamp,
   /** Directories that are known and not finished yet. */
   openDirectories: unsigned(),
-  /** The first few failures. */
-  failures: list(treeFailure),
+  /** Files that are on their way between stores. */
+  pendingFiles: unsigned(),
+  ...treeProgress,
 });
 export type TreeOpInfo = Infer<typeof treeOpInfo>;
 
 /** The option of a mount that says how old what is known of its store may get, in milliseconds; -1: as old as it likes. */
 export const syncIntervalOption = "syncIntervalMs";
+
+/** A run of a data policy that has ended. */
+export const dataPolicyRun = struct({
+  treeOp: unsigned<TreeOpId>(),
+  isTrial: boolean,
+  startedAt: timestamp,
+  endedAt: timestamp,
+  ...treeProgress,
+});
+export type DataPolicyRun = Infer<typeof dataPolicyRun>;
+
+/** A rule by which files of a union mount go from one of its layers to another. */
+export const dataPolicyInfo = struct({
+  id: unsigned<DataPolicyId>(),
+  name: text,
+  /** Of the directory that it is about; absent when that has left the namespace. */
+  path: optional(name),
+  migration,
+  /** It runs by itself, so often; absent: when it is asked for. */
+  everyMs: optional(unsigned()),
+  nextRunAt: optional(timestamp),
+  /** The run under way. */
+  running: optional(unsigned<TreeOpId>()),
+  /** Ended runs, the oldest first, at most 20. */
+  runs: list(dataPolicyRun),
+});
+export type DataPolicyInfo = Infer<typeof dataPolicyInfo>;
 
 /** What `stat` returns of one inode. */
 export const fileStatus = struct({

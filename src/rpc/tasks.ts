@@ -81,6 +81,8 @@ export const ufsAction = union({
   },
   mkdir: { path: name, mode: unsigned(), uid: unsigned(), gid: unsigned() },
   symlink: { path: name, target: name },
+  /** Moves or copies an object between layers of a union. */
+  migrate: { path: name, from: text, to: text, keep: boolean },
   setAttributes: {
     path: name,
     mode: optional(unsigned()),

@@ -3,6 +3,7 @@ import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
 import { type FileLayout, replacedSource } from "../rpc/namespace.ts";
 import { type Task, type TaskResult, type UfsAction, unmountedId } from "../rpc/tasks.ts";
+import { UnionFileSystem } from "../ufs/union.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
 import { type JobOptions, runJob, type RunJobTask } from "./job-task.ts";
 import type { UfsMounts } from "./ufs-mounts.ts";
@@ -175,6 +176,16 @@ async function perform(
     case "symlink":
       await ufs.symlink(action.path, action.target, going);
       return nothing;
+    case "migrate": {
+      const { path, from, to, keep } = action;
+      if (!(ufs instanceof UnionFileSystem)) {
+        throw new WeirError(
+          "NotSupported",
+          `Cannot move "${path}" in ${ufs.uri}: it has no layers`,
+        );
+      }
+      return { fingerprint: await ufs.relocate(path, { from, to, keep, ...going }) };
+    }
     case "setAttributes": {
       const { mode, uid, gid, mtime } = action;
       const fingerprint = await ufs.setAttributes(action.path, { mode, uid, gid, mtime }, going);

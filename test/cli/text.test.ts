@@ -53,11 +53,12 @@ describe("figures for people", () => {
       "105 MB",
       "1.00 TB",
     ]);
-    const hour = 3_600_000;
-    assert.deepEqual(
-      [1.234, 14.4, 2310, 185_000, 5 * hour, 2.5 * hour, 720 * hour, 50 * hour].map(durationText),
-      ["1.2 ms", "14 ms", "2.31 s", "3 min 5 s", "5 h", "2 h 30 min", "30 d", "2 d 2 h"],
-    );
+    assert.deepEqual([1.234, 14.4, 2310, 185_000].map(durationText), [
+      "1.2 ms",
+      "14 ms",
+      "2.31 s",
+      "3 min 5 s",
+    ]);
     assert.deepEqual([7, 1234, 1_234_567].map(countText), ["7", "1,234", "1,234,567"]);
     assert.deepEqual(
       [0, 1, 2000].map((count) => countOf(count, "file")),

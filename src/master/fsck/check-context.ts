@@ -1,5 +1,5 @@
 /** What the parts of a check share. Pure. */
-import type { InodeId, MountId, SessionId, WorkerId, WriteId } from "../../lib/ids.ts";
+import type { InodeId, MountId, SessionId, TreeOpId, WorkerId, WriteId } from "../../lib/ids.ts";
 import { decode, type Schema } from "../../lib/schema.ts";
 import type { Usage } from "../../rpc/namespace.ts";
 import type { Mount, Tree } from "../state/model.ts";
@@ -17,6 +17,10 @@ export interface SmallTables {
   readonly workers: Set<WorkerId>;
   /** Those of them that are not lost. */
   readonly live: Set<WorkerId>;
+  /** Ids of the operations on trees that are remembered, as their list has them. */
+  treeOps: readonly TreeOpId[];
+  /** Files that are on their way between stores, of each operation on a tree. */
+  readonly filesOnTheWay: Map<TreeOpId, number>;
   tree: Tree | undefined;
 }
 

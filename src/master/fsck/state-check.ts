@@ -45,6 +45,7 @@ const words = [
   "arrival/",
   "clearing/",
   "container/",
+  "datapolicy/",
   "edge/",
   "extent/",
   "extents/",
@@ -91,6 +92,8 @@ export class StateCheck {
         covered: new Set(),
         workers: new Set(),
         live: new Set(),
+        treeOps: [],
+        filesOnTheWay: new Map(),
         tree: undefined,
       },
       relation: new Relation(options.buckets),
@@ -124,7 +127,7 @@ export class StateCheck {
   *readings(): Generator<Reading | undefined, void> {
     const tables = this.#tables;
     yield this.#strangers();
-    yield reading(["meta/", "mount/", "worker/", "uuid/"], (table, key, value) => {
+    yield reading(["meta/", "mount/", "worker/", "uuid/", "datapolicy/"], (table, key, value) => {
       tables.small(table, key, value);
     });
     tables.endSmall();
@@ -140,7 +143,7 @@ export class StateCheck {
     yield reading(treeOpTables, (table, key, value) => {
       this.#treeOps.row(table, key, value);
     });
-    this.#treeOps.end();
+    this.#treeOps.endAll();
     yield* this.#wholes();
     yield* this.#differences();
   }

@@ -1,5 +1,5 @@
 /** Looks at the small tables (mounts, workers, counters), and at what waits: side effects, garbage, lineages. Pure. */
-import type { InodeId, MountId, WorkerId } from "../../lib/ids.ts";
+import type { DataPolicyId, InodeId, MountId, WorkerId } from "../../lib/ids.ts";
 import type { Schema } from "../../lib/schema.ts";
 import {
   clockKey,
@@ -8,6 +8,8 @@ import {
   containerOfKept,
   type CounterName,
   counterKey,
+  dataPolicyIdsKey,
+  dataPolicyKey,
   firstIdOf,
   inodeCountKey,
   levelKey,
@@ -20,6 +22,7 @@ import {
   syncIntervalsKey,
   treeKey,
   ttlClockKey,
+  treeOpIdsKey,
   ufsOpKey,
   workerKey,
   workerUuidKey,
@@ -35,6 +38,7 @@ const counterNames: readonly CounterName[] = [
   "Lineage",
   "UfsOp",
   "TreeOp",
+  "DataPolicy",
 ];
 
 /** Rows of `meta/` and what they hold. */
@@ -48,6 +52,8 @@ const metaSchemas: ReadonlyMap<string, Schema<unknown>> = new Map<string, Schema
   [treeKey, model.tree],
   [syncIntervalsKey, model.count],
   [ttlClockKey, model.stateClock],
+  [treeOpIdsKey, model.treeOpIds],
+  [dataPolicyIdsKey, model.dataPolicyIds],
   ...counterNames.map((name): [string, Schema<unknown>] => [counterKey(name), model.storedId]),
 ]);
 
@@ -57,6 +63,7 @@ export class TableRows {
   readonly #greatest = new Map<CounterName, number>();
   /** Queued operations of each mount. */
   readonly #queued = new Map<MountId, number>();
+  readonly #policies: DataPolicyId[] = [];
   /** By uuid: the id that it has, less that of the worker who has it. */
   readonly #uuids = new Map<string, number>();
 
@@ -64,11 +71,12 @@ export class TableRows {
     this.#context = context;
   }
 
-  /** Rows of meta/, mount/, worker/ and uuid/. */
+  /** Rows of meta/, mount/, worker/, uuid/ and datapolicy/. */
   small(table: number, key: string, value: Uint8Array): void {
     if (table === 0) this.#metaRow(key, value);
     else if (table === 1) this.#mountRow(key, value);
     else if (table === 2) this.#workerRow(key, value);
+    else if (table === 4) this.#policyRow(key, value);
     else {
       const id = recordOf(this.#context, model.storedId, key, value);
       if (id !== undefined) this.#addUuid(key, id);
@@ -86,6 +94,7 @@ export class TableRows {
     if (key === clusterKey && record !== undefined) {
       this.#context.tables.blockSizeBytes = (record as model.Cluster).blockSizeBytes;
     }
+    if (key === treeOpIdsKey) this.#context.tables.treeOps = (record ?? []) as model.TreeOpIds;
     if (key === treeKey) this.#context.tables.tree = record as model.Tree | undefined;
   }
 
@@ -117,6 +126,15 @@ export class TableRows {
     this.#addUuid(workerUuidKey(of.uuid), 0 - of.id);
   }
 
+  #policyRow(key: string, value: Uint8Array): void {
+    const id = firstIdOf(key) as DataPolicyId;
+    this.#see("DataPolicy", id);
+    this.#policies.push(id);
+    recordOf(this.#context, model.dataPolicy, key, value);
+    if (dataPolicyKey(id) === key) return;
+    this.#report("row", `row ${shownKey(key)}`, "is no key of a data policy", "its id alone");
+  }
+
   #addUuid(key: string, id: number): void {
     this.#uuids.set(key, (this.#uuids.get(key) ?? 0) + id);
   }
@@ -129,6 +147,11 @@ export class TableRows {
     if (!same) {
       const wanted = [...mounts.keys()].join(", ");
       this.#report("mounts", "the list of mounts", `is ${listed.join(", ")}`, wanted);
+    }
+    const policies = (this.#meta.get(dataPolicyIdsKey) ?? []) as readonly DataPolicyId[];
+    if (policies.join() !== this.#policies.join()) {
+      const wanted = this.#policies.join(", ");
+      this.#report("operations", "the list of data policies", `is ${policies.join(", ")}`, wanted);
     }
     const last = this.#next("Worker");
     for (let id = 1; id < last; id++) {
@@ -169,6 +192,10 @@ export class TableRows {
       );
     }
     const { action } = op;
+    if (action.kind === "migrate") {
+      const { filesOnTheWay } = this.#context.tables;
+      filesOnTheWay.set(action.treeOp, (filesOnTheWay.get(action.treeOp) ?? 0) + 1);
+    }
     if (action.inode !== undefined) known.add(facts.op(op.id, action.inode));
     if (action.kind === "rename" && action.replaces !== undefined) {
       known.add(facts.op(op.id, action.replaces));

@@ -12,6 +12,8 @@ export class TreeOpRows {
   #id = 0 as TreeOpId;
   #operation: model.TreeOp | undefined;
   #directories = 0;
+  /** Bounded: few operations are remembered. */
+  readonly #known: TreeOpId[] = [];
 
   constructor(context: CheckContext) {
     this.#context = context;
@@ -29,6 +31,7 @@ export class TreeOpRows {
       this.end();
       this.#id = id;
     }
+    if (table === 0) this.#known.push(id);
     if (table === 0) this.#operation = recordOf(this.#context, model.treeOp, key, value);
     else {
       recordOf(this.#context, model.treeDirectory, key, value);
@@ -49,12 +52,34 @@ export class TreeOpRows {
     if (of.openDirectories !== directories) {
       this.#report(`says ${of.openDirectories} directories`, `${directories}`);
     }
+    const files = this.#context.tables.filesOnTheWay.get(this.#id) ?? 0;
+    if (of.pendingFiles !== files) {
+      this.#report(`says ${of.pendingFiles} files on their way`, `${files}`);
+    }
     // One that was cancelled gives its directories up step by step.
-    if (of.state !== "cancelled" && (of.state === "running") !== directories > 0) {
+    const left = directories + files;
+    if (of.state !== "cancelled" && (of.state === "running") !== left > 0) {
       this.#report(
-        `is ${of.state} and has ${directories} directories left`,
+        `is ${of.state} and has ${directories} directories and ${files} files left`,
         "none once it is over",
       );
+    }
+  }
+
+  /** After the last row of all. */
+  endAll(): void {
+    this.end();
+    const { treeOps, filesOnTheWay } = this.#context.tables;
+    if (treeOps.join() !== this.#known.join()) {
+      const subject = "the list of operations on trees";
+      const is = `is ${treeOps.join(", ")}`;
+      const wanted = this.#known.join(", ");
+      this.#context.report({ check: "operations", inode: undefined, subject, is, wanted });
+    }
+    for (const [id, files] of filesOnTheWay) {
+      if (this.#known.includes(id)) continue;
+      this.#id = id;
+      this.#report(`is gone, and has ${files} files on their way`, "none");
     }
   }
 

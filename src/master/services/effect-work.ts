@@ -47,6 +47,10 @@ export async function workOf(
     }
     case "symlink":
       return anywhere({ kind: "symlink", path: action.path, target: action.target });
+    case "migrate": {
+      const { path, from, to, keep } = action;
+      return anywhere({ kind: "migrate", path, from, to, keep });
+    }
     case "setAttributes": {
       const { path, mode, uid, gid, mtime } = action;
       return anywhere({ kind: "setAttributes", path, mode, uid, gid, mtime });

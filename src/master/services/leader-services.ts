@@ -15,6 +15,7 @@ import { LevelRaiser } from "./level-raiser.ts";
 import type { Locations } from "./locations.ts";
 import type { AppliedEvent } from "./machine-host.ts";
 import type { PendingMoves } from "./pending-moves.ts";
+import { PolicySchedule } from "./policy-schedule.ts";
 import type { Proposer } from "./proposer.ts";
 import { RecoveryService } from "./recovery.ts";
 import { SpareCopies } from "./spare-copies.ts";
@@ -118,6 +119,7 @@ export class LeaderServices {
       clock,
       logger,
     });
+    new PolicySchedule({ reader, propose, reign, clock, logger });
     new LevelRaiser({ reader, oldestVersion, propose, reign, clock, logger });
     const drop = (copies: readonly Copy[], signal: AbortSignal) => {
       const patience = AbortSignal.timeout(dropTimeoutMs);

@@ -8,6 +8,7 @@ import type { Caller } from "../../rpc/namespace.ts";
 import type { CallContext, RpcServer } from "../../rpc/server.ts";
 import {
   firstLinkOf,
+  dataPoliciesOf,
   type Found,
   inodeCount,
   inodeOf,
@@ -29,7 +30,7 @@ import { isListed, xattrRefusal } from "../state/xattr-rights.ts";
 import { listDirectory, pendingUfsOps, treeOpsPage, xattrNames } from "./listings.ts";
 import { answerFrom, freshen, isNeverSynced, type MasterParts, readPoint } from "./parts.ts";
 import { copiesToFree, dropCopies } from "./cached-copies.ts";
-import { nameOf, needReachable, needReadable, needRight } from "./read-rights.ts";
+import { nameOf, needReachable, needReadable, needRight, needSuperuser } from "./read-rights.ts";
 
 /** Most names in one page of a listing. */
 const longestPage = 10_000;
@@ -226,6 +227,12 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
       appliedIndex: reflects,
       treeOps: shown.map(({ id, of }) => treeOpInfoOf(store, id, of)),
     };
+  });
+
+  server.handle(masterApi.dataPolicies, async ({ caller }, { signal }) => {
+    needSuperuser(caller, "Cannot show data policies");
+    await readPoint(parts, "linearizable", { signal });
+    return { appliedIndex: appliedIndex(), policies: dataPoliciesOf(store) };
   });
 
   server.handle(masterApi.statFs, async (_request, { signal }) => {

@@ -8,15 +8,18 @@
  * 2. It waits while a store is far behind with the changes that it is to get.
  */
 import { type Clock, sleep } from "../../lib/clock.ts";
+import { compileGlob } from "../../lib/glob.ts";
 import { toWeirError } from "../../lib/errors.ts";
 import type { InodeId, TreeOpId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { type Command, type CommandResult, maxTreeStep } from "../../rpc/commands.ts";
 import type { StateEvent } from "../state/context.ts";
-import { inodeOf, mountOf, treeOpOf } from "../state/queries.ts";
+import { fitsMigration, mayMigrate } from "../state/migrations.ts";
+import type { TreeOp } from "../state/model.ts";
+import { firstLinkOf, inodeOf, mountOf, treeOpOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import type { Reign } from "./leadership.ts";
-import { namesBelow, openTreeDirectories, treeOpsPage } from "./listings.ts";
+import { type NameBelow, namesBelow, openTreeDirectories, treeOpsPage } from "./listings.ts";
 
 const namesPerTurn = 400;
 const directoriesPerTurn = 64;
@@ -121,7 +124,7 @@ export class TreeOps {
       }
       const step = await this.#stepOf(id, directory, after, Math.min(left, maxTreeStep));
       steps.push(step);
-      left -= step.names.length + 1;
+      left -= step.scanned + 1;
     }
     if (steps.length > 0) await propose(steps, reign.signal);
     return true;
@@ -141,10 +144,10 @@ export class TreeOps {
   ): Promise<Step> {
     const { reader, load, reign } = this.#options;
     const step = { kind: "stepTreeOp", treeOp, directory, after, error: undefined } as const;
+    const nothing = { names: [], upTo: undefined, scanned: 0, last: true };
     const of = inodeOf(reader, directory);
-    if (of === undefined || treeOpOf(reader, treeOp)?.state !== "running") {
-      return { ...step, names: [], last: true };
-    }
+    const operation = treeOpOf(reader, treeOp);
+    if (of === undefined || operation?.state !== "running") return { ...step, ...nothing };
     if (!of.loaded) {
       try {
         const patience = AbortSignal.timeout(loadTimeoutMs);
@@ -152,11 +155,48 @@ export class TreeOps {
       } catch (thrown) {
         if (reign.signal.aborted) throw thrown;
         const { message: error } = toWeirError(thrown, "Cannot load a directory");
-        return { ...step, names: [], last: true, error };
+        return { ...step, ...nothing, error };
       }
     }
     const page = await namesBelow(reader, directory, limit + 1, after);
-    const names = page.slice(0, limit).map(({ name }) => name);
-    return { ...step, names, last: page.length <= limit };
+    const looked = page.slice(0, limit);
+    const isWanted = wantedNames(reader, operation, directory);
+    return {
+      ...step,
+      names: looked.filter(isWanted).map(({ name }) => name),
+      upTo: looked.at(-1)?.name,
+      scanned: looked.length,
+      last: page.length <= limit,
+    };
   }
+}
+
+/** Which names of a directory an operation does something with: all, or those that go by the policy and directories. */
+function wantedNames(
+  reader: StateReader,
+  { root, work }: TreeOp,
+  directory: InodeId,
+): (below: NameBelow) => boolean {
+  if (work.kind !== "migrate") return () => true;
+  const { pattern } = work.migration;
+  const fits = pattern === undefined ? () => true : compileGlob(pattern);
+  const above = pattern === undefined ? "" : pathBetween(reader, root, directory);
+  return ({ name, child, kind }) => {
+    if (kind === "directory") return true;
+    const file = inodeOf(reader, child);
+    const isFit = file !== undefined && mayMigrate(file) && fitsMigration(file, work);
+    return isFit && fits(`${above}${name}`);
+  };
+}
+
+/** The path of a directory as seen from one above it, with a slash at its end where it is not that one itself. */
+function pathBetween(reader: StateReader, above: InodeId, directory: InodeId): string {
+  let path = "";
+  for (let at = directory; at !== above; ) {
+    const link = firstLinkOf(reader, at);
+    if (link === undefined) break;
+    path = `${link.name}/${path}`;
+    at = link.parent;
+  }
+  return path;
 }

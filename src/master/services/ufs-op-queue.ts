@@ -55,6 +55,8 @@ const firstPauseMs = 1000;
 const longestPauseMs = 60_000;
 /** Attempts before an operation is given up that the store refuses for what it is. */
 const hopelessAttempts = 5;
+/** A file that does not come to another layer is left to the next run of its policy. */
+const migrationAttempts = 3;
 const hopeless: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "InvalidArgument",
   "NotSupported",
@@ -368,6 +370,11 @@ export class UfsOpQueue {
     const { attempts } = pending;
     const pauseMs = Math.min(firstPauseMs * 2 ** Math.min(attempts - 1, 10), longestPauseMs);
     pending.notBeforeMs = clock.monotonicMs() + pauseMs;
+    if (op.action.kind === "migrate" && attempts >= migrationAttempts) {
+      const { message } = error;
+      this.#propose(pending, done(op, { error: message })).catch(() => this.#pause(pending));
+      return;
+    }
     const isGivenUp = isHopeless(op, error.code) && attempts >= hopelessAttempts;
     if (isGivenUp && levelOfState(reader) >= 2) {
       logger.error({ op: op.id, error: error.message }, "a side effect on a store is given up");
@@ -431,12 +438,16 @@ export class UfsOpQueue {
 
 function done(
   { id }: UfsOp,
-  result: { readonly fingerprint?: string | undefined; readonly aside?: boolean | undefined },
+  result: {
+    readonly fingerprint?: string | undefined;
+    readonly aside?: boolean | undefined;
+    readonly error?: string | undefined;
+  },
 ): Command {
-  const { fingerprint, aside } = result;
+  const { fingerprint, aside, error } = result;
   // `false` says no more than nothing, and a state of level 1 takes it from nobody.
   const isAside = aside === true ? { aside } : {};
-  return { kind: "ufsDone", op: id, fingerprint, error: undefined, ...isAside };
+  return { kind: "ufsDone", op: id, fingerprint, error, ...isAside };
 }
 
 /** Nothing moves what is not there; who took it from the store knows whether it comes back. */

@@ -5,6 +5,7 @@
  * Invariant: every range that is scanned ends in "/", so that the end of the range can be written by counting up.
  */
 import type {
+  DataPolicyId,
   InodeId,
   LineageId,
   MountId,
@@ -80,7 +81,14 @@ export const inodeCountKey = "meta/inodes";
 /** Says that some directory or mount has, or had, an interval of its own at which its store is asked again. */
 export const syncIntervalsKey = "meta/syncIntervals";
 
-export type CounterName = "Inode" | "Mount" | "Worker" | "Lineage" | "UfsOp" | "TreeOp";
+export type CounterName =
+  | "Inode"
+  | "Mount"
+  | "Worker"
+  | "Lineage"
+  | "UfsOp"
+  | "TreeOp"
+  | "DataPolicy";
 /** The next id of a kind. */
 export function counterKey(name: CounterName): string {
   return counterKeys[name];
@@ -92,6 +100,7 @@ const counterKeys: Readonly<Record<CounterName, string>> = {
   Lineage: "meta/nextLineage",
   UfsOp: "meta/nextUfsOp",
   TreeOp: "meta/nextTreeOp",
+  DataPolicy: "meta/nextDataPolicy",
 };
 
 export const inodeKey: (inode: InodeId) => string = idKeys(flatInodeKey);
@@ -369,6 +378,14 @@ export function treeOpOfKey(key: string): TreeOpId {
 }
 /** Operations on trees, the newest of which has the highest id. */
 export const treeOpRange = prefixRange("treeop/");
+
+/** Ids of all operations on trees that are remembered. */
+export const treeOpIdsKey = "meta/treeOps";
+/** Ids of all data policies. */
+export const dataPolicyIdsKey = "meta/dataPolicies";
+export function dataPolicyKey(policy: DataPolicyId): string {
+  return `datapolicy/${id(policy)}`;
+}
 
 /** A directory that an operation on a tree has not finished. */
 export function treeDirectoryKey(treeOp: TreeOpId, directory: InodeId): string {

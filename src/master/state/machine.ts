@@ -37,6 +37,7 @@ import {
   type StateEvent,
   type TransactionalState,
 } from "./context.ts";
+import { deleteDataPolicy, runDataPolicy, setDataPolicy } from "./data-policies.ts";
 import { clockKey } from "./keys.ts";
 import {
   commitAttempt,
@@ -372,6 +373,12 @@ function dispatch(context: Context, command: Command): CommandResult {
       return unmount(context, command);
     case "updateMount":
       return updateMount(context, command);
+    case "setDataPolicy":
+      return setDataPolicy(context, command);
+    case "deleteDataPolicy":
+      return deleteDataPolicy(context, command);
+    case "runDataPolicy":
+      return runDataPolicy(context, command);
 
     // Lineage
     case "recordLineage":

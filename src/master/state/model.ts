@@ -6,10 +6,12 @@
  * 2. Nothing here is a float, a local time or an address in memory: equal logs make equal bytes on every master.
  */
 import type {
+  DataPolicyId,
   InodeId,
   LineageId,
   MountId,
   SessionId,
+  TreeOpId,
   UfsOpId,
   WorkerId,
   WriteId,
@@ -33,6 +35,7 @@ import {
 } from "../../lib/schema.ts";
 import {
   caller,
+  dataPolicyRun,
   fileKind,
   job,
   lineageAttempt,
@@ -41,12 +44,13 @@ import {
   lineageState,
   medium,
   mountLayer,
+  migration,
   persistence,
   timestamp,
-  treeChange,
   treeFailure,
   treeOpState,
   usage,
+  treeWork,
   workerState,
   writeType,
 } from "../../rpc/namespace.ts";
@@ -339,6 +343,16 @@ export const ufsOpAction = union({
   },
   mkdir: { path: name, inode: inodeId, mode: unsigned(), uid: unsigned(), gid: unsigned() },
   symlink: { path: name, inode: inodeId, target: name },
+  /** Moves or copies the object of the file's version between layers of a union, for a run of a data policy. */
+  migrate: {
+    path: name,
+    inode: inodeId,
+    version: unsigned(),
+    from: text,
+    to: text,
+    keep: boolean,
+    treeOp: unsigned<TreeOpId>(),
+  },
   setAttributes: {
     path: name,
     inode: inodeId,
@@ -385,20 +399,49 @@ export const lineage = struct({
 });
 export type Lineage = Infer<typeof lineage>;
 
-/** `treeop/<id>`: an operation on a tree; kept for a while when it has ended. */
+/** `treeop/<id>`: an operation on a tree; kept for a while when it has ended. What its fields mean: `treeOpInfo`. */
 export const treeOp = struct({
   root: inodeId,
-  change: treeChange,
+  work: treeWork,
   caller: optional(caller),
+  startedAt: timestamp,
   state: treeOpState,
-  done: unsigned(),
-  failed: unsigned(),
   /** Number of `treedir/<id>/…` keys. */
   openDirectories: unsigned(),
-  /** The first failures, at most 8. */
+  /** Number of queued side effects that tell of it. */
+  pendingFiles: unsigned(),
+  done: unsigned(),
+  failed: unsigned(),
+  /** At most 8. */
   failures: list(treeFailure),
+  scanned: unsigned(),
+  matched: unsigned(),
+  matchedBytes: unsigned(),
+  /** At most 8. */
+  samples: list(name),
 });
 export type TreeOp = Infer<typeof treeOp>;
+
+export const treeOpIds = list(unsigned<TreeOpId>());
+export type TreeOpIds = Infer<typeof treeOpIds>;
+
+/** `datapolicy/<id>`. */
+export const dataPolicy = struct({
+  name: text,
+  root: inodeId,
+  migration,
+  everyMs: optional(unsigned()),
+  /** Wall time; it runs by itself from then on. */
+  nextRunAt: optional(timestamp),
+  running: optional(unsigned<TreeOpId>()),
+  /** Of a policy that copies: what was last modified up to then has been copied. */
+  copiedUpTo: optional(timestamp),
+  /** At most 20, the oldest first. */
+  runs: list(dataPolicyRun),
+});
+export type DataPolicy = Infer<typeof dataPolicy>;
+
+export const dataPolicyIds = list(unsigned<DataPolicyId>());
 
 /** `treedir/<op>/<directory>`: the names up to and with `after` are done. */
 export const treeDirectory = struct({ after: optional(name) });

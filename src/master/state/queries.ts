@@ -4,6 +4,7 @@
  */
 import assert from "node:assert";
 import {
+  type DataPolicyId,
   type InodeId,
   type LineageId,
   type MountId,
@@ -18,6 +19,7 @@ import { mayAccess, permission } from "../../rpc/access.ts";
 import { accessAclName, type Acl, decodeAcl, defaultAclName } from "../../rpc/acl.ts";
 import type {
   Caller,
+  DataPolicyInfo,
   FileStatus,
   InodeUsage,
   LineageInfo,
@@ -34,6 +36,8 @@ import {
   containerKey,
   type CounterName,
   counterKey,
+  dataPolicyIdsKey,
+  dataPolicyKey,
   edgeKey,
   inodeCountKey,
   inodeKey,
@@ -59,6 +63,9 @@ import {
   type Container,
   container,
   count,
+  type DataPolicy,
+  dataPolicy,
+  dataPolicyIds,
   defaultAclBit,
   type Edge,
   edge,
@@ -491,6 +498,19 @@ export function treeOpOf(reader: PointReader, id: TreeOpId): TreeOp | undefined 
   return reader.read(treeOp, treeOpKey(id));
 }
 
+export function dataPolicyOf(reader: PointReader, id: DataPolicyId): DataPolicy | undefined {
+  return reader.read(dataPolicy, dataPolicyKey(id));
+}
+
+/** All data policies, in the order of their making. */
+export function dataPoliciesOf(reader: PointReader): DataPolicyInfo[] {
+  const ids = reader.read(dataPolicyIds, dataPolicyIdsKey) ?? [];
+  return ids.map((id) => {
+    const { name, root, migration, everyMs, nextRunAt, running, runs } = dataPolicyOf(reader, id)!;
+    return { id, name, path: pathOf(reader, root), migration, everyMs, nextRunAt, running, runs };
+  });
+}
+
 /** An operation on a tree as clients see it. */
 export function treeOpInfoOf(reader: PointReader, id: TreeOpId, of: TreeOp): TreeOpInfo {
   const { root, ...shown } = of;
@@ -512,9 +532,13 @@ export function ufsOpOf(reader: PointReader, id: UfsOpId): UfsOp | undefined {
  */
 export function isMoot(reader: PointReader, op: UfsOp): boolean {
   const { action } = op;
-  if (action.kind !== "persist") return false;
+  if (action.kind !== "persist" && action.kind !== "migrate") return false;
   const file = inodeOf(reader, action.inode);
   if (file === undefined || file.nlink === 0 || file.version !== action.version) return true;
+  if (action.kind === "migrate") {
+    const isWhole = file.form === "source" && file.persistedVersion === file.version;
+    return !isWhole || treeOpOf(reader, action.treeOp)?.state === "cancelled";
+  }
   if (action.primary) return file.persistOp !== op.id;
   const primaryPath = ufsPathOf(reader, file);
   return primaryPath === undefined || primaryPath === action.path;

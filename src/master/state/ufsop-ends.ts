@@ -14,6 +14,7 @@ import { type Context, patchInode, patchUnseen, refuse } from "./context.ts";
 import { ufsOpKey } from "./keys.ts";
 import { type UfsOp, ufsOp } from "./model.ts";
 import { inodeOf, linksOf, ufsOpOf, ufsPathOfLink } from "./queries.ts";
+import { fileArrived } from "./tree-ops.ts";
 import {
   persistFile,
   persistLink,
@@ -101,6 +102,9 @@ export function retryEffect(context: Context, command: Of<"retryEffect">): Comma
     case "symlink":
       if (isLatest) queueMake(context, of);
       break;
+    case "migrate":
+      // It is never given up for good: the run of its policy counts it as failed.
+      break;
     case "setAttributes": {
       const { mode, uid, gid, mtime } = action;
       queueAttributes(context, of, { mode, uid, gid, mtime });
@@ -130,6 +134,10 @@ interface End {
 /** What the end of an operation means for its inode. */
 function settle(context: Context, op: UfsOp, done: End): void {
   const { action } = op;
+  if (action.kind === "migrate") {
+    fileMigrated(context, action, done);
+    return;
+  }
   if (action.kind === "delete") {
     if (action.inode !== undefined) objectRemoved(context, op, action.inode, done);
     return;
@@ -178,6 +186,21 @@ function isOnlyMoved(before: string | undefined, after: string | undefined): boo
   if (before === undefined || after === undefined) return false;
   const known = before.split("-").slice(0, 4);
   return after.split("-").slice(0, known.length).join("-") === known.join("-");
+}
+
+/** The object is in another layer, where it is told from others by another fingerprint; or stays where it was. */
+function fileMigrated(
+  context: Context,
+  action: Extract<UfsOp["action"], { kind: "migrate" }>,
+  { fingerprint, error }: End,
+): void {
+  const of = inodeOf(context.state, action.inode);
+  const isItsObject = of?.source !== undefined && of.persistedVersion === action.version;
+  if (isItsObject && fingerprint !== undefined) {
+    patchUnseen(context, of.id, { source: { ...of.source, fingerprint } });
+  }
+  const end = error !== undefined ? "failed" : fingerprint === undefined ? "moot" : "done";
+  fileArrived(context, action.treeOp, { inode: action.inode, end, error });
 }
 
 /** The object of an inode without a name went, or lies aside: then it goes when the inode does. */

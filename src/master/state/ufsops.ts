@@ -7,8 +7,9 @@
  *    out of the store, and a tomb that keeps loading from bringing it back until then.
  * 2. A persist marks its inode with its id; only the latest counts (`isMoot`).
  * 3. A mount counts its queued operations, those given up included.
- * 4. A name that the store does not have yet for an inode that it has elsewhere (a rename, a further link) has an arrival
- *    until the operation is done: what the store shows under it meanwhile is not the inode.
+ * 4. A name that the store does not have yet for an inode that it has elsewhere (a rename, a further link), or has in the
+ *    layer that the object is about to leave, has an arrival until the operation is done: what the store shows under it
+ *    meanwhile does not tell how the inode is.
  * 5. An inode that lost its last name, and whose bytes may lie in the store alone, knows the operation that takes its
  *    object away (`removeOp`), or that the object lies aside (`aside`). It is removed from there when the inode is reaped.
  *
@@ -314,4 +315,25 @@ export function queueAttributes(
     action: { kind: "setAttributes", path, inode: of.id, ...attributes },
     directories: link === undefined ? [] : [link.parent],
   });
+}
+
+/** Queues the way of a file's object to another layer of its union. False: no name leads to it, or its mount is read-only. */
+export function queueMigration(
+  context: Context,
+  of: Inode,
+  way: Pick<Extract<UfsOpAction, { kind: "migrate" }>, "from" | "to" | "keep" | "treeOp">,
+): boolean {
+  const link = firstLinkOf(context.state, of.id);
+  const path = ufsPathOf(context.state, of);
+  if (link === undefined || path === undefined || !isWritable(context, of.mountId)) return false;
+  const { from, to, keep, treeOp } = way;
+  const { id: inode, version } = of;
+  queue(context, {
+    mountId: of.mountId,
+    action: { kind: "migrate", path, inode, version, from, to, keep, treeOp },
+    directories: [link.parent],
+    // What a listing shows meanwhile is the same content, though its object looks otherwise.
+    arrival: link,
+  });
+  return true;
 }

@@ -1,6 +1,7 @@
 /** Each kind of damage is planted into a state that has something of everything, and the checker has to name it. */
 import assert from "node:assert/strict";
 import type {
+  DataPolicyId,
   InodeId,
   LineageId,
   MountId,
@@ -620,6 +621,26 @@ const damages: readonly Damage[] = [
     plant: ({ rows, treeOp }) => {
       const done = (of: model.TreeOp): model.TreeOp => ({ ...of, state: "done" });
       patch(rows, model.treeOp, keys.treeOpKey(treeOp), done);
+    },
+  },
+  {
+    what: "an operation on a tree that counts files on their way which are not",
+    check: "operations",
+    plant: ({ rows, treeOp }) => {
+      const key = keys.treeOpKey(treeOp);
+      patch(rows, model.treeOp, key, (of) => ({ ...of, pendingFiles: 1 }));
+    },
+  },
+  {
+    what: "an operation on a tree that the list of them does not have",
+    check: "operations",
+    plant: ({ rows }) => rows.set(keys.treeOpIdsKey, encode(model.treeOpIds, [])),
+  },
+  {
+    what: "a data policy that is listed and not there",
+    check: "operations",
+    plant: ({ rows }) => {
+      rows.set(keys.dataPolicyIdsKey, encode(model.dataPolicyIds, [7 as DataPolicyId]));
     },
   },
   {

@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
 import type { InodeId, TreeOpId } from "../../../src/lib/ids.ts";
 import { silentLogger } from "../../../src/lib/logger.ts";
+import { PolicySchedule } from "../../../src/master/services/policy-schedule.ts";
 import { TreeOps } from "../../../src/master/services/tree-ops.ts";
-import { treeOpOf } from "../../../src/master/state/queries.ts";
+import { dataPoliciesOf, treeOpOf } from "../../../src/master/state/queries.ts";
+import type { Migration } from "../../../src/rpc/namespace.ts";
 import { eventually } from "../../lib/eventually.ts";
-import { LeaderFixture } from "./leader-fixture.ts";
+import { day, migrationOf, union } from "../state/union-fixture.ts";
+import { LeaderFixture, ObservedMachine } from "./leader-fixture.ts";
+import { turn } from "./manual-clock.ts";
 
 describe("operations on trees", () => {
   let fixture: LeaderFixture;
@@ -69,7 +73,7 @@ describe("operations on trees", () => {
     machine.done({
       kind: "stepTreeOp",
       ...{ treeOp: id, directory, after, error: undefined },
-      ...{ names: ["0", "1", "10"], last: false },
+      ...{ names: ["0", "1", "10"], upTo: "10", scanned: 3, last: false },
     });
     reign();
     await isOver(id);
@@ -92,5 +96,69 @@ describe("operations on trees", () => {
     const { done, failed, failures } = treeOpOf(machine.state, id)!;
     assert.deepEqual({ done, failed }, { done: 2, failed: 1 });
     assert.match(failures[0]!.detail, /the store is away/);
+  });
+});
+
+describe("runs of data policies", () => {
+  let fixture: LeaderFixture;
+
+  beforeEach(() => {
+    const machine = ObservedMachine.start();
+    union(machine);
+    fixture = new LeaderFixture(machine);
+  });
+  afterEach(() => fixture.end());
+
+  const set = (of: Partial<Migration>, everyMs?: number) => {
+    const { machine } = fixture;
+    const inode = machine.at("/u").id;
+    const migration = migrationOf(of);
+    machine.done({ kind: "setDataPolicy", name: "cool", inode, migration, everyMs });
+  };
+  const policy = () => dataPoliciesOf(fixture.machine.state)[0]!;
+
+  it("find files by their path, their age and their size, and nothing else", async () => {
+    const { machine, propose, clock, reign } = fixture;
+    const service = new TreeOps({
+      reader: machine.state,
+      propose,
+      load: () => Promise.resolve(),
+      ...{ reign, clock, logger: silentLogger },
+    });
+    machine.onApplied = ({ events }) => service.applied(events);
+    const found = async (of: Partial<Migration>) => {
+      set(of);
+      machine.done({ kind: "runDataPolicy", name: "cool", isTrial: true });
+      await eventually("the end of the trial", () => policy().running === undefined);
+      return policy().runs.at(-1)!.samples;
+    };
+    assert.deepEqual(await found({}), ["/u/new", "/u/old", "/u/older", "/u/sub/deep"]);
+    assert.deepEqual(await found({ pattern: "old*" }), ["/u/old", "/u/older"]);
+    assert.deepEqual(await found({ pattern: "sub/**" }), ["/u/sub/deep"]);
+    assert.deepEqual(await found({ pattern: "/u/**" }), []);
+    assert.deepEqual(await found({ olderThanMs: 45 * day }), ["/u/older", "/u/sub/deep"]);
+    assert.deepEqual(await found({ atLeastBytes: 1000 }), ["/u/old"]);
+    assert.deepEqual(await found({ from: "cold", to: "hot" }), ["/u/there"]);
+  });
+
+  it("begin by themselves when their time has come, and only then", async () => {
+    const { machine, propose, clock, reign } = fixture;
+    set({}, day);
+    new PolicySchedule({
+      reader: machine.state,
+      ...{ propose, reign, clock, logger: silentLogger },
+    });
+    const passes = async (ms: number) => {
+      clock.advance(ms);
+      await turn();
+    };
+    await passes(day / 2);
+    for (let i = 0; i < 4; i++) await passes(5000);
+    assert.equal(policy().running, undefined);
+    clock.advance(day / 2);
+    await eventually("the run", async () => {
+      await passes(5000);
+      return policy().running !== undefined;
+    });
   });
 });

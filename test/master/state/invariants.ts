@@ -65,7 +65,6 @@ export function checkInvariants(state: InspectableState): void {
   for (const inode of inodes) checkInode(state, inode);
   checkXattrs(state, inodes);
   checkOwners(state, inodes);
-  checkTreeOps(state);
   checkArrivals(state);
   checkSyncing(state, inodes);
   const ops = new Map<number, model.UfsOp>();
@@ -120,24 +119,6 @@ function checkAsFsckDoes(state: InspectableState): void {
   const found = checkRows(state.all(), { index: state.appliedIndex + 1, buckets: 16 });
   const damage = found.filter(({ check }) => check !== "lost");
   assert.deepEqual(damage, [], "the checker has findings");
-}
-
-/** Operations on trees know how many directories they have before them, and none is of an operation that is gone. */
-function checkTreeOps(state: InspectableState): void {
-  const open = new Map<string, number>();
-  for (const [key] of state.entries("treedir/")) {
-    const of = key.slice("treedir/".length, "treedir/".length + 8);
-    open.set(of, (open.get(of) ?? 0) + 1);
-  }
-  for (const [key, value] of state.entries("treeop/")) {
-    const { openDirectories, state: phase } = decode(model.treeOp, value, key);
-    const id = key.slice("treeop/".length);
-    assert.equal(openDirectories, open.get(id) ?? 0, "openDirectories is wrong");
-    assert.ok(phase !== "running" || openDirectories > 0, "nothing is left, but it is running");
-    assert.ok(phase !== "done" || openDirectories === 0, "it is done, but something is left");
-    open.delete(id);
-  }
-  assert.equal(open.size, 0, "directories of an operation that is gone");
 }
 
 /** Names that side effects bring into stores are told as long as these are pending, and no longer. */

@@ -3,10 +3,7 @@ import fc from "fast-check";
 import { rootInodeId, type InodeId, type TreeOpId } from "../../../src/lib/ids.ts";
 import { edgeRange, nameOfEdge } from "../../../src/master/state/keys.ts";
 import { treeOpInfoOf, treeOpOf } from "../../../src/master/state/queries.ts";
-import {
-  maxRunningTreeOps,
-  rememberedTreeOps,
-} from "../../../src/master/state/tree-op-commands.ts";
+import { maxRunningTreeOps, rememberedTreeOps } from "../../../src/master/state/tree-ops.ts";
 import { type Command, maxTreeStep } from "../../../src/rpc/commands.ts";
 import { parseModeChange } from "../../../src/rpc/mode-change.ts";
 import type { TreeChange } from "../../../src/rpc/namespace.ts";
@@ -43,6 +40,8 @@ function stepOf(machine: Machine, treeOp: TreeOpId, limit = maxTreeStep): Step {
     kind: "stepTreeOp",
     ...{ treeOp, directory, after, error: undefined },
     names: names.slice(0, limit),
+    upTo: names.slice(0, limit).at(-1),
+    scanned: Math.min(names.length, limit),
     last: names.length <= limit,
   };
 }
@@ -110,7 +109,7 @@ describe("an operation on a tree", () => {
     const [{ directory, after } = assert.fail()] = openOf(machine);
     machine.done({
       kind: "stepTreeOp",
-      ...{ treeOp: id, directory, after, names: [], last: true },
+      ...{ treeOp: id, directory, after, names: [], upTo: undefined, scanned: 0, last: true },
       error: "the store is away",
     });
     const info = treeOpInfoOf(machine.state, id, treeOpOf(machine.state, id)!);

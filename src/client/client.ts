@@ -271,6 +271,7 @@ export class WeirClient {
   async remove(path: string, options: { recursive?: boolean } = {}): Promise<void> {
     const { parent, name } = await this.#place(path);
     const status = await this.inodes.lookup(parent, name);
+    needDirectoryAt(path, status);
     if (status.kind !== "directory") await this.inodes.unlink(parent, name);
     else if (options.recursive === true) await this.#removeTree(status.inode, { parent, name });
     else await this.inodes.rmdir(parent, name);
@@ -306,6 +307,10 @@ export class WeirClient {
   /** rename(2): an existing target is replaced, unless `noReplace`; with `exchange` the two change places. */
   async rename(from: string, to: string, options: RenameOptions = {}): Promise<void> {
     const [source, target] = await Promise.all([this.#place(from), this.#place(to)]);
+    if (from.endsWith("/") || to.endsWith("/")) {
+      const moved = await this.inodes.lookup(source.parent, source.name);
+      for (const path of [from, to]) needDirectoryAt(path, moved);
+    }
     await this.inodes.rename(source, target, options);
   }
 
@@ -428,6 +433,9 @@ export class WeirClient {
     options: WriteFileOptions = {},
   ): Promise<FileStatus> {
     const { writeType, keepers, append } = options;
+    if (path.endsWith("/")) {
+      throw new WeirError("IsDirectory", `Cannot write "${path}": the path is that of a directory`);
+    }
     const { parent, name } = await this.#place(path);
     const handle = await this.inodes.create(parent, name, {
       mode: options.mode ?? 0o644,
@@ -803,4 +811,11 @@ export class WeirClient {
       if (status.kind === "directory") yield* this.#walkBelow(below, status.inode);
     }
   }
+}
+
+/** Refuses what is no directory at a path that ends in a slash, as POSIX has it. */
+function needDirectoryAt(path: string, { kind }: FileStatus): void {
+  if (kind === "directory" || !path.endsWith("/")) return;
+  const wanted = 'wanted a directory, since the path ends in "/"';
+  throw new WeirError("NotDirectory", `Cannot use "${path}": it is a ${kind}, ${wanted}`);
 }

@@ -140,6 +140,28 @@ describe("metadata of a cluster [needs: fuse]", function () {
     }
   });
 
+  it("takes a path that ends in a slash for that of a directory, and no name that is too long", async () => {
+    await sdk.mkdir("/slash/d/", { parents: true });
+    await sdk.writeFile("/slash/f", "x");
+    const long = "n".repeat(256);
+    for (const [code, attempt] of [
+      ["NotDirectory", () => sdk.stat("/slash/f/")],
+      ["NotDirectory", () => sdk.rename("/slash/f/", "/slash/g")],
+      ["NotDirectory", () => sdk.rename("/slash/f", "/slash/g/")],
+      ["NotDirectory", () => sdk.remove("/slash/f/")],
+      ["IsDirectory", () => sdk.writeFile("/slash/g/", "x")],
+      ["NameTooLong", () => sdk.stat(`/slash/${long}`)],
+      ["NameTooLong", () => sdk.writeFile(`/${long}`, "x")],
+      ["NameTooLong", () => sdk.rename("/slash/f", `/slash/${long}`)],
+    ] as const) {
+      await assert.rejects(attempt(), { code }, String(attempt));
+    }
+    await sdk.writeFile(`/slash/${long.slice(1)}`, "x");
+    await sdk.rename("/slash/d/", "/slash/e/");
+    assert.equal((await sdk.stat("/slash/e/")).kind, "directory");
+    await sdk.remove("/slash/e/");
+  });
+
   it("has a file and a directory change places, in the store too, whenever the master dies", async () => {
     await sdk.mkdir("/swap/d", { parents: true });
     for (const path of ["/swap/d/below", "/swap/f"]) {

@@ -4,8 +4,9 @@ import { type InodeId, rootInodeId } from "../../lib/ids.ts";
 import { quoted } from "../../lib/shortened.ts";
 import { permission } from "../../rpc/access.ts";
 import { masterApi } from "../../rpc/master-api.ts";
-import type { Caller } from "../../rpc/namespace.ts";
+import type { Caller, FileKind } from "../../rpc/namespace.ts";
 import type { CallContext, RpcServer } from "../../rpc/server.ts";
+import { maxNameBytes } from "../state/links.ts";
 import {
   firstLinkOf,
   dataPoliciesOf,
@@ -60,6 +61,7 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     const answer = (found: Found) => {
       if (!found.found) throw missing(found.code, `Cannot find ${quoted(path)}`, caller);
       const { inode, parent } = found;
+      checkEnd(path, inode);
       return { appliedIndex: appliedIndex(), status: statusOf(inode), parent };
     };
     checkLength(path);
@@ -336,12 +338,28 @@ async function dropCached(
   return await dropCopies(leader.dispatcher, locations, copies, signal);
 }
 
+/** Refuses a path, or a name, that nothing can have. */
 function checkLength(path: string): void {
-  if (path.length <= longestPathBytes) return;
+  if (path.length <= maxNameBytes) return;
+  if (path.length > longestPathBytes) {
+    throw new WeirError(
+      "NameTooLong",
+      `Cannot find ${quoted(path)}: it has ${String(path.length)} bytes, wanted at most ${String(longestPathBytes)}`,
+    );
+  }
+  const long = path.split("/").find((name) => name.length > maxNameBytes);
+  if (long === undefined) return;
   throw new WeirError(
     "NameTooLong",
-    `Cannot find ${quoted(path)}: it has ${String(path.length)} bytes, wanted at most ${String(longestPathBytes)}`,
+    `Cannot find ${quoted(path)}: a name in it has ${String(long.length)} bytes, wanted at most ${String(maxNameBytes)}`,
   );
+}
+
+/** A path that ends in a slash is that of a directory. */
+function checkEnd(path: string, { kind }: { readonly kind: FileKind }): void {
+  if (kind === "directory" || !path.endsWith("/")) return;
+  const wanted = 'wanted a directory, since the path ends in "/"';
+  throw new WeirError("NotDirectory", `Cannot find ${quoted(path)}: it is a ${kind}, ${wanted}`);
 }
 
 function noInode(inode: InodeId): WeirError {

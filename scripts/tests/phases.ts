@@ -15,15 +15,15 @@ export interface Phase {
 const minute = 60_000;
 
 export const phases: readonly Phase[] = [
-  { name: "check", budgetMs: 2 * minute, folders: [], command: ["sh", "scripts/check.sh"] },
+  { name: "check", budgetMs: 4 * minute, folders: [], command: ["sh", "scripts/check.sh"] },
   {
     name: "unit",
-    budgetMs: 6 * minute,
+    budgetMs: 9 * minute,
     folders: foldersOfTests().filter((folder) => folder !== "sim" && folder !== "integration"),
     command: undefined,
   },
   { name: "simulation", budgetMs: 3 * minute, folders: ["sim"], command: undefined },
-  { name: "integration", budgetMs: 8 * minute, folders: ["integration"], command: undefined },
+  { name: "integration", budgetMs: 11 * minute, folders: ["integration"], command: undefined },
   {
     name: "jepsen",
     budgetMs: 4 * minute,

@@ -45,8 +45,9 @@ function begin(): MemoryStateStore {
       uid: 0,
       gid: 0,
     },
-    { kind: "raiseLevel", level: newestLevel },
     ...Array.from({ length: sessionCount }, () => open),
+    // Behind the sessions: their ids are their places.
+    { kind: "raiseLevel", level: newestLevel },
     registered,
     { kind: "loadPage", directory: rootInodeId, entries: [], listedAtIndex: 1, last: true },
   ];

@@ -7,10 +7,12 @@
  * 2. No object is in memory whole, unless it is smaller than two parts of an upload.
  * 3. Credentials appear in no message and no address.
  *
- * `rename` copies and deletes: an object is at both places in between, and asking again goes on where it stopped.
+ * `rename` copies and deletes: an object is at both places in between, and asking again goes on where it stopped. That of a
+ * file copies nothing twice; that of a directory copies those again that are still at both places.
  * `setAttributes` changes nothing: S3 can change metadata only by copying the object, so attributes are those of the
  * write.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { HeadObjectCommandOutput, S3Client } from "@aws-sdk/client-s3";
 import { hasCode, WeirError } from "../lib/errors.ts";
 import { isUnlinkedPath, temporaryPrefix } from "../lib/store-names.ts";
@@ -374,8 +376,9 @@ class S3FileSystem implements UnderFileSystem {
   async #renameFile(of: Renaming, how: Move & Going, doing: string): Promise<{ aside: boolean }> {
     const { source, target } = of;
     const replaced = replacedKey(source);
-    const [head, kept] = await Promise.all([
+    const [head, present, kept] = await Promise.all([
       this.#head(source, doing),
+      this.#head(target, doing),
       replaced === undefined ? undefined : this.#head(replaced, doing),
     ]);
     const aside =
@@ -388,9 +391,13 @@ class S3FileSystem implements UnderFileSystem {
     }
     if (head === undefined) await this.#needMoved(of, doing);
     else {
-      if (aside !== undefined) await this.#copyAside(of, aside, head, how, doing);
-      needPermit(how, doing);
-      await this.#copy(source, target, head, doing);
+      if (aside !== undefined && present !== undefined) {
+        await this.#copyAside({ target, aside, head, present }, how, doing);
+      }
+      if (present === undefined || !isCopy(present, head)) {
+        needPermit(how, doing);
+        await this.#copy(source, target, head, doing);
+      }
       needPermit(how, doing);
       await this.#deleteKey(source, doing);
     }
@@ -399,17 +406,18 @@ class S3FileSystem implements UnderFileSystem {
 
   /** What the rename will replace. After a crash the target may be the source's copy already: then it was put aside. */
   async #copyAside(
-    { target }: Renaming,
-    aside: string,
-    head: HeadObjectCommandOutput,
+    of: {
+      readonly target: string;
+      readonly aside: string;
+      readonly head: HeadObjectCommandOutput;
+      readonly present: HeadObjectCommandOutput;
+    },
     going: Going,
     doing: string,
   ): Promise<void> {
-    const [present, kept] = await Promise.all([
-      this.#head(target, doing),
-      this.#head(aside, doing),
-    ]);
-    if (present === undefined || (kept !== undefined && present.ETag === head.ETag)) return;
+    const { target, aside, head, present } = of;
+    const kept = await this.#head(aside, doing);
+    if (kept !== undefined && present.ETag === head.ETag) return;
     needPermit(going, doing);
     await this.#copy(target, aside, present, doing);
   }
@@ -706,6 +714,11 @@ class S3FileSystem implements UnderFileSystem {
     const head = await this.#head(key, doing);
     return head === undefined ? entry : { name: entry.name, ...statOf(head) };
   }
+}
+
+/** Whether one object is as good as a copy of the other: what a copy would make anew, bytes and attributes, is there. */
+function isCopy(present: HeadObjectCommandOutput, of: HeadObjectCommandOutput): boolean {
+  return present.ETag === of.ETag && isDeepStrictEqual(present.Metadata, of.Metadata);
 }
 
 /** The entries of some parts, with the objects behind those that are files. */

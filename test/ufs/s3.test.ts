@@ -12,8 +12,9 @@ import {
 import { hasCode, WeirError } from "../../src/lib/errors.ts";
 import { openUfs, validateUri } from "../../src/ufs/open.ts";
 import type { UnderFileSystem } from "../../src/ufs/types.ts";
-import { describeUfsContract, put, readWhole } from "../contract/ufs.ts";
+import { chunksOf, describeUfsContract, put, readWhole } from "../contract/ufs.ts";
 import { type S3Server, s3Server } from "../lib/s3-server.ts";
+import { S3Tap } from "../lib/s3-tap.ts";
 
 const mebibyte = 1024 ** 2;
 
@@ -83,6 +84,65 @@ describe("a bucket as under storage [needs: s3]", function () {
     );
     assert.equal((await readWhole(store, "moved")).length, size);
     await store.close();
+  });
+
+  describe("A24: asks for no change twice", () => {
+    let tap: S3Tap;
+    let store: UnderFileSystem;
+    let top: string;
+
+    beforeEach(async () => {
+      tap = await S3Tap.start(server.endpoint);
+      top = `once-${String(opened++)}`;
+      const options = { endpoint: tap.endpoint, ...keys() };
+      store = await openUfs({ uri: `s3://${bucket}/${top}`, readOnly: false, options });
+    });
+    afterEach(async () => {
+      await store.close();
+      await tap.close();
+    });
+
+    const keys = () => ({ accessKey: server.accessKey, secretKey: server.secretKey });
+    const at = (key: string) => `/${bucket}/${top}/${key}`;
+
+    it("a write is one PUT to its own key, new or over another, and parts of one upload when it is large", async () => {
+      await put(store, "d/f", "new");
+      assert.deepEqual(tap.takeChanges(), [`PUT ${at("d/f")}`]);
+      await put(store, "d/f", "over it");
+      assert.deepEqual(tap.takeChanges(), [`PUT ${at("d/f")}`]);
+      const size = 40 * mebibyte;
+      await store.write("d/f", large(size), { size });
+      const [begin, ...parts] = tap.takeChanges();
+      assert.deepEqual([begin, parts.pop()], [`POST ${at("d/f")}`, `POST ${at("d/f")}`]);
+      assert.deepEqual(parts, Array<string>(3).fill(`PUT ${at("d/f")}`));
+    });
+
+    it("a rename is one COPY and one DELETE, goes on where it stopped, and is nothing once it is done", async () => {
+      for (const replaced of [undefined, "other", "content"]) {
+        if (replaced !== undefined) await put(store, "to", replaced);
+        const attributes = { mode: 0o640 };
+        const source = () => chunksOf("content");
+        const fingerprint = await store.write("from", source(), { size: 7, attributes });
+        tap.takeChanges();
+        let steps = 0;
+        const permit = () => {
+          if (++steps === 2) throw new WeirError("Cancelled", "Cannot go on");
+        };
+        const stopped = store.rename("from", "to", { of: "file", permit });
+        await assert.rejects(stopped, (thrown) => hasCode(thrown, "Cancelled"));
+        assert.deepEqual(tap.takeChanges(), [`COPY ${at("to")}`]);
+        await store.rename("from", "to", { of: "file" });
+        assert.deepEqual(tap.takeChanges(), [`DELETE ${at("from")}`]);
+        await store.rename("from", "to", { of: "file" });
+        assert.deepEqual(tap.takeChanges(), []);
+        const stat = await store.stat("to");
+        assert.deepEqual([stat?.fingerprint, stat?.mode], [fingerprint, 0o640]);
+      }
+      await put(store, "once", "x");
+      tap.takeChanges();
+      await store.rename("once", "more", { of: "file" });
+      assert.deepEqual(tap.takeChanges(), [`COPY ${at("more")}`, `DELETE ${at("once")}`]);
+    });
   });
 
   it("leaves no unfinished upload behind when a large write fails", async () => {

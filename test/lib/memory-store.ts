@@ -5,7 +5,13 @@
 import { WeirError } from "../../src/lib/errors.ts";
 import { temporaryPrefix } from "../../src/lib/store-names.ts";
 import { needPermit, refuseIfAborted } from "../../src/ufs/errors.ts";
-import { assertLength, componentsOf, placesOf, splitPath } from "../../src/ufs/paths.ts";
+import {
+  assertLength,
+  componentsOf,
+  placesOf,
+  replacedName,
+  splitPath,
+} from "../../src/ufs/paths.ts";
 import type {
   Aside,
   Going,
@@ -64,17 +70,22 @@ export class MemoryStore implements UnderFileSystem {
     options: { offset: number; length: number; fingerprint?: string | undefined },
   ): AsyncIterable<Uint8Array> {
     placesOf(path, "Cannot read");
-    const node = this.nodes.get(path);
-    if (node === undefined) throw this.#error("NotFound", "read", path);
-    const { fingerprint = node.stat.fingerprint, offset, length } = options;
-    if (fingerprint !== node.stat.fingerprint) throw this.#error("Stale", "read", path);
+    const { fingerprint, offset, length } = options;
+    const found = [path, replacedPath(path)].map((each) => this.nodes.get(each));
+    const node = found.find(
+      (each) => each?.stat.fingerprint === (fingerprint ?? each?.stat.fingerprint),
+    );
+    if (found[0] === undefined && (fingerprint === undefined || node === undefined)) {
+      throw this.#error("NotFound", "read", path);
+    }
+    if (node === undefined) throw this.#error("Stale", "read", path);
     yield await Promise.resolve(node.content.subarray(offset, offset + length));
   }
 
   async write(
     path: string,
     source: AsyncIterable<Uint8Array>,
-    options: { size: number; attributes?: UfsAttributes } & Going,
+    options: { size: number; attributes?: UfsAttributes; keeps?: string | undefined } & Going,
   ): Promise<string> {
     componentsOf(path, "Cannot write");
     const parts: Uint8Array[] = [];
@@ -86,14 +97,18 @@ export class MemoryStore implements UnderFileSystem {
     assertLength(content.length, options.size, "Cannot write");
     return this.#change(options, "write", path, () => {
       this.#makeParents(path);
-      if (this.nodes.get(path)?.stat.kind === "directory") {
-        throw this.#error("IsDirectory", "write", path);
+      const present = this.nodes.get(path);
+      if (present?.stat.kind === "directory") throw this.#error("IsDirectory", "write", path);
+      if (present !== undefined && present.stat.fingerprint === options.keeps) {
+        this.nodes.set(replacedPath(path), present);
       }
       return this.#put(path, "file", { mode: 0o644, ...options.attributes }, content);
     });
   }
 
-  forgetReplaced(): Promise<void> {
+  forgetReplaced(path: string, fingerprint: string): Promise<void> {
+    const kept = replacedPath(path);
+    if (this.nodes.get(kept)?.stat.fingerprint === fingerprint) this.nodes.delete(kept);
     return Promise.resolve();
   }
 
@@ -108,9 +123,9 @@ export class MemoryStore implements UnderFileSystem {
         if (fingerprint !== undefined && fingerprint !== stat.fingerprint) return;
         this.#keep(path, aside);
       }
-      if (what.of === "emptyDirectory" && this.#below(path).length > 0) return;
-      for (const each of this.#below(path)) this.nodes.delete(each);
-      this.nodes.delete(path);
+      const below = this.#below(path);
+      if (what.of === "emptyDirectory" && !below.every(isHidden)) return;
+      for (const each of [...below, replacedPath(path), path]) this.nodes.delete(each);
     });
     return { aside: what.of === "file" && this.#lies(what.aside) };
   }
@@ -126,11 +141,12 @@ export class MemoryStore implements UnderFileSystem {
       }
       this.#makeParents(to);
       this.#keep(to, how.aside);
-      if (this.#below(to).length > 0) throw this.#error("NotEmpty", "rename", from);
+      if (!this.#below(to).every(isHidden)) throw this.#error("NotEmpty", "rename", from);
       for (const each of [from, ...this.#below(from)]) {
-        this.nodes.set(to + each.slice(from.length), this.nodes.get(each)!);
-        this.nodes.delete(each);
+        this.#move(each, to + each.slice(from.length));
       }
+      this.nodes.delete(replacedPath(to));
+      this.#move(replacedPath(from), replacedPath(to));
     });
     return { aside: this.#lies(how.aside) };
   }
@@ -209,6 +225,13 @@ export class MemoryStore implements UnderFileSystem {
     this.#put(parent, "directory", {}, nothing);
   }
 
+  #move(from: string, to: string): void {
+    const node = this.nodes.get(from);
+    if (node === undefined) return;
+    this.nodes.set(to, node);
+    this.nodes.delete(from);
+  }
+
   #below(path: string): string[] {
     return [...this.nodes.keys()].filter((each) => each.startsWith(`${path}/`));
   }
@@ -226,6 +249,17 @@ export class MemoryStore implements UnderFileSystem {
   #error(code: ConstructorParameters<typeof WeirError>[0], verb: string, path: string): WeirError {
     return new WeirError(code, `Cannot ${verb} "${path}" in ${this.uri}: ${code}`);
   }
+}
+
+/** Whether a path is of what stores show to nobody. */
+export function isHidden(path: string): boolean {
+  return path.split("/").some((name) => name.startsWith(temporaryPrefix));
+}
+
+/** Where the object lies that a write of the path replaced. */
+function replacedPath(path: string): string {
+  const { parent, name } = splitPath(path);
+  return parent === "" ? replacedName(name) : `${parent}/${replacedName(name)}`;
 }
 
 function withoutAbsent(attributes: UfsAttributes): Partial<UfsStat> {

@@ -6,9 +6,10 @@
 import assert from "node:assert/strict";
 import { type Random, seededRandom } from "../../../src/lib/clock.ts";
 import { type InodeId, rootInodeId } from "../../../src/lib/ids.ts";
-import { temporaryPrefix } from "../../../src/lib/store-names.ts";
+import { unlinkedDirectory } from "../../../src/lib/store-names.ts";
 import { namesBelow } from "../../../src/master/services/listings.ts";
 import { inodeOf } from "../../../src/master/state/queries.ts";
+import { isHidden } from "../../lib/memory-store.ts";
 import { commitCommand, createCommand, extentsOver } from "../state/machine-fixture.ts";
 import { contentOf, World } from "./effects-world.ts";
 import { turn } from "./manual-clock.ts";
@@ -119,10 +120,10 @@ async function shownTree({ machine }: World): Promise<Map<string, string>> {
   return tree;
 }
 
-function storedTree({ store }: World, isHidden: boolean): Map<string, string> {
+function storedTree({ store }: World, hidden: boolean): Map<string, string> {
   const tree = new Map<string, string>();
   for (const [path, { stat, content }] of [...store.nodes].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (path === "" || path.startsWith(temporaryPrefix) !== isHidden) continue;
+    if (path === "" || isHidden(path) !== hidden) continue;
     const what = stat.kind === "file" ? content.toString("latin1") : stat.kind;
     tree.set(path, `${what} ${stat.mode.toString(8)}`);
   }
@@ -176,7 +177,9 @@ async function check(seed: number): Promise<void> {
     const garbage = world.machine.state.entries("garbage/").map(([key]) => key);
     world.machine.done({ kind: "reapGarbage", keys: garbage });
     await settle(world, random);
-    const aside = [...storedTree(world, true).keys()].filter((path) => path.includes("/"));
+    const aside = [...storedTree(world, true).keys()].filter((path) =>
+      path.startsWith(`${unlinkedDirectory}/`),
+    );
     assert.deepEqual(aside, [], "objects of files that are gone lie aside for ever");
   } catch (thrown) {
     throw new Error(`with EFFECT_SEED=${String(seed)} EFFECT_SEEDS=1: ${String(thrown)}`, {

@@ -361,7 +361,7 @@ export class UfsOpQueue {
       this.#pause(pending);
       return;
     }
-    if (error.code === "NotFound" && this.#wasNeverStored(op)) {
+    if (error.code === "NotFound" && (this.#wasNeverStored(op) || this.#isMadeLater(op))) {
       this.#propose(pending, done(op, {})).catch(() => this.#pause(pending));
       return;
     }
@@ -394,6 +394,28 @@ export class UfsOpQueue {
     if (action.kind !== "rename" && action.kind !== "setAttributes") return false;
     const of = inodeOf(this.#options.reader, action.inode);
     return of === undefined || (of.kind === "file" && of.persistedVersion === 0);
+  }
+
+  /**
+   * A further name of a file has nothing in the store yet where its persist was moot: the version that made it so is
+   * persisted under the name that it has by then, or the name is taken by something else.
+   */
+  #isMadeLater({ id, mountId, action }: UfsOp): boolean {
+    if (action.kind !== "rename" || action.of === "directory") return false;
+    let path = action.to;
+    for (const { op: later } of this.#queues.get(mountId)?.pending.values() ?? []) {
+      if (later.id <= id || later.failed !== undefined) continue;
+      const { action: next } = later;
+      if (next.kind !== "rename") {
+        const isEnd = next.kind === "persist" || next.kind === "delete";
+        if (isEnd && (path === next.path || path.startsWith(`${next.path}/`))) return true;
+      } else if (next.to === path) {
+        return true;
+      } else if (path === next.from || path.startsWith(`${next.from}/`)) {
+        path = next.to + path.slice(next.from.length);
+      }
+    }
+    return false;
   }
 
   /** A worker clears up; what it does not get to is cleared up with the next write of the object, or by its age. */

@@ -20,7 +20,7 @@ import {
 } from "./context.ts";
 import { edgeKey, parentKey } from "./keys.ts";
 import { type Edge, edge, type Inode, type Link, type Links, links } from "./model.ts";
-import { edgeOf, firstLinkOf, inodeOf, linksOf } from "./queries.ts";
+import { edgeOf, firstLinkOf, inodeOf, linksOf, ufsPathOfLink } from "./queries.ts";
 import { forgetFailed, queueDelete, queueRename, storeMayHold } from "./ufsops.ts";
 
 /** Most names that one inode may have. */
@@ -182,18 +182,23 @@ export function exchangeLinks(
 
 /**
  * Takes a name from a file, and queues what the store has to do: if it was the first of several names, the object moves to
- * the next one, whose content it is; else it is deleted.
+ * the next one, whose content it is; else it is deleted. A name in a tree that was removed is none to move it to.
  */
 export function dropFileLink(context: Context, child: Inode, link: Link): void {
-  const [first, second] = linksOf(context.state, child.id);
   if (storeMayHold(child)) {
-    if (second !== undefined && isSameLink(first!, link)) {
-      queueRename(context, child, { from: link, to: second });
-    } else {
-      queueDelete(context, child, link, "file");
-    }
+    const heir = heirOf(context, child, link);
+    if (heir === undefined) queueDelete(context, child, link, "file");
+    else queueRename(context, child, { from: link, to: heir });
   }
   forgetFileLink(context, child, link);
+}
+
+/** The name that the object at the first of several names moves to when that goes. */
+function heirOf(context: Context, child: Inode, link: Link): Link | undefined {
+  const [first, ...others] = linksOf(context.state, child.id);
+  if (first === undefined || !isSameLink(first, link)) return undefined;
+  if (context.level < 2) return others[0];
+  return others.find((each) => ufsPathOfLink(context.state, each) !== undefined);
 }
 
 /** Takes a name from a file, whatever the store has. */

@@ -21,10 +21,13 @@ const size = 24;
 class Client {
   readonly #world: World;
   readonly #random: Random;
+  /** Whether files get further names. */
+  readonly #links: boolean;
 
-  constructor(world: World, random: Random) {
+  constructor(world: World, random: Random, links: boolean) {
     this.#world = world;
     this.#random = random;
+    this.#links = links;
   }
 
   /** One change of the namespace; what cannot be done is refused, and that is fine. */
@@ -32,7 +35,7 @@ class Client {
     const { machine, session } = this.#world;
     const [parent, name] = [this.#directory(), this.#name()];
     const child = machine.child(parent, name);
-    switch (this.#random.below(9)) {
+    switch (this.#random.below(this.#links ? 11 : 9)) {
       case 0:
       case 1:
         this.#write(parent, name);
@@ -60,6 +63,11 @@ class Client {
       case 8:
         if (child !== undefined) this.#chmod(child);
         break;
+      default: {
+        if (child === undefined) break;
+        const [target, targetName] = [this.#directory(), this.#name()];
+        machine.run({ kind: "link", inode: child, parent: target, name: targetName }, session);
+      }
     }
   }
 
@@ -130,9 +138,9 @@ function storedTree({ store }: World, hidden: boolean): Map<string, string> {
   return tree;
 }
 
-async function live(world: World, random: Random, rounds: number): Promise<void> {
-  const client = new Client(world, random);
-  for (let round = 0; round < rounds; round++) {
+async function live(world: World, random: Random, links: boolean): Promise<void> {
+  const client = new Client(world, random, links);
+  for (let round = 0; round < 1500; round++) {
     await turn();
     const chance = random.below(1000);
     const place = random.below(world.workers.length);
@@ -160,16 +168,19 @@ async function settle(world: World, random: Random): Promise<void> {
   }
 }
 
-async function check(seed: number): Promise<void> {
+async function check(seed: number, links: boolean): Promise<void> {
   const random = seededRandom(seed);
   const world = new World(random);
   try {
-    await live(world, random, 1500);
+    await live(world, random, links);
     await settle(world, random);
     const [shown, stored] = [await shownTree(world), storedTree(world, false)];
+    // Attributes go to the first name of a file; the others have those of their persist.
+    const seen = ([path, what]: [string, string]) =>
+      [path, links && !what.startsWith("directory") ? what.split(" ")[0]! : what] as const;
     assert.deepEqual(
-      [...stored],
-      [...shown].sort(([a], [b]) => (a < b ? -1 : 1)),
+      [...stored].map(seen),
+      [...shown].map(seen).sort(([a], [b]) => (a < b ? -1 : 1)),
     );
     // What lies aside is of files that somebody may still read, until they are reaped.
     const session = world.session;
@@ -196,6 +207,11 @@ describe("side effects with failures", () => {
 
   it("A7: leave the store as the namespace shows it, whatever failed, died or came late", async function () {
     this.timeout(300_000);
-    for (let seed = first; seed < first + seeds; seed++) await check(seed);
+    for (let seed = first; seed < first + seeds; seed++) await check(seed, false);
+  });
+
+  it("A7: do so for files with several names as well", async function () {
+    this.timeout(300_000);
+    for (let seed = first; seed < first + seeds; seed++) await check(seed, true);
   });
 });

@@ -540,8 +540,8 @@ export function isMoot(reader: PointReader, op: UfsOp): boolean {
     return !isWhole || treeOpOf(reader, action.treeOp)?.state === "cancelled";
   }
   if (action.primary) return file.persistOp !== op.id;
-  const primaryPath = ufsPathOf(reader, file);
-  return primaryPath === undefined || primaryPath === action.path;
+  // Where the first name went with its tree, the further ones are all that the store will have.
+  return ufsPathOf(reader, file) === action.path;
 }
 
 /** The paths below the mount that an operation reads or changes. */

@@ -20,7 +20,7 @@ import { forgetDirectory, forgetFileLink } from "./links.ts";
 import { type Inode, type Link, trashInodeId } from "./model.ts";
 import { ancestorsOf, edgeOf, inodeOf } from "./queries.ts";
 import { moveToTrash } from "./namespace-commands.ts";
-import { queueAttributes, queueForgetAside } from "./ufsops.ts";
+import { persistUnderNewFirstName, queueAttributes, queueForgetAside } from "./ufsops.ts";
 import { dropXattrs } from "./xattrs.ts";
 
 /** Rows that one `reapGarbage` takes away, roughly; what is left is garbage still. */
@@ -122,11 +122,14 @@ function takeOut(context: Context, child: Inode, link: Link): void {
 
 /**
  * A file may live on under a name elsewhere. If the store deleted the object under its first name with the tree, the next
- * name has an object of its own: setting its attributes tells what that is recognised by.
+ * name has an object of its own: setting its attributes tells what that is recognised by. A version that was persisted
+ * while the first name lay in the trash is not known to be in the store.
  */
 function takeOutFile(context: Context, child: Inode, link: Link): void {
   forgetFileLink(context, child, link);
-  if (child.nlink === 1 || child.source === undefined) return;
+  if (child.nlink === 1) return;
+  if (context.level >= 2 && persistUnderNewFirstName(context, child.id)) return;
+  if (child.source === undefined) return;
   const { mode, uid, gid, mtime } = child;
   queueAttributes(context, inodeOf(context.state, child.id)!, { mode, uid, gid, mtime });
 }

@@ -297,6 +297,22 @@ export function persistFile(context: Context, of: Inode): void {
   queuePersist(context, of);
 }
 
+/**
+ * Queues the write of a file's present version under its first name, where that one is new and the version was written under
+ * further names at most. False: the store has it, gets it, or is not to have it.
+ */
+export function persistUnderNewFirstName(context: Context, id: InodeId): boolean {
+  const of = inodeOf(context.state, id)!;
+  const link = firstLinkOf(context.state, id);
+  if (of.kind !== "file" || of.writeType === "MUST_CACHE" || of.lease !== undefined) return false;
+  if (link === undefined || !isWritable(context, of.mountId) || isPersistedOrQueued(context, of)) {
+    return false;
+  }
+  forgetFailed(context, of);
+  persistLink(context, of, link, true);
+  return true;
+}
+
 /** Queues attributes for what the store holds or will hold under the inode's first name. */
 export function queueAttributes(
   context: Context,

@@ -8,6 +8,7 @@ import { type Random, seededRandom } from "../../../src/lib/clock.ts";
 import { type InodeId, rootInodeId } from "../../../src/lib/ids.ts";
 import { unlinkedDirectory } from "../../../src/lib/store-names.ts";
 import { namesBelow } from "../../../src/master/services/listings.ts";
+import { trashInodeId } from "../../../src/master/state/model.ts";
 import { inodeOf } from "../../../src/master/state/queries.ts";
 import { isHidden } from "../../lib/memory-store.ts";
 import { commitCommand, createCommand, extentsOver } from "../state/machine-fixture.ts";
@@ -168,11 +169,27 @@ async function settle(world: World, random: Random): Promise<void> {
   }
 }
 
+/** What was removed as a tree loses its names for good. */
+async function reapTrash({ machine }: World): Promise<void> {
+  for (;;) {
+    const trees = await namesBelow(machine.state, trashInodeId, 100);
+    if (trees.length === 0) return;
+    for (const { child: directory } of trees) {
+      const names = (await namesBelow(machine.state, directory, 100)).map(({ name }) => name);
+      machine.done({ kind: "reapTrash", directory, names });
+    }
+    const names = trees.map(({ name }) => name);
+    machine.done({ kind: "reapTrash", directory: trashInodeId, names });
+  }
+}
+
 async function check(seed: number, links: boolean): Promise<void> {
   const random = seededRandom(seed);
   const world = new World(random);
   try {
     await live(world, random, links);
+    await settle(world, random);
+    await reapTrash(world);
     await settle(world, random);
     const [shown, stored] = [await shownTree(world), storedTree(world, false)];
     // Attributes go to the first name of a file; the others have those of their persist.
@@ -213,5 +230,10 @@ describe("side effects with failures", () => {
   it("A7: do so for files with several names as well", async function () {
     this.timeout(300_000);
     for (let seed = first; seed < first + seeds; seed++) await check(seed, true);
+  });
+
+  it("A7: write a further name of a file whose first one went with its tree", async function () {
+    this.timeout(60_000);
+    await check(198, true);
   });
 });

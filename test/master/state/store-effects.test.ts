@@ -314,6 +314,39 @@ describe("side effects", () => {
     assert.equal(machine.at("/b").source!.fingerprint, "other");
   });
 
+  it("A7: write what is left of a file's names when the tree of its first one was deleted, and know it afterwards", () => {
+    const machine = Machine.make();
+    const keepers = [machine.worker("w")];
+    machine.mkdir("/d");
+    const session = machine.openSession();
+    const { inode } = machine.write("/d/a", 50, { keepers, session });
+    machine.done({ kind: "link", inode, parent: rootInodeId, name: "b" });
+    machine.settle();
+    const directory = machine.at("/d").id;
+    machine.done({ kind: "deleteTree", parent: rootInodeId, name: "d" });
+    machine.done({ kind: "truncate", inode, size: 40 });
+    const [, further] = machine.pending();
+    assert.deepEqual(effects(machine), ["delete d", "persist b v3"]);
+    assert.equal(isMoot(machine.state, further!), false, "the store would have the version before");
+    machine.settle();
+    machine.done({ kind: "reapTrash", directory, names: ["a"] });
+    assert.deepEqual(effects(machine), ["persist b v3"]);
+    machine.settle("known");
+    const file = machine.at("/b");
+    assert.deepEqual([file.persistence, file.source!.fingerprint], ["persisted", "known"]);
+  });
+
+  it("move an object to no name in a tree that was deleted: it goes with its last other name", () => {
+    const machine = Machine.make();
+    machine.mkdir("/d");
+    const { inode } = machine.create("/a");
+    machine.done({ kind: "link", inode, parent: machine.at("/d").id, name: "b" });
+    machine.settle();
+    machine.done({ kind: "deleteTree", parent: rootInodeId, name: "d" });
+    machine.done(unlinkCommand(rootInodeId, "a"));
+    assert.deepEqual(effects(machine), ["delete d", "delete a"]);
+  });
+
   it("take over what tells an object apart after a rename or new times", () => {
     const machine = Machine.make();
     const root = mountAt(machine, "m");

@@ -83,6 +83,12 @@ export function parseName(name: string, doing: string): ParsedName {
   );
 }
 
+/** Where the key of an escaped name sorts among other names; of a long one no later than there. */
+export function placeOf(name: string): string {
+  const rest = name.slice(escapePrefix.length).replace(/(?:%#[0-9a-f]{32})?%?$/, "");
+  return percentDecoded(rest);
+}
+
 /** The part under which a name is kept that is not escaped. */
 export function partOf(name: string): string {
   const text = name.startsWith(bytesPrefix) ? undefined : textOrUndefined(name);

@@ -263,6 +263,11 @@ export function printIn(layer: UnionLayer, fingerprint: string): string {
   return `${layer.name}:${fingerprint}`;
 }
 
+/** What a layer has, as it is in the union. */
+export function inUnion<S extends UfsStat>(layer: UnionLayer, stat: S): S {
+  return { ...stat, fingerprint: printIn(layer, stat.fingerprint) };
+}
+
 export function parsePrint(fingerprint: string): { layer: string; own: string } {
   const colon = fingerprint.indexOf(":");
   return { layer: fingerprint.slice(0, colon), own: fingerprint.slice(colon + 1) };

@@ -19,19 +19,21 @@ import type {
   Move,
   Removal,
   UfsAttributes,
-  UfsListEntry,
+  UfsPage,
   UfsStat,
   UnderFileSystem,
 } from "./types.ts";
 import {
   checkPath,
   type Found,
+  inUnion,
   namingLayer,
   parsePrint,
   printIn,
   type UnionLayer,
   UnionLayers,
 } from "./union-layers.ts";
+import { mergedNames } from "./union-list.ts";
 import {
   dropMarksIn,
   dropProvenance,
@@ -67,7 +69,7 @@ export class UnionFileSystem implements UnderFileSystem {
   async list(
     path: string,
     options: { after?: string | undefined; limit: number; signal?: AbortSignal },
-  ): Promise<{ entries: readonly UfsListEntry[]; last: boolean }> {
+  ): Promise<UfsPage> {
     const doing = this.#doing("list", path);
     const found = await this.#layers.find(path, doing);
     if (found === undefined)
@@ -80,23 +82,24 @@ export class UnionFileSystem implements UnderFileSystem {
     const isMasked = counting.includes(write)
       ? await namingLayer(write, masksIn(write.store, path, options.signal))
       : () => false;
-    const pages = counting.map((layer) => new LayerPages(layer, path, options));
-    const entries: UfsListEntry[] = [];
-    for (;;) {
-      const heads = await Promise.all(
-        pages.map(async (each) => ({ of: each, entry: await each.head() })),
+    const counts = (name: string, layer: UnionLayer) =>
+      !name.startsWith(markPrefix) && (layer === write || !isMasked(name));
+    for (let { after } = options; ; ) {
+      const { names, upTo } = await mergedNames(counting, path, { ...options, after, counts });
+      const entries = await Promise.all(
+        names.map(async ({ name, shown }) => shown ?? (await this.#entryOf(path, name, doing))),
       );
-      const names = heads.flatMap(({ entry }) => (entry === undefined ? [] : [entry.name]));
-      if (names.length === 0) return { entries, last: true };
-      if (entries.length >= options.limit) return { entries, last: false };
-      const name = names.reduce((least, each) => (each < least ? each : least));
-      const having = heads.filter(({ entry }) => entry?.name === name);
-      for (const { of } of having) of.next();
-      if (name.startsWith(markPrefix)) continue;
-      const counts = (layer: UnionLayer) => layer === write || !isMasked(name);
-      const first = having.find(({ of }) => counts(of.layer));
-      if (first !== undefined) entries.push(inUnion(first.of.layer, first.entry!));
+      const present = entries.filter((entry) => entry !== undefined);
+      if (upTo === undefined) return { entries: present, last: true };
+      if (present.length > 0) return { entries: present, last: false, after: upTo };
+      after = upTo;
     }
+  }
+
+  async #entryOf(directory: string, name: string, doing: string) {
+    const path = directory === "" ? name : `${directory}/${name}`;
+    const found = await this.#layers.find(path, doing);
+    return found && { name, ...inUnion(found.layer, found.stat) };
   }
 
   async stat(path: string): Promise<UfsStat | undefined> {
@@ -421,51 +424,7 @@ export class UnionFileSystem implements UnderFileSystem {
   }
 }
 
-/** The listing of one layer, name by name. */
-class LayerPages {
-  readonly layer: UnionLayer;
-  readonly #path: string;
-  readonly #options: { readonly limit: number; readonly signal?: AbortSignal };
-  #after: string | undefined;
-  #entries: readonly UfsListEntry[] = [];
-  #place = 0;
-  #last = false;
-
-  constructor(
-    layer: UnionLayer,
-    path: string,
-    options: { after?: string | undefined; limit: number; signal?: AbortSignal },
-  ) {
-    this.layer = layer;
-    this.#path = path;
-    this.#options = options;
-    this.#after = options.after;
-  }
-
-  /** The name that comes next; undefined behind the last one. */
-  async head(): Promise<UfsListEntry | undefined> {
-    while (this.#place >= this.#entries.length) {
-      if (this.#last) return undefined;
-      const options = { ...this.#options, after: this.#after };
-      const page = await namingLayer(this.layer, this.layer.store.list(this.#path, options));
-      this.#entries = page.entries;
-      this.#place = 0;
-      this.#last = page.last || page.entries.length === 0;
-      this.#after = page.entries.at(-1)?.name;
-    }
-    return this.#entries[this.#place];
-  }
-
-  next(): void {
-    this.#place++;
-  }
-}
-
 /** What of an order says whether it goes on, for the steps that it is made of. */
 function goingOf({ signal, permit, outlives }: Going): Going {
   return { signal, permit, outlives };
-}
-
-function inUnion<S extends UfsStat>(layer: UnionLayer, stat: S): S {
-  return { ...stat, fingerprint: printIn(layer, stat.fingerprint) };
 }

@@ -526,6 +526,41 @@ describe("a union with a bucket [needs: s3]", function () {
     });
   });
 
+  for (const [what, place] of [
+    ["a directory", "hot"],
+    ["another bucket", "bucket"],
+  ] as const) {
+    it(`lists keys that are no paths beside ${what}, each name once by its first layer, in pages of any size`, async () => {
+      const [first, second] = [place === "hot" ? await localStore() : await open(), await open()];
+      const store = union({ first, second });
+      for (const name of ["!early", "B", "both", "z"]) await put(first, name, "first");
+      // Shown as "%S3%a%" and "%S3%k%": where "a" and "k" sort, not where their names do.
+      for (const key of ["a", "k"]) {
+        await put(second, key, "object");
+        await put(second, `${key}/below`, "");
+      }
+      await put(second, "both", "second");
+      await put(second, "c", "second");
+      const wanted = ["!early", "%S3%a%", "%S3%k%", "B", "a", "both", "c", "k", "z"];
+      for (const limit of [1, 2, 3, 4, 5, 100]) {
+        const listed = new Map<string, string>();
+        let after: string | undefined;
+        for (let pages = 0; ; pages++) {
+          assert(pages < 20, `pages of ${limit} come to an end`);
+          const page = await store.list("", { after, limit });
+          for (const { name, fingerprint } of page.entries) {
+            listed.set(name, fingerprint.slice(0, fingerprint.indexOf(":")));
+          }
+          if (page.last) break;
+          after = page.after ?? page.entries.at(-1)!.name;
+        }
+        assert.deepEqual([...listed.keys()].sort(), wanted, `pages of ${limit}`);
+        assert.equal(listed.get("both"), "first");
+      }
+      await store.close();
+    });
+  }
+
   it("moves objects between the two", async () => {
     const [hot, cold] = [await localStore(), await open()];
     const store = union({ hot, cold });

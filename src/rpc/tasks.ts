@@ -78,11 +78,13 @@ export const ufsAction = union({
     to: name,
     of: appended(word("file", "directory")),
     aside: appended(aside),
+    /** What a file that is moved is known by, as of before. */
+    fingerprint: appended(text),
   },
   mkdir: { path: name, mode: unsigned(), uid: unsigned(), gid: unsigned() },
   symlink: { path: name, target: name },
-  /** Moves or copies an object between layers of a union. */
-  migrate: { path: name, from: text, to: text, keep: boolean },
+  /** Moves or copies an object between layers of a union, if it is the one with the fingerprint. */
+  migrate: { path: name, from: text, to: text, keep: boolean, fingerprint: appended(text) },
   setAttributes: {
     path: name,
     mode: optional(unsigned()),

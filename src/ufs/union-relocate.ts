@@ -11,6 +11,8 @@ export interface Relocation extends Going {
   readonly to: string;
   /** Leaves the object where it was, too. */
   readonly keep?: boolean | undefined;
+  /** Only the object that is known by it goes: another one was put there by somebody else. */
+  readonly fingerprint?: string | undefined;
 }
 
 /**
@@ -18,12 +20,13 @@ export interface Relocation extends Going {
  * `from`, unless `keep`. It is shown all the time; readers by the former fingerprint go on. May be repeated. Resolves with
  * the fingerprint that it is shown with then.
  * @throws WeirError `NotFound` when another layer or none shows it; `ReadOnly`; `InvalidArgument` for layers that are not
- *   there, a directory, or a place where something else would be shown; `Stale` when it is changed meanwhile
+ *   there, a directory, or a place where something else would be shown; `Stale` when it is changed meanwhile, or another
+ *   object than the one with the fingerprint
  */
 export async function relocate(
   layers: UnionLayers,
   path: string,
-  { from, to, keep = false, ...going }: Relocation,
+  { from, to, keep = false, fingerprint, ...going }: Relocation,
 ): Promise<string> {
   const doing = `Cannot move ${shown(path)} from layer "${from}" to "${to}"`;
   const [source, target] = [layers.named(from), layers.named(to)];
@@ -34,6 +37,11 @@ export async function relocate(
   }
   const found = await layers.find(path, doing);
   const stat = await layers.statIn(source, path);
+  const isOther =
+    found !== undefined &&
+    fingerprint !== undefined &&
+    !(await layers.isKnownAs(path, fingerprint, found.layer, found.stat));
+  if (isOther) throw new WeirError("Stale", `${doing}: another object lies there by now`);
   const isThere =
     found?.layer === target &&
     (stat === undefined || (await isCopy(path, [source, stat], [target, found.stat])));
@@ -57,7 +65,11 @@ export async function relocate(
   }
   if (!keep) await remove(source, path, stat, going);
   const after = await layers.find(path, doing);
-  if (after === undefined) throw new WeirError("Stale", `${doing}: it was removed meanwhile`);
+  const isIt =
+    after !== undefined &&
+    (stat.kind !== "file" ||
+      (await layers.isKnownAs(path, printIn(source, stat.fingerprint), after.layer, after.stat)));
+  if (!isIt) throw new WeirError("Stale", `${doing}: it was removed or replaced meanwhile`);
   return printIn(after.layer, after.stat.fingerprint);
 }
 

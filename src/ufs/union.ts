@@ -248,6 +248,15 @@ export class UnionFileSystem implements UnderFileSystem {
     return { shown: found?.layer.name, layers };
   }
 
+  /** What the object that is known by a fingerprint has for one now; undefined: another one is shown, or none. */
+  async presentOf(path: string, known: string): Promise<string | undefined> {
+    const found = await this.#layers.find(path, this.#doing("stat", path));
+    if (found?.stat.kind !== "file") return undefined;
+    const { layer, stat } = found;
+    const isIt = await this.#layers.isKnownAs(path, known, layer, stat);
+    return isIt ? printIn(layer, stat.fingerprint) : undefined;
+  }
+
   /** Moves or copies an object between layers: see union-relocate.ts. */
   relocate(path: string, how: Relocation): Promise<string> {
     this.#needTarget(path, this.#doing("move", path));

@@ -103,8 +103,18 @@ export class TaskExecutor {
   }
 }
 
-/** The fingerprint that a local file has under its new name: its status has changed with it. That of an object stays. */
-async function afterRename(ufs: UnderFileSystem, path: string): Promise<string | undefined> {
+/**
+ * The fingerprint that a file has under its new name, if that is another one: the status of a local file has changed with it,
+ * and in a union it may have come to another layer, where it is told of only if it is what was `known` before.
+ */
+async function afterRename(
+  ufs: UnderFileSystem,
+  path: string,
+  known: string | undefined,
+): Promise<string | undefined> {
+  if (ufs instanceof UnionFileSystem) {
+    return known === undefined ? undefined : await ufs.presentOf(path, known);
+  }
   if (!ufs.uri.startsWith("file:")) return undefined;
   const stat = await ufs.stat(path);
   return stat?.kind === "file" ? stat.fingerprint : undefined;
@@ -163,10 +173,10 @@ async function perform(
       return nothing;
     }
     case "rename": {
-      const { from, to, aside } = action;
+      const { from, to, aside, fingerprint: known } = action;
       const of = action.of ?? ((await ufs.stat(from))?.kind === "directory" ? "directory" : "file");
       const done = await ufs.rename(from, to, { of, aside, ...going });
-      return { fingerprint: await afterRename(ufs, to), ...done };
+      return { fingerprint: await afterRename(ufs, to, known), ...done };
     }
     case "mkdir": {
       const { mode, uid, gid } = action;
@@ -177,14 +187,14 @@ async function perform(
       await ufs.symlink(action.path, action.target, going);
       return nothing;
     case "migrate": {
-      const { path, from, to, keep } = action;
+      const { path, from, to, keep, fingerprint } = action;
       if (!(ufs instanceof UnionFileSystem)) {
         throw new WeirError(
           "NotSupported",
           `Cannot move "${path}" in ${ufs.uri}: it has no layers`,
         );
       }
-      return { fingerprint: await ufs.relocate(path, { from, to, keep, ...going }) };
+      return { fingerprint: await ufs.relocate(path, { from, to, keep, fingerprint, ...going }) };
     }
     case "setAttributes": {
       const { mode, uid, gid, mtime } = action;

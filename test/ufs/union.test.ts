@@ -331,6 +331,30 @@ describe("a union of stores", () => {
         assert.deepEqual(await store.whereIs("nothing"), { shown: undefined, layers: [] });
       });
 
+      it("A14: takes along nothing that somebody else has put there", async () => {
+        const known = await put(store, "d/f", "known");
+        await put(hot, "d/f", "other");
+        const way = { from: "hot", to: "cold", fingerprint: known };
+        await assert.rejects(store.relocate("d/f", way), (thrown) => hasCode(thrown, "Stale"));
+        assert.deepEqual((await store.whereIs("d/f")).layers.length, 1);
+        assert.equal(await text(hot, "d/f"), "other");
+        const fingerprint = (await store.stat("d/f"))!.fingerprint;
+        const moved = await store.relocate("d/f", { ...way, fingerprint });
+        assert.equal(await store.relocate("d/f", { ...way, fingerprint }), moved, "asked twice");
+      });
+
+      it("says what is known by which fingerprint after moves, and of nothing else", async () => {
+        const known = await put(store, "d/f", "known");
+        await store.relocate("d/f", { from: "hot", to: "cold" });
+        await move(store, "d/f", "d/g");
+        const now = (await store.stat("d/g"))!.fingerprint;
+        assert.match(now, /^hot:/);
+        assert.equal(await store.presentOf("d/g", known), now);
+        await put(hot, "d/g", "other");
+        assert.equal(await store.presentOf("d/g", known), undefined);
+        assert.equal(await store.presentOf("d/f", known), undefined);
+      });
+
       it("goes down past a mask of its own", async () => {
         store = union({ cold, hot }, "hot");
         await put(cold, "f", "old");

@@ -37,9 +37,10 @@ export async function workOf(
       return anywhere({ kind: "delete", path, of, fingerprint, aside: asideOf(file) });
     }
     case "rename": {
-      const { from, to, of, replaces } = action;
+      const { from, to, of, replaces, inode } = action;
       const replaced = replaces === undefined ? undefined : inodeOf(reader, replaces);
-      return anywhere({ kind: "rename", from, to, of, aside: asideOf(replaced) });
+      const fingerprint = inodeOf(reader, inode)?.source?.fingerprint;
+      return anywhere({ kind: "rename", from, to, of, aside: asideOf(replaced), fingerprint });
     }
     case "mkdir": {
       const { path, mode, uid, gid } = action;
@@ -48,8 +49,9 @@ export async function workOf(
     case "symlink":
       return anywhere({ kind: "symlink", path: action.path, target: action.target });
     case "migrate": {
-      const { path, from, to, keep } = action;
-      return anywhere({ kind: "migrate", path, from, to, keep });
+      const { path, from, to, keep, inode } = action;
+      const fingerprint = inodeOf(reader, inode)?.source?.fingerprint;
+      return anywhere({ kind: "migrate", path, from, to, keep, fingerprint });
     }
     case "setAttributes": {
       const { path, mode, uid, gid, mtime } = action;

@@ -360,6 +360,8 @@ export const ufsOpAction = union({
     uid: optional(unsigned()),
     gid: optional(unsigned()),
     mtime: optional(timestamp),
+    /** The object is one that the file was not known by before, and is to be from now on. */
+    isAnother: appended(boolean),
   },
 });
 export type UfsOpAction = Infer<typeof ufsOpAction>;

@@ -131,5 +131,8 @@ function takeOutFile(context: Context, child: Inode, link: Link): void {
   if (context.level >= 2 && persistUnderNewFirstName(context, child.id)) return;
   if (child.source === undefined) return;
   const { mode, uid, gid, mtime } = child;
-  queueAttributes(context, inodeOf(context.state, child.id)!, { mode, uid, gid, mtime });
+  queueAttributes(context, inodeOf(context.state, child.id)!, {
+    ...{ mode, uid, gid, mtime },
+    isAnother: context.level >= 2 || undefined,
+  });
 }

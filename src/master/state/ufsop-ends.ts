@@ -13,7 +13,7 @@ import { markPersisted, moveSource } from "./content.ts";
 import { type Context, patchInode, patchUnseen, refuse } from "./context.ts";
 import { ufsOpKey } from "./keys.ts";
 import { type UfsOp, ufsOp } from "./model.ts";
-import { inodeOf, linksOf, ufsOpOf, ufsPathOfLink } from "./queries.ts";
+import { inodeOf, linksOf, mountOf, ufsOpOf, ufsPathOfLink } from "./queries.ts";
 import { fileArrived } from "./tree-ops.ts";
 import {
   persistFile,
@@ -106,8 +106,8 @@ export function retryEffect(context: Context, command: Of<"retryEffect">): Comma
       // It is never given up for good: the run of its policy counts it as failed.
       break;
     case "setAttributes": {
-      const { mode, uid, gid, mtime } = action;
-      queueAttributes(context, of, { mode, uid, gid, mtime });
+      const { mode, uid, gid, mtime, isAnother } = action;
+      queueAttributes(context, of, { mode, uid, gid, mtime, isAnother });
       break;
     }
   }
@@ -164,9 +164,8 @@ function settle(context: Context, op: UfsOp, done: End): void {
     case "rename":
     case "setAttributes":
       // The object is the same, but what tells it from others may have changed with its name or times.
-      if (action.kind === "rename" && context.level >= 2) {
-        if (!isOnlyMoved(of.source?.fingerprint, fingerprint)) return;
-      }
+      if (context.level >= 2 && !isStillIts(context, op, of.source?.fingerprint, fingerprint))
+        return;
       if (isWritten && of.source !== undefined && (of.nlink > 0 || context.level >= 2)) {
         patchUnseen(context, of.id, { source: { ...of.source, fingerprint } });
       }
@@ -179,13 +178,35 @@ function settle(context: Context, op: UfsOp, done: End): void {
 }
 
 /**
- * Whether an object that was moved is the one that it was known as: a local file's change of status alone, the last part
- * of its fingerprint, is the move's own doing.
+ * Whether what a move or a change of attributes met is the object that was known before, and no other one that somebody put
+ * there: then the change of status alone, the last part of a local file's fingerprint, is its own doing, or the mtime too.
  */
-function isOnlyMoved(before: string | undefined, after: string | undefined): boolean {
+function isStillIts(
+  context: Context,
+  { action, mountId }: UfsOp,
+  before: string | undefined,
+  after: string | undefined,
+): boolean {
   if (before === undefined || after === undefined) return false;
-  const known = before.split("-").slice(0, 4);
-  return after.split("-").slice(0, known.length).join("-") === known.join("-");
+  // A union tells of a file that it moved only if it is that one: it may lie in another layer now.
+  if (action.kind === "rename" && mountOf(context.state, mountId)?.layers !== undefined)
+    return true;
+  if (action.kind === "setAttributes" && action.isAnother === true) return true;
+  const hasNewTime = action.kind === "setAttributes" && action.mtime !== undefined;
+  const [known, now] = [partsOf(before), partsOf(after)];
+  return known.every((part, i) => part === now[i] || (hasNewTime && i === mtimePart));
+}
+
+const mtimePart = 2;
+const localFile = /^((?:[a-z0-9-]+:)?)(\d+)-(-?\d+)-(\d+)(?:-(-?\d+))?(?:-(-?\d+))?$/;
+
+/** What a local file's fingerprint says, but for the time of the last change of status: layer, size, mtime, inode, birth. */
+function partsOf(fingerprint: string): readonly string[] {
+  const parts = localFile
+    .exec(fingerprint)
+    ?.slice(1, 6)
+    .filter((part) => part !== undefined);
+  return parts ?? [fingerprint];
 }
 
 /** The object is in another layer, where it is told from others by another fingerprint; or stays where it was. */

@@ -319,7 +319,7 @@ export function queueAttributes(
   of: Inode,
   attributes: Pick<
     Extract<UfsOpAction, { kind: "setAttributes" }>,
-    "mode" | "uid" | "gid" | "mtime"
+    "mode" | "uid" | "gid" | "mtime" | "isAnother"
   >,
 ): void {
   if (!storeMayHold(of) || !isWritable(context, of.mountId)) return;

@@ -360,6 +360,29 @@ describe("side effects", () => {
     assert.equal(machine.at("/m/z").source!.fingerprint, "250-5-9-1-8", "somebody else wrote it");
   });
 
+  it("A14: never take the object of somebody else for the known one when attributes change", () => {
+    const machine = Machine.make();
+    const root = mountAt(machine, "m");
+    machine.done(pageOf(root, [entryOf("x", { fingerprint: "250-5-9-1-7" })]));
+    const inode = machine.at("/m/x").id;
+    const change = (of: { mode?: number; mtime?: { sec: number; nsec: number } }, now: string) => {
+      const none = { mode: undefined, uid: undefined, gid: undefined, atime: undefined };
+      machine.done({ kind: "setAttributes", inode, ...none, mtime: undefined, ...of });
+      machine.settle(now);
+      return machine.at("/m/x").source!.fingerprint;
+    };
+    assert.equal(change({ mode: 0o600 }, "250-5-9-1-8"), "250-5-9-1-8");
+    assert.equal(change({ mtime: { sec: 6, nsec: 0 } }, "250-6-9-1-9"), "250-6-9-1-9");
+    assert.equal(change({ mode: 0o644 }, "250-7-9-1-10"), "250-6-9-1-9", "written in place");
+    assert.equal(
+      change({ mtime: { sec: 8, nsec: 0 } }, "250-8-10-2-11"),
+      "250-6-9-1-9",
+      "replaced",
+    );
+    machine.done(pageOf(root, [entryOf("x", { fingerprint: "250-8-10-2-11" })]));
+    assert.equal(machine.at("/m/x").version, 2, "the next listing finds it");
+  });
+
   it("that do not exist are refused", () => {
     const machine = Machine.make();
     machine.refused("NotFound", {

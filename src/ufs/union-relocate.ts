@@ -57,6 +57,11 @@ export async function relocate(
   if (stat.kind === "directory") {
     throw new WeirError("InvalidArgument", `${doing}: it is a directory, wanted what is below it`);
   }
+  if (keep) {
+    const copy = await layers.statIn(target, path);
+    const isCopied = copy !== undefined && (await isCopy(path, [source, stat], [target, copy]));
+    if (isCopied) return printIn(source, stat.fingerprint);
+  }
   await needShownIn(layers, path, { source, target, keep }, doing);
   await layers.copy(path, { source, stat, target }, going);
   // Both layers have the same now: whichever is shown, it is the right one.

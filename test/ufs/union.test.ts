@@ -331,6 +331,18 @@ describe("a union of stores", () => {
         assert.deepEqual(await store.whereIs("nothing"), { shown: undefined, layers: [] });
       });
 
+      it("copies nothing again that is there", async () => {
+        await put(store, "d/f", "content");
+        const way = { from: "hot", to: "cold", keep: true };
+        const shown = await store.relocate("d/f", way);
+        const copy = (await cold.stat("d/f"))!.fingerprint;
+        assert.equal(await store.relocate("d/f", way), shown);
+        assert.equal((await cold.stat("d/f"))!.fingerprint, copy);
+        await put(store, "d/f", "changed");
+        await store.relocate("d/f", way);
+        assert.equal(await text(cold, "d/f"), "changed");
+      });
+
       it("A14: takes along nothing that somebody else has put there", async () => {
         const known = await put(store, "d/f", "known");
         await put(hot, "d/f", "other");

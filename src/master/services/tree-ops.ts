@@ -14,7 +14,7 @@ import type { InodeId, TreeOpId } from "../../lib/ids.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { type Command, type CommandResult, maxTreeStep } from "../../rpc/commands.ts";
 import type { StateEvent } from "../state/context.ts";
-import { fitsMigration, mayMigrate } from "../state/migrations.ts";
+import { fitsMigration, isLeft, mayMigrate } from "../state/migrations.ts";
 import type { TreeOp } from "../state/model.ts";
 import { firstLinkOf, inodeOf, mountOf, treeOpOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
@@ -184,7 +184,8 @@ function wantedNames(
   return ({ name, child, kind }) => {
     if (kind === "directory") return true;
     const file = inodeOf(reader, child);
-    const isFit = file !== undefined && mayMigrate(file) && fitsMigration(file, work);
+    if (file === undefined) return false;
+    const isFit = isLeft(file, work) || (mayMigrate(file) && fitsMigration(file, work));
     return isFit && fits(`${above}${name}`);
   };
 }

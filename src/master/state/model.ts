@@ -421,6 +421,8 @@ export const treeOp = struct({
   matchedBytes: unsigned(),
   /** At most 8. */
   samples: list(name),
+  /** When the first of those files changed that a run which copies had to leave. */
+  leftSince: appended(timestamp),
 });
 export type TreeOp = Infer<typeof treeOp>;
 

@@ -1,5 +1,7 @@
 /** The history of data policies: what each run came to. */
 import type { TreeOpId } from "../../lib/ids.ts";
+import type { Timestamp } from "../../rpc/namespace.ts";
+import { isLater } from "../../rpc/relatime.ts";
 import type { Context } from "./context.ts";
 import { dataPolicyKey } from "./keys.ts";
 import { dataPolicy, type TreeOp } from "./model.ts";
@@ -24,7 +26,15 @@ export function noteRunEnd(context: Context, id: TreeOpId, of: TreeOp): void {
   context.state.write(dataPolicy, dataPolicyKey(work.policy), {
     ...policy,
     running: policy.running === id ? undefined : policy.running,
-    copiedUpTo: isWhole && work.migration.keep ? (work.before ?? startedAt) : policy.copiedUpTo,
+    copiedUpTo:
+      isWhole && work.migration.keep ? copiedUpTo(work.before ?? startedAt, of) : policy.copiedUpTo,
     runs: [...policy.runs, run].slice(-rememberedRuns),
   });
+}
+
+/** The next run begins with the first file that this one had to leave. */
+function copiedUpTo(whole: Timestamp, { leftSince }: TreeOp): Timestamp {
+  if (leftSince === undefined || isLater(leftSince, whole)) return whole;
+  const { sec, nsec } = leftSince;
+  return nsec > 0 ? { sec, nsec: nsec - 1 } : { sec: sec - 1, nsec: 999_999_999 };
 }

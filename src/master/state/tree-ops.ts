@@ -8,7 +8,8 @@
  * 3. The end of a run is told to its data policy once.
  */
 import type { InodeId, TreeOpId } from "../../lib/ids.ts";
-import type { TreeWork } from "../../rpc/namespace.ts";
+import type { Timestamp, TreeWork } from "../../rpc/namespace.ts";
+import { isLater } from "../../rpc/relatime.ts";
 import { type Context, refuse, takeId } from "./context.ts";
 import { treeDirectoryKey, treeOpIdsKey, treeOpKey } from "./keys.ts";
 import { type TreeOp, treeDirectory, treeOp, treeOpIds } from "./model.ts";
@@ -111,6 +112,7 @@ export class TreeProgress {
   #failed: number;
   #matched: number;
   #matchedBytes: number;
+  #leftSince: Timestamp | undefined;
   done: number;
   scanned: number;
   openDirectories: number;
@@ -125,6 +127,7 @@ export class TreeProgress {
     this.#failed = before.failed;
     this.#matched = before.matched;
     this.#matchedBytes = before.matchedBytes;
+    this.#leftSince = before.leftSince;
     this.done = before.done;
     this.scanned = before.scanned;
     this.openDirectories = before.openDirectories;
@@ -145,6 +148,12 @@ export class TreeProgress {
     if (this.#samples.length < shownPaths) {
       this.#samples.push(pathOf(this.#context.state, inode) ?? "");
     }
+  }
+
+  /** A file that changed then is for the next run. */
+  leave(changed: Timestamp): void {
+    const first = this.#leftSince;
+    if (first === undefined || isLater(first, changed)) this.#leftSince = changed;
   }
 
   /** Something could not be done. */
@@ -171,6 +180,7 @@ export class TreeProgress {
       matched: this.#matched,
       matchedBytes: this.#matchedBytes,
       samples: this.#samples,
+      leftSince: this.#leftSince,
     };
     putTreeOp(this.#context, this.#id, now);
     if (left === 0 && !isOver(before)) noteRunEnd(this.#context, this.#id, now);

@@ -116,6 +116,33 @@ describe("data policies", () => {
     assert.deepEqual(going(machine), ["new"]);
   });
 
+  it("copy what a run had to leave, and what only looks old, with the next one", () => {
+    const machine = union();
+    const session = machine.openSession();
+    set(machine, { keep: true });
+    machine.done({ kind: "lease", inode: machine.at("/u/new").id }, session);
+    walk(machine, run(machine));
+    assert.deepEqual(going(machine), ["old", "older", "sub/deep"]);
+    const finish = () => {
+      for (const { id, action } of machine.pending()) {
+        machine.ufsDone(id, action.kind === "migrate" ? { fingerprint: `hot:${action.path}` } : {});
+      }
+    };
+    finish();
+    const { id, lease } = machine.at("/u/new");
+    machine.done({ kind: "releaseLease", inode: id, writeId: lease!.writeId }, session);
+    machine.wallSeconds += 100;
+    const inode = machine.at("/u/old").id;
+    const none = { mode: undefined, uid: undefined, gid: undefined, atime: undefined };
+    machine.done({ kind: "setAttributes", inode, ...none, mtime: { sec: 1, nsec: 0 } });
+    finish();
+    walk(machine, run(machine));
+    assert.deepEqual(going(machine), ["new", "old"]);
+    finish();
+    walk(machine, run(machine));
+    assert.deepEqual(going(machine), []);
+  });
+
   it("run once at a time, and again when their time has come", () => {
     const machine = union();
     set(machine, {}, day);

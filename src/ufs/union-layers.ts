@@ -2,8 +2,10 @@
  * The layers of a union, in order of priority: what they have at a path, which of them is shown there, and how something gets
  * from one to another. What is written goes to the write layer; masks (union-marks.ts) count in that one alone.
  */
+import { createHash } from "node:crypto";
 import { hasCode, toWeirError, WeirError } from "../lib/errors.ts";
 import { isUnlinkedPath } from "../lib/store-names.ts";
+import { secondsOf } from "./local-stat.ts";
 import { placesOf, shown, splitPath } from "./paths.ts";
 import type { Going, UfsStat, UnderFileSystem } from "./types.ts";
 import {
@@ -187,6 +189,35 @@ export class UnionLayers {
     await putProvenance(target.store, path, { former, now }, going);
   }
 
+  /**
+   * Lets an object be known as the copy that it is, where an attempt was cut short before it said so: size, times and bytes
+   * are those of what another layer has there.
+   */
+  async mendCopy(path: string, layer: UnionLayer, stat: UfsStat, going: Going): Promise<void> {
+    const { kind, size, fingerprint: now } = stat;
+    if (kind !== "file" || (await formerOf(layer.store, path, now)).length > 0) return;
+    for (const source of this.all) {
+      if (source === layer) continue;
+      const original = await this.statIn(source, path).catch((thrown: unknown) => {
+        if (isAway(thrown)) return undefined;
+        throw thrown;
+      });
+      if (original?.kind !== "file" || original.size !== size) continue;
+      // A copy's time may be rounded.
+      if (Math.abs(secondsOf(original.mtime) - secondsOf(stat.mtime)) > 0.001) continue;
+      const { fingerprint } = original;
+      const isSame = await areSameBytes(
+        source.store.read(path, { offset: 0, length: size, fingerprint }),
+        layer.store.read(path, { offset: 0, length: size, fingerprint: now }),
+      );
+      if (!isSame) continue;
+      const former = await formerOf(source.store, path, fingerprint);
+      const all = [...former, printIn(source, fingerprint)];
+      await putProvenance(layer.store, path, { former: all, now }, going);
+      return;
+    }
+  }
+
   /** Whether what a layer has is what had the fingerprint once, here or elsewhere. */
   async isKnownAs(
     path: string,
@@ -271,6 +302,16 @@ export function inUnion<S extends UfsStat>(layer: UnionLayer, stat: S): S {
 export function parsePrint(fingerprint: string): { layer: string; own: string } {
   const colon = fingerprint.indexOf(":");
   return { layer: fingerprint.slice(0, colon), own: fingerprint.slice(colon + 1) };
+}
+
+async function areSameBytes(
+  one: AsyncIterable<Uint8Array>,
+  other: AsyncIterable<Uint8Array>,
+): Promise<boolean> {
+  const [a, b] = [createHash("sha256"), createHash("sha256")];
+  for await (const part of one) a.update(part);
+  for await (const part of other) b.update(part);
+  return a.digest().equals(b.digest());
 }
 
 /** Whether a store did not answer. */

@@ -37,6 +37,7 @@ export async function relocate(
   }
   const found = await layers.find(path, doing);
   const stat = await layers.statIn(source, path);
+  if (found?.layer === target) await layers.mendCopy(path, target, found.stat, going);
   const isOther =
     found !== undefined &&
     fingerprint !== undefined &&

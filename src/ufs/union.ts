@@ -274,6 +274,7 @@ export class UnionFileSystem implements UnderFileSystem {
     let found = shownNow;
     if (found?.stat.kind === "directory") return { aside: false };
     if (found === undefined) return { aside: await this.#isAside(aside?.path) };
+    if (fingerprint !== undefined) await layers.mendCopy(path, found.layer, found.stat, going);
     if (
       fingerprint !== undefined &&
       !(await layers.isKnownAs(path, fingerprint, found.layer, found.stat))
@@ -360,6 +361,7 @@ export class UnionFileSystem implements UnderFileSystem {
     // First the mask: when it has moved, what others have of that name would be shown in its place.
     const others = await layers.having(layers.others, from);
     if (others.length > 0) await layers.mask(from, going);
+    if (isWriteLayers) await layers.mendCopy(from, write, found.stat, going);
     const former = isDirectory ? [] : await formerOf(write.store, from, own);
     if (former.length > 0) await putProvenance(write.store, to, { former, now: own }, going);
     const moved = await write.store.rename(from, to, how);

@@ -331,6 +331,43 @@ describe("a union of stores", () => {
         assert.deepEqual(await store.whereIs("nothing"), { shown: undefined, layers: [] });
       });
 
+      it("removes a copy whose making was cut short anywhere, and lets nothing come back", async () => {
+        const cutShort = async (after: number, act: (permit: () => void) => Promise<unknown>) => {
+          let left = after;
+          const permit = () => {
+            if (left-- === 0) throw new WeirError("Cancelled", "cut short");
+          };
+          return act(permit).then(
+            () => false,
+            () => true,
+          );
+        };
+        let steps = 0;
+        for (let isCut = true; isCut; steps++) {
+          await put(cold, `f${steps}`, "content");
+          const known = (await store.stat(`f${steps}`))!.fingerprint;
+          isCut = await cutShort(steps, (permit) =>
+            store.rename(`f${steps}`, "g", { of: "file", permit }),
+          );
+          await move(store, `f${steps}`, "g").catch(() => undefined);
+          await store.delete("g", { of: "file", fingerprint: known });
+          assert.deepEqual(await namesIn(store, ""), [], `a move cut short after ${steps} steps`);
+        }
+        assert(steps > 4);
+        const up = union({ cold, hot }, "hot");
+        steps = 0;
+        for (let isCut = true; isCut; steps++) {
+          await put(hot, `f${steps}`, "content");
+          const known = (await up.stat(`f${steps}`))!.fingerprint;
+          isCut = await cutShort(steps, (permit) =>
+            up.relocate(`f${steps}`, { from: "hot", to: "cold", fingerprint: known, permit }),
+          );
+          await up.delete(`f${steps}`, { of: "file", fingerprint: known });
+          assert.deepEqual(await namesIn(up, ""), [], `a migration cut short after ${steps} steps`);
+        }
+        assert(steps > 3);
+      });
+
       it("copies nothing again that is there", async () => {
         await put(store, "d/f", "content");
         const way = { from: "hot", to: "cold", keep: true };

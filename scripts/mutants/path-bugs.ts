@@ -29,6 +29,13 @@ export const pathMutants: readonly Mutant[] = [
     suites: usage,
   },
   {
+    name: "loses what a total of bytes has beyond its first part",
+    file: "src/master/state/usage.ts",
+    find: "sum[above] += sign * ((usage[above] ?? 0) + whole) + carry;",
+    replace: "sum[above] += sign * ((usage[above] ?? 0) + whole);",
+    suites: usage,
+  },
+  {
     name: "moves a directory without what was carried up to it in the same entry",
     file: ledger,
     find: "return carried === undefined ? written : changedUsage(written, carried);",

@@ -3,7 +3,7 @@ import { WeirError } from "../lib/errors.ts";
 import type { InodeId } from "../lib/ids.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import type { MasterConnection } from "../rpc/master-connection.ts";
-import type { FileStatus, InodeUsage } from "../rpc/namespace.ts";
+import { type FileStatus, type InodeUsage, wholeUsage } from "../rpc/namespace.ts";
 import {
   type EffectivePolicy,
   noPolicy,
@@ -57,7 +57,8 @@ export class PathPolicies {
   /** As `usage`, of up to 1,000 inodes; those that are gone are left out. */
   async usageOf(inodes: readonly InodeId[]): Promise<readonly InodeUsage[]> {
     const request = { inodes, consistency: "linearizable" } as const;
-    return (await this.#masters.call(masterApi.usageOf, request, this.#options)).usages;
+    const { usages } = await this.#masters.call(masterApi.usageOf, request, this.#options);
+    return usages.map((each) => ({ ...each, usage: wholeUsage(each.usage) }));
   }
 
   /** What is said for the path itself, and what holds there with where it is said. */

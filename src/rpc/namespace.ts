@@ -212,12 +212,15 @@ export const fileStatus = struct({
 });
 export type FileStatus = Infer<typeof fileStatus>;
 
+/** What a total of bytes has beyond this is counted apart, in so many of it: a number is exact below twice as much alone. */
+export const usageCarryBytes = 2 ** 52;
+
 /**
  * What lies below a directory, at any depth: each inode once, in the directory of its first name. The directory itself
  * is not among it; what is mounted below is.
  */
 export const usage = struct({
-  /** Bytes of the files' content, holes included. */
+  /** Bytes of the files' content, holes included; `bytesAbove` counts the rest. */
   bytes: unsigned(),
   /** Of those, the bytes of files whose present version their store does not have. */
   unpersistedBytes: unsigned(),
@@ -226,8 +229,23 @@ export const usage = struct({
   directories: unsigned(),
   /** Of those, directories whose names in their store are not known yet: what lies below them is missing here. */
   unloadedDirectories: unsigned(),
+  /** Times `usageCarryBytes`, of `bytes` and of `unpersistedBytes`. */
+  bytesAbove: appended(unsigned()),
+  unpersistedBytesAbove: appended(unsigned()),
 });
 export type Usage = Infer<typeof usage>;
+
+/** A total in one piece, rounded from 2^53 bytes on. */
+export function wholeUsage(of: Usage): Usage {
+  const { bytes, unpersistedBytes, files, directories, unloadedDirectories } = of;
+  return {
+    bytes: (of.bytesAbove ?? 0) * usageCarryBytes + bytes,
+    unpersistedBytes: (of.unpersistedBytesAbove ?? 0) * usageCarryBytes + unpersistedBytes,
+    files,
+    directories,
+    unloadedDirectories,
+  };
+}
 
 /** Of a directory what lies below it; of anything else what it is by itself. */
 export const inodeUsage = struct({

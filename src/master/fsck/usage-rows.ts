@@ -4,12 +4,12 @@
  * Pure.
  */
 import type { InodeId } from "../../lib/ids.ts";
-import type { Usage } from "../../rpc/namespace.ts";
+import { type Usage, usageCarryBytes } from "../../rpc/namespace.ts";
 import { type PathPolicy, pathPolicy } from "../../rpc/path-policy.ts";
 import { treeKey } from "../state/keys.ts";
 import * as model from "../state/model.ts";
 import { bitsOf, countsOf, type PolicyCounts } from "../state/path-policies.ts";
-import { noUsage, weightOf } from "../state/usage.ts";
+import { weightOf } from "../state/usage.ts";
 import { type CheckContext, facts, recordOf } from "./check-context.ts";
 import type { CheckName } from "../../rpc/fsck-items.ts";
 
@@ -56,10 +56,14 @@ export class UsageRows {
   #charge(of: model.Inode, parent: InodeId | undefined): void {
     const { relation, tables } = this.#context;
     const add = (directory: InodeId, usage: Usage, sign: 1 | -1) => {
-      for (const field of Object.keys(noUsage) as (keyof Usage)[]) {
-        const value = usage[field];
+      const { bytesAbove = 0, unpersistedBytesAbove = 0, ...exact } = usage;
+      const say = (field: keyof typeof exact, value: number) => {
         if (value !== 0) relation.add(facts.usage(directory, field), sign * value);
-      }
+      };
+      for (const field of Object.keys(exact) as (keyof typeof exact)[]) say(field, exact[field]);
+      // Apart: each of the two is exact, their sum need not be.
+      say("bytes", bytesAbove * usageCarryBytes);
+      say("unpersistedBytes", unpersistedBytesAbove * usageCarryBytes);
     };
     const { usage } = of;
     if (usage !== undefined) add(of.id, usage, 1);

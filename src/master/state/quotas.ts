@@ -4,7 +4,7 @@
  * never refused, though a file may come to count in another directory by it: that of its next name.
  */
 import type { Command } from "../../rpc/commands.ts";
-import type { Quota, Usage } from "../../rpc/namespace.ts";
+import { type Quota, type Usage, wholeUsage } from "../../rpc/namespace.ts";
 import { type Context, refuse } from "./context.ts";
 import { pathOf } from "./queries.ts";
 import type { LedgerMark } from "./usage-ledger.ts";
@@ -30,7 +30,8 @@ export function needQuotas(context: Context, since: LedgerMark): void {
   }
 }
 
-function excess(limit: Quota, total: Usage, change: Usage): string | undefined {
+function excess(limit: Quota, of: Usage, by: Usage): string | undefined {
+  const [total, change] = [wholeUsage(of), wholeUsage(by)];
   if (limit.bytes !== undefined && change.bytes > 0 && total.bytes > limit.bytes) {
     const before = total.bytes - change.bytes;
     return `${limit.bytes} bytes, ${before} are used, ${change.bytes} more were wanted`;

@@ -144,7 +144,7 @@ export class TreeProgress {
   /** A file is one of those that are to go. */
   match(inode: InodeId, sizeBytes: number): void {
     this.#matched++;
-    this.#matchedBytes += sizeBytes;
+    this.#matchedBytes = Math.min(this.#matchedBytes + sizeBytes, Number.MAX_SAFE_INTEGER);
     if (this.#samples.length < shownPaths) {
       this.#samples.push(pathOf(this.#context.state, inode) ?? "");
     }

@@ -137,7 +137,8 @@ export class UsageLedger {
 
   /** The first name of the inode went from one directory to another; undefined: it had none, or has none now. */
   moved(of: Inode, from: InodeId | undefined, to: InodeId | undefined): void {
-    const whole = { ...this.#settledBelow(of) };
+    const whole: Sum = { ...noUsage };
+    accumulate(whole, this.#settledBelow(of), 1);
     if (this.#counts(of.id)) accumulate(whole, weightOf(of), 1);
     if (isNothing(whole)) return;
     if (from !== undefined) this.#charge(from, whole, -1);

@@ -6,6 +6,7 @@ import { decode } from "../../../src/lib/schema.ts";
 import { inode, trashInodeId } from "../../../src/master/state/model.ts";
 import { inodeUsageOf, resolvePath, treeOf } from "../../../src/master/state/queries.ts";
 import { type Command, newestLevel } from "../../../src/rpc/commands.ts";
+import { usageCarryBytes, wholeUsage } from "../../../src/rpc/namespace.ts";
 import { noPolicy } from "../../../src/rpc/path-policy.ts";
 import {
   bootstrapCommand,
@@ -19,7 +20,7 @@ import {
 } from "./machine-fixture.ts";
 
 function usageOf(machine: Machine, path: string) {
-  return inodeUsageOf(machine.state, machine.at(path).id)!.usage;
+  return wholeUsage(inodeUsageOf(machine.state, machine.at(path).id)!.usage);
 }
 
 function quotaCommand(inode: InodeId, quota: { bytes?: number; inodes?: number }): Command {
@@ -58,6 +59,21 @@ describe("the usage of directories", () => {
     machine.done({ kind: "truncate", inode: machine.at("/a/y").id, size: 5 });
     assert.equal(usageOf(machine, "/").bytes, 255);
     assert.equal(usageOf(machine, "/a/b").bytes, 250);
+  });
+
+  it("counts more bytes than a number holds, and is exact again when they are gone", () => {
+    const machine = Machine.make();
+    machine.mkdir("/a");
+    machine.mkdir("/a/b");
+    const largest = Number.MAX_SAFE_INTEGER;
+    const files = ["/a/b/x", "/a/b/y", "/a/z"].map((path) => machine.create(path).inode);
+    for (const inode of files) machine.done({ kind: "truncate", inode, size: largest });
+    const { bytes, bytesAbove } = machine.at("/a").usage!;
+    assert.deepEqual([bytes, bytesAbove], [usageCarryBytes - 3, 5]);
+    machine.done(renameCommand(machine, "/a/b", "/b"));
+    assert.equal(usageOf(machine, "/a").bytes, largest);
+    for (const inode of files) machine.done({ kind: "truncate", inode, size: 7 });
+    assert.deepEqual([usageOf(machine, "/").bytes, usageOf(machine, "/b").bytes], [21, 14]);
   });
 
   it("counts a file with several names once, where its first name is", () => {
@@ -278,6 +294,19 @@ describe("a quota", () => {
     machine.create("/a/y");
     const more = machine.refused("QuotaExceeded", createCommand(machine.at("/a").id, "z"));
     assert.equal(more, 'the quota of "/a" is 2 inodes, 2 are used, 1 more were wanted');
+  });
+
+  it("refuses what leads beyond any number", () => {
+    const machine = Machine.make();
+    machine.mkdir("/a");
+    const limitBytes = Number.MAX_SAFE_INTEGER;
+    limit(machine, "/a", { bytes: limitBytes });
+    const [x, y] = ["/a/x", "/a/y"].map((path) => machine.create(path).inode) as [InodeId, InodeId];
+    machine.done({ kind: "truncate", inode: x, size: limitBytes });
+    machine.refused("QuotaExceeded", { kind: "truncate", inode: y, size: limitBytes });
+    machine.refused("QuotaExceeded", { kind: "truncate", inode: y, size: 1 });
+    machine.done({ kind: "truncate", inode: x, size: 1 });
+    machine.done({ kind: "truncate", inode: y, size: limitBytes - 1 });
   });
 
   it("holds for growth by a commit", () => {

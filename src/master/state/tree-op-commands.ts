@@ -139,6 +139,8 @@ function changeOne(context: Context, of: Inode, change: TreeChange): void {
     change.mode === undefined || of.kind === "symlink"
       ? undefined
       : changedMode(change.mode, of.mode, of.kind === "directory");
+  // A symbolic link that is to get a mode alone: nothing is asked of it, be it whose it may.
+  if (mode === undefined && uid === undefined && gid === undefined) return;
   const isSame =
     (mode ?? of.mode) === of.mode && (uid ?? of.uid) === of.uid && (gid ?? of.gid) === of.gid;
   if (isSame && context.caller === undefined) return;

@@ -89,6 +89,19 @@ describe("an operation on a tree", () => {
     assert.deepEqual({ mode, uid }, { mode: 0o777, uid: 9 });
   });
 
+  it("does not touch symbolic links, which may be another user's, for a mode alone", () => {
+    const machine = Machine.make();
+    const ann = { uid: 1, gid: 10, groups: [] };
+    machine.mkdir("/t", { uid: 1, gid: 10 });
+    const link = machine.create("/t/link", { fileKind: "symlink", target: "1", uid: 2, gid: 20 });
+    const change = changeOf({ mode: parseModeChange("700") });
+    const inode = machine.at("/t").id;
+    const started = machine.runAs(ann, { kind: "startTreeOp", inode, change });
+    assert.ok(started.ok);
+    finish(machine, started.id as TreeOpId);
+    assert.deepEqual(machine.inode(link.inode).ctime, link.ctime);
+  });
+
   it("takes a step once, and none of a leader that does not know where it stands", () => {
     const machine = tree();
     const id = start(machine, machine.at("/t").id, { uid: 9 });

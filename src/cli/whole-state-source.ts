@@ -14,7 +14,10 @@ export async function sourceOf(
   const named = config.masters.find((master) => master.name === from);
   if (from !== undefined && named === undefined) {
     const known = config.masters.map((master) => master.name).join(", ");
-    throw new WeirError("InvalidArgument", `there is no master "${from}", wanted one of ${known}`);
+    throw new WeirError(
+      "InvalidArgument",
+      `Cannot use the master "${from}": there is none of that name, wanted one of ${known}`,
+    );
   }
   const chosen = named?.name ?? bestSource((await viewCluster(config)).masters)?.name;
   const found = config.masters.find((master) => master.name === chosen);

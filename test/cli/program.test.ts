@@ -32,6 +32,24 @@ async function weir(args: readonly string[], more: Partial<CliContext> = {}): Pr
 }
 
 describe("the weir command", () => {
+  it("takes wrong words for wrong use, and says what was wanted", async () => {
+    const connect = () => Promise.resolve({ close: () => Promise.resolve() } as never);
+    const wrong: readonly (readonly [string[], RegExp])[] = [
+      [["fs", "sync-interval", "/a", "60q"], /"60q" is no interval, wanted never, always/],
+      [["tree", "cancel", "abc"], /"abc": wanted the number of an operation/],
+      [["path", "replication", "/a"], /the replication of "\/a": wanted --min or --max/],
+    ];
+    await withTempDir(async (directory) => {
+      const config = join(directory, "weir.yaml");
+      await writeFile(config, "clusterName: test\n");
+      for (const [args, said] of wrong) {
+        const { status, stderr } = await weir([...args, "--config", config], { connect });
+        assert.match(stderr, said);
+        assert.equal(status, 64);
+      }
+    });
+  });
+
   it("prints its version and its help with examples", async () => {
     assert.equal((await weir(["--version"])).stdout, "1.2.3\n");
     const help = await weir(["--help"]);

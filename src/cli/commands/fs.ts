@@ -45,16 +45,21 @@ export function registerFs(program: Command, context: CliContext): void {
   );
   const below = commandsBelow(fs, "weir fs");
   const command: FsCommand = (...of) => withActingAs(below(...of));
+  fs.commandsGroup("Files and directories:");
   registerReading(command, context);
   registerWriting(command, context);
-  registerNodes(command, context);
-  registerAttributes(command, context);
-  registerOwners(command, context);
-  registerMounts(command, context);
-  registerPlacement(command, context);
-  registerEffects(command, context);
-  registerSync(command, context);
   registerFiles(command, context);
+  registerNodes(command, context);
+  fs.commandsGroup("Owners, permissions and attributes:");
+  registerOwners(command, context);
+  registerAttributes(command, context);
+  fs.commandsGroup("Stores:");
+  registerMounts(command, context);
+  registerSync(command, context);
+  registerEffects(command, context);
+  fs.commandsGroup("Copies in the tiers:");
+  registerPlacement(command, context);
+  fs.commandsGroup("Usage:");
   registerUsage(command, context);
 }
 

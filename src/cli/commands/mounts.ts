@@ -117,7 +117,6 @@ export function registerMounts(
       "update-mount /data --add-layer archive=file:///archive --order hot,cold,archive",
     ]),
   )
-    .alias("updateMount")
     .option("--unset <key>", "take an option away; can be given several times", collectNames)
     .option("--read-only", "refuse every change below from now on")
     .option("--read-write", "take changes from now on")

@@ -238,9 +238,16 @@ function registerSingle(command: PathCommand, context: CliContext): void {
   ])
     .option("--min <count>", "copies there are to be", parseNumber)
     .option("--max <count>", "copies there may be", parseNumber)
-    .action((path: string, options: CommonOptions & { min?: number; max?: number }) =>
-      setTo(context, path, options, { replication: { min: options.min ?? 0, max: options.max } }),
-    );
+    .action(async (path: string, options: CommonOptions & { min?: number; max?: number }) => {
+      const { min, max } = options;
+      if (min === undefined && max === undefined) {
+        throw new WeirError(
+          "InvalidArgument",
+          `Cannot set the replication of "${path}": wanted --min or --max`,
+        );
+      }
+      await setTo(context, path, options, { replication: { min: min ?? 0, max } });
+    });
   command("write-type <path>", "how files become durable that are made without saying it", [
     "write-type /scratch MUST_CACHE",
   ])

@@ -1,7 +1,8 @@
 /** `weir fs sync`, `load` and `sync-interval`: the namespace and what lies below in the stores. */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import type { TreeSyncProgress } from "../../client/tree-sync.ts";
 import { type CliContext, type CommonOptions, withClient } from "../context.ts";
+import { WeirError } from "../../lib/errors.ts";
 import { attempt } from "../attempt.ts";
 import { answer, countOf, countText, durationText, type Output } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
@@ -129,7 +130,8 @@ export function parseInterval(text: string): number | undefined {
   if (text === "always") return 0;
   const [, count, unit] = /^(\d{1,10})(ms|s|min|h|d)?$/.exec(text) ?? [];
   if (count !== undefined) return Number(count) * units[(unit ?? "ms") as keyof typeof units];
-  throw new InvalidArgumentError(
+  throw new WeirError(
+    "InvalidArgument",
     `"${text}" is no interval, wanted never, always, inherit, or a time like 500ms, 60s, 5min, 1h`,
   );
 }

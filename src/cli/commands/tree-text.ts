@@ -54,11 +54,11 @@ export function workText({ work }: TreeOpInfo): string {
 
 /** How far it is, on one line. */
 export function progressText(
-  of: Progress & Partial<Pick<TreeOpInfo, "openDirectories" | "pendingFiles">>,
+  of: Progress & Partial<Pick<TreeOpInfo, "work" | "openDirectories" | "pendingFiles">>,
 ): string {
-  const isMigration = of.scanned > 0 || of.matched > 0;
   const parts = [
-    ...(isMigration
+    // Of a change all that is looked at is changed.
+    ...(of.work?.kind !== "change"
       ? [
           `${countOf(of.scanned, "name")} looked at`,
           `${countOf(of.matched, "file")} to go (${bytesText(of.matchedBytes)})`,

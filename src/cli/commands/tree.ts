@@ -1,6 +1,6 @@
 /** `weir tree`: operations on whole trees, which the masters go on with by themselves. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import type { WeirClient } from "../../client/client.ts";
 import { WeirError } from "../../lib/errors.ts";
 import type { TreeOpId } from "../../lib/ids.ts";
@@ -53,7 +53,10 @@ export function registerTree(program: Command, context: CliContext): void {
 function parseId(text: string): TreeOpId {
   const id = Number(text);
   if (Number.isSafeInteger(id) && id > 0) return id as TreeOpId;
-  throw new InvalidArgumentError("wanted the number of an operation, see `weir tree ls`");
+  throw new WeirError(
+    "InvalidArgument",
+    `Cannot use "${text}": wanted the number of an operation, see \`weir tree ls\``,
+  );
 }
 
 function listText(operations: readonly TreeOpInfo[]): string {

@@ -23,7 +23,7 @@ COPY --from=build /opt/weir/node_modules ./node_modules
 COPY --from=build /opt/weir/dist ./dist
 # Named volumes take the owner of the directory that they cover.
 RUN useradd --system --uid 10001 --home-dir /var/lib/weir weir \
-  && mkdir -p /var/lib/weir/root /var/lib/weir/blocks /var/lib/weir/master /var/tmp/weir /mnt/weir \
+  && mkdir -p /var/lib/weir/root /var/lib/weir/blocks /var/lib/weir/master /var/lib/weir/secret /var/tmp/weir /mnt/weir \
   && chown -R weir:weir /var/lib/weir /var/tmp/weir /mnt/weir \
   && ln -s /opt/weir/dist/src/cli/main.js /usr/local/bin/weir
 ENV WEIR_CONFIG=/etc/weir/weir.yaml

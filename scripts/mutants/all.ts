@@ -7,6 +7,7 @@ import { edgeMutants } from "./edge-bugs.ts";
 import { hostMutants } from "./host-bugs.ts";
 import { journalMutants } from "./journal-bugs.ts";
 import { metadataMutants } from "./metadata-bugs.ts";
+import { mountMutants } from "./mount-bugs.ts";
 import type { Mutant } from "./mutant.ts";
 import { pathMutants } from "./path-bugs.ts";
 import { serviceMutants } from "./service-bugs.ts";
@@ -19,6 +20,7 @@ export const allMutants: readonly Mutant[] = [
   ...stateMutants,
   ...contentMutants,
   ...pathMutants,
+  ...mountMutants,
   ...metadataMutants,
   ...serviceMutants,
   ...clientMutants,

@@ -136,6 +136,11 @@ const schema = z
     /** Who may do what. Masters and clients are to have the same here. */
     security: z
       .strictObject({
+        /**
+         * Of masters and workers alone: a file with a text that they share, by which workers are told from others. Without it
+         * whoever reaches the masters may call itself a worker, and is told the credentials of the stores.
+         */
+        secretFile: z.string().startsWith("/").optional(),
         /** Off: whoever reaches the masters may do everything, as the superuser. */
         permissionChecks: z.boolean().default(true),
         /** The superuser, by any of these uids, and by the one that a master runs as. */
@@ -295,6 +300,7 @@ function variablesOf(value: object, path: readonly string[]): Map<string, readon
     found.set("WEIR_NATS_USER", ["nats", "user"]);
     found.set("WEIR_NATS_PASSWORD", ["nats", "password"]);
     found.set("WEIR_SECURITY_SUPERGROUP", ["security", "supergroup"]);
+    found.set("WEIR_SECURITY_SECRET_FILE", ["security", "secretFile"]);
   }
   return found;
 }

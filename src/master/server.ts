@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, sleep, systemClock, systemRandom } from "../lib/clock.ts";
+import { type ClusterSecret, readClusterSecret } from "../lib/cluster-secret.ts";
 import type { Config, MasterAddress } from "../lib/config.ts";
 import { WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
@@ -35,6 +36,7 @@ import { servePaths } from "./services/serve-paths.ts";
 import { serveSessions } from "./services/serve-sessions.ts";
 import { serveSync } from "./services/serve-sync.ts";
 import { serveWorkers } from "./services/serve-workers.ts";
+import { serveWorkerProofs, WorkerProofs } from "./services/worker-proofs.ts";
 import { WorkerRegistry } from "./services/worker-registry.ts";
 import { clockOf, clusterOf } from "./state/queries.ts";
 import { openStateStore } from "./store/level-store.ts";
@@ -73,9 +75,11 @@ export async function startMaster(
       `Cannot start master "${name}": the configuration names ${known}`,
     );
   }
+  const { secretFile } = config.security;
+  const secret = secretFile === undefined ? undefined : readClusterSecret(secretFile);
   const opened: { close(): Promise<void> }[] = [];
   try {
-    return await start(config, own, logger, opened);
+    return await start({ config, own, secret, logger }, opened);
   } catch (error) {
     for (const each of opened.reverse()) await each.close().catch(() => undefined);
     throw error;
@@ -83,11 +87,15 @@ export async function startMaster(
 }
 
 async function start(
-  config: Config,
-  own: MasterAddress,
-  logger: Logger,
+  by: {
+    readonly config: Config;
+    readonly own: MasterAddress;
+    readonly secret: ClusterSecret | undefined;
+    readonly logger: Logger;
+  },
   opened: { close(): Promise<void> }[],
 ): Promise<RunningMaster> {
+  const { config, own, secret, logger } = by;
   const clock: Clock = systemClock;
   let fail: (error: Error) => void = () => undefined;
   const failure = new Promise<Error>((resolve) => {
@@ -223,6 +231,7 @@ async function start(
     logger,
   });
   const pauses = new Pauses(clock);
+  const proofs = new WorkerProofs(secret);
   opened.push({ close: async () => pauses.close() });
   const server = await RpcServer.listen({
     host: own.host,
@@ -244,6 +253,7 @@ async function start(
     locations,
     registry,
     pauses,
+    proofs,
     clock,
     logger,
     leader: async (signal) => {
@@ -260,6 +270,7 @@ async function start(
   serveNamespace(server, parts);
   servePaths(server, parts);
   serveSync(server, parts);
+  serveWorkerProofs(server, proofs);
   serveWorkers(server, parts);
   serveLineage(server, parts);
   serveCluster(server, parts);

@@ -24,6 +24,7 @@ import {
 } from "./wire.ts";
 
 const connectTimeoutMs = 3000;
+const introduceTimeoutMs = 5000;
 const probeEveryMs = 500;
 /** Counted in probes, not in time: a pause of our own process is no silence of the peer. */
 const silenceProbes = 5;
@@ -39,6 +40,8 @@ interface Pending {
   endMs: number;
   /** Its owner is to be told of a short silence. */
   readonly isWatched: boolean;
+  /** It is a part of the introduction. */
+  readonly isFirst: boolean;
   reply(body: Body | undefined): void;
   /** Only for streams. */
   item?(body: Body): void;
@@ -46,10 +49,21 @@ interface Pending {
   late(): void;
 }
 
+/**
+ * What is said first on each new connection. All other calls wait for its end, within their deadlines; when it fails the
+ * connection ends, and they fail as it did.
+ */
+export type Introduce = (
+  call: <Q, S>(method: Method<Q, S>, request: Q) => Promise<S>,
+) => Promise<void>;
+
+type RequestStart = { method: string; deadlineMs: number; body: Body };
+
 /** A call that waits for its answer. */
 class PendingCall<S> implements Pending {
   endMs = Number.POSITIVE_INFINITY;
   readonly isWatched: boolean;
+  readonly isFirst: boolean;
   readonly #link: Link;
   readonly #method: Method<unknown, S>;
   readonly #deadlineMs: number;
@@ -62,7 +76,7 @@ class PendingCall<S> implements Pending {
   constructor(
     link: Link,
     method: Method<unknown, S>,
-    limits: { deadlineMs: number; isWatched: boolean },
+    limits: { deadlineMs: number; isWatched: boolean; isFirst: boolean },
     resolve: (answer: S) => void,
     reject: (error: WeirError) => void,
   ) {
@@ -70,6 +84,7 @@ class PendingCall<S> implements Pending {
     this.#method = method;
     this.#deadlineMs = limits.deadlineMs;
     this.isWatched = limits.isWatched;
+    this.isFirst = limits.isFirst;
     this.#resolve = resolve;
     this.#reject = reject;
   }
@@ -121,15 +136,23 @@ export class RpcClient {
   readonly #port: number;
   readonly #logger: Logger;
   readonly #onSilent: () => void;
+  readonly #introduce: Introduce | undefined;
   #link: Link | undefined;
   #closed = false;
 
   /** `onSilent`: nothing was heard for some 300 ms although a watched call waits; said once for each silence. */
-  constructor(options: { host: string; port: number; logger: Logger; onSilent?: () => void }) {
+  constructor(options: {
+    host: string;
+    port: number;
+    logger: Logger;
+    onSilent?: () => void;
+    introduce?: Introduce | undefined;
+  }) {
     this.#host = options.host;
     this.#port = options.port;
     this.#logger = options.logger;
     this.#onSilent = options.onSilent ?? (() => undefined);
+    this.#introduce = options.introduce;
     this.address = `${options.host}:${String(options.port)}`;
   }
 
@@ -151,7 +174,7 @@ export class RpcClient {
       if (signal?.aborted === true) throw cancelled(method.name, "notApplied");
       const link = this.#connected();
       const known = method as Method<unknown, S>;
-      const limits = { deadlineMs, isWatched };
+      const limits = { deadlineMs, isWatched, isFirst: false };
       new PendingCall(link, known, limits, resolve, reject).start(request, signal);
     });
   }
@@ -180,6 +203,7 @@ export class RpcClient {
       {
         endMs: Number.POSITIVE_INFINITY,
         isWatched: false,
+        isFirst: false,
         late: () => undefined,
         item: (item) => {
           items.push(item);
@@ -243,7 +267,10 @@ export class RpcClient {
         if (this.#link === link) this.#link = undefined;
         this.#logger.debug({ address: this.address, error: error.message }, "connection lost");
       };
-      const link = new Link(this.#host, this.#port, { onClose, onSilent: this.#onSilent });
+      const link = new Link(
+        { host: this.#host, port: this.#port, introduce: this.#introduce },
+        { onClose, onSilent: this.#onSilent },
+      );
       this.#link = link;
     }
     return this.#link;
@@ -269,16 +296,18 @@ class Link {
   #silentProbes = 0;
   #prober: NodeJS.Timeout | undefined;
   readonly #onSilent: () => void;
+  /** Calls that wait for the end of the introduction; undefined after it, and without one. */
+  #held: { readonly id: number; readonly request: RequestStart }[] | undefined;
   /** Whether anything was since the last look, and looks in a row before which nothing was. */
   #wasHeard = false;
   #silentLooks = 0;
   #watcher: NodeJS.Timeout | undefined;
 
   constructor(
-    host: string,
-    port: number,
+    to: { host: string; port: number; introduce: Introduce | undefined },
     callbacks: { onClose: (error: WeirError) => void; onSilent: () => void },
   ) {
+    const { host, port, introduce } = to;
     const address = `${host}:${String(port)}`;
     this.address = address;
     this.#onSilent = callbacks.onSilent;
@@ -311,6 +340,27 @@ class Link {
         for (const each of pending) each.fail(lost);
       },
     });
+    if (introduce !== undefined) this.#begin(introduce);
+  }
+
+  #begin(introduce: Introduce): void {
+    this.#held = [];
+    const first = <Q, S>(method: Method<Q, S>, request: Q) =>
+      new Promise<S>((resolve, reject) => {
+        const limits = { deadlineMs: introduceTimeoutMs, isWatched: false, isFirst: true };
+        const known = method as Method<unknown, S>;
+        new PendingCall(this, known, limits, resolve, reject).start(request, undefined);
+      });
+    introduce(first).then(
+      () => {
+        const held = this.#held ?? [];
+        this.#held = undefined;
+        for (const { id, request } of held) {
+          if (this.#pending.has(id)) this.#connection.send({ kind: "request", id, ...request });
+        }
+      },
+      (thrown: unknown) => this.close(toWeirError(thrown, `Cannot talk to ${this.address}`)),
+    );
   }
 
   /** What is known of a call that gets no answer now. */
@@ -319,18 +369,20 @@ class Link {
   }
 
   /** Sends a request; `deadlineMs` is 0 for streams, which have none. */
-  start(request: { method: string; deadlineMs: number; body: Body }, pending: Pending): number {
+  start(request: RequestStart, pending: Pending): number {
     const id = this.#nextId++;
     const { method, deadlineMs, body } = request;
+    const isHeld = this.#held !== undefined && !pending.isFirst;
     this.#pending.set(id, pending);
     try {
-      this.#connection.send({ kind: "request", id, method, deadlineMs, body });
+      if (isHeld) this.#held!.push({ id, request });
+      else this.#connection.send({ kind: "request", id, method, deadlineMs, body });
     } catch (error) {
       this.#pending.delete(id);
       throw error;
     }
     if (deadlineMs > 0) {
-      pending.endMs = this.#connection.sentMs + deadlineMs;
+      pending.endMs = (isHeld ? performance.now() : this.#connection.sentMs) + deadlineMs;
       this.#deadlines.watch(pending.endMs);
     }
     this.#prober ??= setInterval(() => this.#probe(), probeEveryMs);

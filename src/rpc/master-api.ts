@@ -454,6 +454,13 @@ export const masterApi = {
   ),
 
   // Workers
+  /** Asks for the nonce of a `workerProof`; absent: this master takes everybody for a worker. */
+  workerChallenge: method("workerChallenge", nothing, struct({ nonce: optional(text) })),
+  /**
+   * Makes this connection a worker's, by `proofOf` the last nonce that it was given. While the cluster has a secret, the
+   * other calls of workers are answered `PermissionDenied` before.
+   */
+  workerProof: method("workerProof", struct({ proof: text }), nothing),
   registerWorker: method(
     "registerWorker",
     struct({

@@ -9,7 +9,7 @@
 import { sleep, type Clock } from "../lib/clock.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { Logger } from "../lib/logger.ts";
-import { RpcClient } from "./client.ts";
+import { type Introduce, RpcClient } from "./client.ts";
 import type { Method } from "./method.ts";
 import type { Caller } from "./namespace.ts";
 import { otherLeader } from "./other-leader.ts";
@@ -38,6 +38,8 @@ export interface MasterConnectionOptions {
   readonly clock: Clock;
   /** The master that reads `from` any go to, by its place; without it this process's share of them. */
   readonly reader?: number | undefined;
+  /** What is said first on each connection to a master. */
+  readonly introduce?: Introduce | undefined;
 }
 
 export class MasterConnection {
@@ -217,7 +219,8 @@ export class MasterConnection {
 
   #clientOf(host: string, port: number): RpcClient {
     const onSilent = () => void this.#doubt(client);
-    const client = new RpcClient({ host, port, logger: this.#logger, onSilent });
+    const { introduce } = this.#options;
+    const client = new RpcClient({ host, port, logger: this.#logger, onSilent, introduce });
     return client;
   }
 

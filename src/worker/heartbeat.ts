@@ -95,7 +95,7 @@ export class WorkerHeartbeat {
 
   /**
    * Registers; waits for a leader as long as it takes. Rejects when the worker is stopped.
-   * @throws WeirError `ConfigInvalid` when the cluster cannot have this worker
+   * @throws WeirError `ConfigInvalid` when the cluster cannot have this worker, `PermissionDenied` when it has another secret
    */
   async register(): Promise<Registration> {
     await this.#register();
@@ -146,7 +146,9 @@ export class WorkerHeartbeat {
         return;
       } catch (err) {
         signal.throwIfAborted();
-        if (hasCode(err, "ConfigInvalid")) {
+        // One that was let in before waits for the secret of the masters to be its own again.
+        const isBarred = this.#registration === undefined && hasCode(err, "PermissionDenied");
+        if (isBarred || hasCode(err, "ConfigInvalid")) {
           // Asking again does not help.
           onFatal(toWeirError(err, "Cannot register the worker"));
           throw err;
@@ -231,7 +233,10 @@ export class WorkerHeartbeat {
         if (!report.more && reply.tasks.length === 0 && tookMs < 20) await sleep(20, signal);
       } catch (err) {
         if (signal.aborted) return;
-        if (!silent) logger.debug({ err, master: master.address }, "a master does not answer");
+        if (!silent) {
+          const level = hasCode(err, "PermissionDenied") ? "warn" : "debug";
+          logger[level]({ err, master: master.address }, "a master does not answer");
+        }
         silent = true;
         await sleep(Math.min(retryMs, heartbeatMs), signal).catch(() => undefined);
       }

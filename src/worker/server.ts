@@ -9,6 +9,7 @@ import { createBlockClient } from "../blocks/client.ts";
 import { connectBlocks } from "../blocks/connection.ts";
 import { serveBlocks } from "../blocks/server.ts";
 import { systemClock } from "../lib/clock.ts";
+import { readClusterSecret } from "../lib/cluster-secret.ts";
 import type { Config } from "../lib/config.ts";
 import { toWeirError, WeirError } from "../lib/errors.ts";
 import type { WorkerId } from "../lib/ids.ts";
@@ -17,6 +18,7 @@ import { LocalRunner } from "../lineage/local-runner.ts";
 import { masterApi } from "../rpc/master-api.ts";
 import { MasterConnection } from "../rpc/master-connection.ts";
 import { RpcServer } from "../rpc/server.ts";
+import { proveWorker } from "../rpc/worker-proof.ts";
 import { openUfs } from "../ufs/open.ts";
 import { BlockLoader } from "./block-loader.ts";
 import { WorkerBlockService } from "./block-service.ts";
@@ -64,6 +66,9 @@ export async function startWorker(
   { threads }: { readonly threads: number } = { threads: threadsByDefault },
 ): Promise<RunningWorker> {
   const { clusterName, worker: own } = config;
+  const { secretFile } = config.security;
+  const introduce =
+    secretFile === undefined ? undefined : proveWorker(readClusterSecret(secretFile));
   const tiers = await openTiers(own.tiers);
   const store = await BlockStore.open({ tiers, blockSizeBytes: own.blockSizeBytes, logger });
   const uuid = await workerUuid(tiers);
@@ -82,6 +87,7 @@ export async function startWorker(
     masters: config.masters.map(({ host, rpcPort }) => ({ host, port: rpcPort })),
     logger,
     clock: systemClock,
+    introduce,
   });
   const { urls, user, password } = config.nats;
   const name = `weir-worker-${uuid.slice(0, 8)}`;

@@ -8,6 +8,7 @@ import { silentLogger } from "../../src/lib/logger.ts";
 import { Identities } from "../../src/master/services/identities.ts";
 import type { MasterParts } from "../../src/master/services/parts.ts";
 import { serveNamespace } from "../../src/master/services/serve-namespace.ts";
+import { WorkerProofs } from "../../src/master/services/worker-proofs.ts";
 import { serveSessions } from "../../src/master/services/serve-sessions.ts";
 import { statusOf } from "../../src/master/state/queries.ts";
 import type { Command, Request } from "../../src/rpc/commands.ts";
@@ -90,6 +91,7 @@ export class StateMaster {
       store: Object.defineProperty(machine.state, "appliedIndex", { get: appliedIndex }),
       config: loadConfig({}),
       feed: { lastTold: 0 },
+      proofs: new WorkerProofs(undefined),
       leadership: {
         reign: {},
         status: { role: "leader" },

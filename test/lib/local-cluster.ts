@@ -14,6 +14,7 @@ import { stringify } from "yaml";
 import { type Config, loadConfig } from "../../src/lib/config.ts";
 import { eventually } from "./eventually.ts";
 import { freePorts } from "./free-ports.ts";
+import { writeSecret } from "./secrets.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -76,6 +77,8 @@ export class LocalCluster {
     const natsPort = ports[2 * masterCount]!;
     await mkdir(join(options.directory, "root"), { recursive: true });
     const { master, worker, client, fuse } = options.overrides ?? {};
+    const secretFile = join(options.directory, "secret");
+    await writeSecret(secretFile);
     const text = stringify({
       masters: Array.from({ length: masterCount }, (_, i) => ({
         name: `master-${i + 1}`,
@@ -86,6 +89,7 @@ export class LocalCluster {
       master: { rootUri: `file://${join(options.directory, "root")}`, ...master },
       worker: { ...worker },
       client: { ...client },
+      security: { secretFile },
       fuse: { mountPoint: join(options.directory, "mnt"), ...fuse },
     });
     const configPath = join(options.directory, "weir.yaml");

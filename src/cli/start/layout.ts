@@ -10,6 +10,8 @@ export interface Layout {
   readonly home: string;
   readonly state: string;
   readonly config: string;
+  /** What masters and workers share, and nobody else has. */
+  readonly secret: string;
   readonly logs: string;
   readonly run: string;
   readonly lock: string;
@@ -32,6 +34,7 @@ export function layoutOf(home: string): Layout {
     home: absolute,
     state,
     config: join(state, "weir.yaml"),
+    secret: join(state, "secret"),
     logs: join(state, "logs"),
     run: join(state, "run"),
     lock: join(state, "run", "supervisor.pid"),

@@ -6,6 +6,7 @@
  * 1. While this object lives, its process holds the lock of the state directory.
  * 2. After `stop` there is no process, no mount and, unless `keep`, no file of it.
  */
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
 import { sleep } from "../../lib/clock.ts";
 import type { Config } from "../../lib/config.ts";
@@ -170,10 +171,12 @@ function prepare(from: {
 }): Parts {
   const { layout, lock, ports, sizes, options } = from;
   for (const directory of [layout.logs, layout.root]) mkdirSync(directory, { recursive: true });
+  if (!existsSync(layout.secret)) {
+    const secret = randomBytes(32).toString("hex");
+    writeWhole(layout.secret, `${secret}\n`);
+  }
   const text = localConfigText(layout, ports, sizes);
-  // Whole or not at all: the next start with --keep reads it.
-  writeFileSync(`${layout.config}.new`, text, { mode: 0o600 });
-  renameSync(`${layout.config}.new`, layout.config);
+  writeWhole(layout.config, text);
   const config = localConfig(layout, text);
   const child = (
     part: "master" | "worker" | "fuse",
@@ -225,6 +228,12 @@ function prepare(from: {
       ? child("fuse", "fuse", ["--mount", layout.mountPoint], {}, () => prepareMountPoint(layout))
       : undefined,
   };
+}
+
+/** A file for its owner alone, whole or not at all: the next start with --keep reads it. */
+function writeWhole(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
 }
 
 /** A crashed daemon leaves a dead mount, on which nothing can be mounted. */

@@ -82,6 +82,7 @@ export function localConfigText(layout: Layout, ports: ClusterPorts, sizes: Size
       blockSizeBytes: sizes.blockSizeBytes,
       tiers: workerTiers(layout, workerNames[0], sizes),
     },
+    security: { secretFile: layout.secret },
     fuse: { mountPoint: layout.mountPoint },
   };
   return `# Made by "weir start"; made anew at each start; with --keep, the sizes stay.\n${stringify(values)}`;

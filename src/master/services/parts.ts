@@ -15,6 +15,7 @@ import type { Locations } from "./locations.ts";
 import type { MachineHost } from "./machine-host.ts";
 import type { Pauses } from "./pauses.ts";
 import type { Proposer } from "./proposer.ts";
+import type { WorkerProofs } from "./worker-proofs.ts";
 import type { WorkerRegistry } from "./worker-registry.ts";
 import type { CallContext } from "../../rpc/server.ts";
 import { abortable } from "./signals.ts";
@@ -36,6 +37,7 @@ export interface MasterParts {
   readonly locations: Locations;
   readonly registry: WorkerRegistry;
   readonly pauses: Pauses;
+  readonly proofs: WorkerProofs;
   readonly clock: Clock;
   readonly logger: Logger;
   /**

@@ -188,10 +188,13 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
     return { mounts };
   });
 
-  server.handle(masterApi.mountTargets, async (_request, { signal }) => {
-    await readPoint(parts, "linearizable", { signal });
-    return { mounts: mountsOf(store).map(mountTargetOf) };
-  });
+  server.handle(
+    masterApi.mountTargets,
+    parts.proofs.only("mountTargets", async (_request, { signal }) => {
+      await readPoint(parts, "linearizable", { signal });
+      return { mounts: mountsOf(store).map(mountTargetOf) };
+    }),
+  );
 
   server.handle(masterApi.free, async ({ inode, caller }, { signal }) => {
     await readPoint(parts, "linearizable", { signal });

@@ -21,56 +21,65 @@ import type { Heartbeat } from "./worker-registry.ts";
 const longestWaitMs = 5000;
 
 export function serveWorkers(server: RpcServer, parts: MasterParts): void {
-  const { store, registry, leadership, proposer, raft, config } = parts;
+  const { store, registry, leadership, proposer, raft, config, proofs } = parts;
 
-  server.handle(masterApi.registerWorker, async (request, { signal }) => {
-    const { blockSizeBytes: own, ...command } = request;
-    await leadership.whenReigning(signal);
-    const { clusterId, blockSizeBytes } = clusterOf(store)!;
-    if (own !== undefined && own !== blockSizeBytes) {
-      throw new WeirError(
-        "ConfigInvalid",
-        `Cannot register worker "${request.uuid}": "worker.blockSizeBytes" is ${own}, and the blocks of the cluster have ${blockSizeBytes} bytes for ever`,
-      );
-    }
-    const [result] = await proposer.propose([{ kind: "registerWorker", ...command }], signal);
-    const worker = unwrap(result!, `Cannot register worker "${request.uuid}"`).id as WorkerId;
-    return { worker, clusterId, blockSizeBytes };
-  });
+  server.handle(
+    masterApi.registerWorker,
+    proofs.only("registerWorker", async (request, { signal }) => {
+      const { blockSizeBytes: own, ...command } = request;
+      await leadership.whenReigning(signal);
+      const { clusterId, blockSizeBytes } = clusterOf(store)!;
+      if (own !== undefined && own !== blockSizeBytes) {
+        throw new WeirError(
+          "ConfigInvalid",
+          `Cannot register worker "${request.uuid}": "worker.blockSizeBytes" is ${own}, and the blocks of the cluster have ${blockSizeBytes} bytes for ever`,
+        );
+      }
+      const [result] = await proposer.propose([{ kind: "registerWorker", ...command }], signal);
+      const worker = unwrap(result!, `Cannot register worker "${request.uuid}"`).id as WorkerId;
+      return { worker, clusterId, blockSizeBytes };
+    }),
+  );
 
-  server.handle(masterApi.heartbeat, async (beat, { signal, connection }) => {
-    const resync = !registry.report(beat);
-    // Only a reigning leader knows for sure who is registered.
-    const state = workerOf(store, beat.worker)?.state;
-    const register = leadership.reign !== undefined && state !== "live";
-    const { reign } = leadership;
-    const released = reign === undefined ? [] : releasedOf(store, beat);
-    const waitMs = Math.min(beat.waitMs, longestWaitMs);
-    // What it does for the leader before, it ends when it hears of this one: side effects wait for that.
-    const isNews = reign !== undefined && beat.term !== undefined && beat.term < reign.term;
-    const tasks =
-      resync || register || released.length > 0 || isNews || waitMs === 0
-        ? []
-        : await registry.poll({ ...beat, waitMs }, connection.id, signal);
-    return {
-      term: leadership.status?.term ?? 0,
-      leader: leadership.reign !== undefined,
-      appliedIndex: store.appliedIndex,
-      tasks,
-      resync,
-      register,
-      released,
-      effectLeaseMs: Math.floor(config.master.workerTimeoutMs * effectLeasePart),
-      cancelled: parts.leading()?.dispatcher.cancelledOf(beat.worker) ?? [],
-      ...mastersOf(raft),
-    };
-  });
+  server.handle(
+    masterApi.heartbeat,
+    proofs.only("heartbeat", async (beat, { signal, connection }) => {
+      const resync = !registry.report(beat);
+      // Only a reigning leader knows for sure who is registered.
+      const state = workerOf(store, beat.worker)?.state;
+      const register = leadership.reign !== undefined && state !== "live";
+      const { reign } = leadership;
+      const released = reign === undefined ? [] : releasedOf(store, beat);
+      const waitMs = Math.min(beat.waitMs, longestWaitMs);
+      // What it does for the leader before, it ends when it hears of this one: side effects wait for that.
+      const isNews = reign !== undefined && beat.term !== undefined && beat.term < reign.term;
+      const tasks =
+        resync || register || released.length > 0 || isNews || waitMs === 0
+          ? []
+          : await registry.poll({ ...beat, waitMs }, connection.id, signal);
+      return {
+        term: leadership.status?.term ?? 0,
+        leader: leadership.reign !== undefined,
+        appliedIndex: store.appliedIndex,
+        tasks,
+        resync,
+        register,
+        released,
+        effectLeaseMs: Math.floor(config.master.workerTimeoutMs * effectLeasePart),
+        cancelled: parts.leading()?.dispatcher.cancelledOf(beat.worker) ?? [],
+        ...mastersOf(raft),
+      };
+    }),
+  );
 
-  server.handle(masterApi.taskResults, async ({ worker, results }, { signal }) => {
-    const leader = await parts.leader(signal);
-    leader.dispatcher.results(worker, results);
-    return {};
-  });
+  server.handle(
+    masterApi.taskResults,
+    proofs.only("taskResults", async ({ worker, results }, { signal }) => {
+      const leader = await parts.leader(signal);
+      leader.dispatcher.results(worker, results);
+      return {};
+    }),
+  );
 
   server.handle(masterApi.workers, async ({ consistency }, { signal }) => {
     await readPoint(parts, consistency, { signal });

@@ -7,6 +7,7 @@ import { serveBackup } from "../../../src/master/services/serve-backup.ts";
 import { serveCluster } from "../../../src/master/services/serve-cluster.ts";
 import { serveLineage } from "../../../src/master/services/serve-lineage.ts";
 import { serveNamespace } from "../../../src/master/services/serve-namespace.ts";
+import { WorkerProofs } from "../../../src/master/services/worker-proofs.ts";
 import { permission } from "../../../src/rpc/access.ts";
 import { accessAclName, type Acl, encodeAcl } from "../../../src/rpc/acl.ts";
 import { masterApi } from "../../../src/rpc/master-api.ts";
@@ -35,6 +36,7 @@ class Served {
       store: state,
       config: { master: {} },
       feed: { lastTold: 0 },
+      proofs: new WorkerProofs(undefined),
       leadership: { reign: {}, status: { role: "leader" }, whenReigning: () => Promise.resolve() },
       raft: { readIndex: () => Promise.resolve(0) },
       machine: { appliedIndex: 0, waitApplied: () => Promise.resolve() },

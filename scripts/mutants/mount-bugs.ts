@@ -1,0 +1,36 @@
+/** Bugs of the mount table, and of who is told what is in it. */
+import type { Mutant } from "./mutant.ts";
+
+const proofs = ["test/master/services/worker-proofs.test.ts"];
+const table = ["test/master/state/mounts.test.ts"];
+
+export const mountMutants: readonly Mutant[] = [
+  {
+    name: "takes a proof a second time",
+    file: "src/master/services/worker-proofs.ts",
+    find: "if (known !== undefined) known.nonce = undefined;",
+    replace: "",
+    suites: proofs,
+  },
+  {
+    name: "tells credentials to who only asked for a nonce",
+    file: "src/master/services/worker-proofs.ts",
+    find: "known = { nonce: undefined, isProved: false };",
+    replace: "known = { nonce: undefined, isProved: true };",
+    suites: proofs,
+  },
+  {
+    name: "sends a call that was cancelled before the connection was introduced",
+    file: "src/rpc/client.ts",
+    find: "if (this.#pending.has(id)) this.#connection.send",
+    replace: "this.#connection.send",
+    suites: proofs,
+  },
+  {
+    name: "mounts a store over a part of another one that is written",
+    file: "src/master/state/mount-commands.ts",
+    find: "if (command.overlap !== true) needStoresOfItsOwn(context, stores);",
+    replace: "",
+    suites: table,
+  },
+];

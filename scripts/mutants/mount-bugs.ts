@@ -33,4 +33,26 @@ export const mountMutants: readonly Mutant[] = [
     replace: "",
     suites: table,
   },
+  {
+    name: "unmounts what has content that is in no store",
+    file: "src/master/state/mount-commands.ts",
+    find: "if (total.unpersistedBytes > 0) {",
+    replace: "if (total.unpersistedBytes < 0) {",
+    suites: table,
+  },
+  {
+    name: "overlooks what the entry wrote when it asks for a total",
+    file: "src/master/state/usage-ledger.ts",
+    find: `    this.#settle();
+    return this.#settledBelow(of);`,
+    replace: "    return this.#settledBelow(of);",
+    suites: table,
+  },
+  {
+    name: "gives up the changes of another mount",
+    file: "src/master/state/mount-commands.ts",
+    find: "if (op?.mountId === mount) forgetOp(context, op);",
+    replace: "if (op !== undefined) forgetOp(context, op);",
+    suites: table,
+  },
 ];

@@ -573,9 +573,30 @@ export class WeirClient {
     );
   }
 
-  async unmount(path: string): Promise<void> {
-    const { parent, name } = await this.#place(path);
-    await this.#session.execute({ kind: "unmount", parent, name }, `Cannot unmount "${path}"`);
+  /**
+   * Takes a mount away; its store keeps its files. `force`: also when changes have not reached it, or content is in no store:
+   * those are lost. Resolves with the number of changes that were given up.
+   */
+  async unmount(path: string, options: { readonly force?: boolean } = {}): Promise<number> {
+    const doing = `Cannot unmount "${path}"`;
+    const place = await this.#place(path);
+    if (options.force !== true) {
+      await this.#session.execute({ kind: "unmount", ...place }, doing);
+      return 0;
+    }
+    const mount = (await this.mounts()).find((each) => each.path === path);
+    if (mount === undefined) throw new WeirError("NotFound", `${doing}: it is no mount point`);
+    let givenUp = 0;
+    for (let isMounted = true; isMounted; ) {
+      const after = { mountId: mount.id, op: 0 as UfsOpId };
+      const request = { after, onlyFailed: false, limit: effectsPerCall };
+      const { effects } = await this.#read(masterApi.effects, request);
+      const force = effects.filter(({ mountId }) => mountId === mount.id).map(({ op }) => op);
+      const { id } = await this.#session.execute({ kind: "unmount", ...place, force }, doing);
+      givenUp += force.length;
+      isMounted = id !== undefined && id > 0;
+    }
+    return givenUp;
   }
 
   async mounts(): Promise<readonly MountInfo[]> {

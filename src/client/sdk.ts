@@ -213,8 +213,9 @@ export class Weir {
     return this.#client.updateMount(fromText(path), changes);
   }
 
-  unmount(path: string): Promise<void> {
-    return this.#client.unmount(fromText(path));
+  /** `force`: also when something below is in no store; that is lost. Resolves with the number of changes given up. */
+  unmount(path: string, options: { readonly force?: boolean } = {}): Promise<number> {
+    return this.#client.unmount(fromText(path), options);
   }
 
   mounts(): Promise<readonly MountInfo[]> {

@@ -214,7 +214,11 @@ const clientCommands = {
     /** Name of the layer that takes what is written. Absent: nothing is. */
     writeLayer: appended(text),
   },
-  unmount: { parent: inode, name },
+  /**
+   * Refused while something below is in no store. `force`: not then; the mount's queued changes that are given up with it, a
+   * thousand at most. Result: `id` how many others wait, while which it stays mounted.
+   */
+  unmount: { parent: inode, name, force: appended(list(unsigned<UfsOpId>())) },
   /** Changes what is given of a mount; what is queued for its store goes on with that. `unset` takes options away. */
   updateMount: {
     mount: unsigned<MountId>(),
@@ -434,6 +438,7 @@ export function levelOf(of: Command): number {
   if (of.kind === "create" && (of.rdev !== undefined || of.umask !== undefined)) return 2;
   if (of.kind === "mount" && (of.shared ?? of.owner ?? of.overlap ?? of.layers) !== undefined)
     return 2;
+  if (of.kind === "unmount" && of.force !== undefined) return 2;
   if (of.kind === "release" && of.version !== undefined) return 2;
   if (of.kind === "setAttributes" && of.touch !== undefined) return 2;
   if (of.kind === "ufsDone" && of.aside !== undefined) return 2;

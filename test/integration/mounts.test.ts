@@ -7,10 +7,13 @@ import { CreateBucketCommand, S3Client } from "@aws-sdk/client-s3";
 import { WeirClient } from "../../src/client/client.ts";
 import { hasCode } from "../../src/lib/errors.ts";
 import { silentLogger } from "../../src/lib/logger.ts";
+import { RpcClient } from "../../src/rpc/client.ts";
 import { eventually } from "../lib/eventually.ts";
+import { damageIn } from "../lib/fsck.ts";
 import { LocalCluster } from "../lib/local-cluster.ts";
 import { type S3Server, s3Server } from "../lib/s3-server.ts";
 import { SwitchableProxy } from "../lib/switchable-proxy.ts";
+import { weir } from "./weir-command.ts";
 
 const bucket = "weir-mounts";
 
@@ -194,6 +197,30 @@ describe("Mounts of several stores [needs: s3]", function () {
     assert.deepEqual(await list("/u"), ["d"], "what was moved away stays away");
     assert.equal(await read("/u/d/moved"), "old");
     await client.unmount("/u");
+  });
+
+  it("unmounts what no store has only by force, from the command line too", async () => {
+    await mkdir(join(directory, "three"));
+    await client.mount("/three", `file://${join(directory, "three")}`);
+    await client.writeFile("/three/a", [Buffer.from("cached")], { writeType: "MUST_CACHE" });
+    const refused = await weir(cluster.configPath, "fs", "unmount", "/three");
+    assert.notEqual(refused.status, 0);
+    assert.match(
+      refused.stderr,
+      /6 bytes of files below "\/three" are in no store.*fs persist \/three/,
+    );
+    await rm(join(directory, "three"), { recursive: true });
+    await client.writeFile("/three/b", [Buffer.from("never there")], {
+      writeType: "ASYNC_THROUGH",
+    });
+    const forced = await weir(cluster.configPath, "fs", "unmount", "/three", "--force");
+    assert.equal(forced.status, 0, forced.stderr);
+    assert.match(forced.stdout, /^Unmounted \/three, and gave up \d+ changes? of its store/);
+    assert(!(await list("/")).includes("three"));
+    const { host, rpcPort } = cluster.config.masters[0]!;
+    const master = new RpcClient({ host, port: rpcPort, logger: silentLogger });
+    assert.deepEqual(await damageIn(master), []);
+    master.close();
   });
 
   it("refuses a store that another mount has, with the place and the way out", async () => {

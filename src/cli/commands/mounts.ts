@@ -5,7 +5,7 @@ import { WeirError } from "../../lib/errors.ts";
 import type { MountInfo } from "../../rpc/namespace.ts";
 import { withPaths } from "../attempt.ts";
 import { type CliContext, type CommonOptions, type commandsBelow, withClient } from "../context.ts";
-import { answer, table } from "../output.ts";
+import { answer, countOf, table } from "../output.ts";
 import { parsePath, showPath } from "../paths.ts";
 import { layerChangesFrom, layersFrom, splitOptions } from "./layers.ts";
 import { collectPairs, storeOptions } from "./store-options.ts";
@@ -173,12 +173,21 @@ export function registerMounts(
     );
   command("unmount <path>", "take a mount away; its store keeps its files", [
     "unmount /data",
-  ]).action((path: string, options: CommonOptions) =>
-    withPaths(context, options, { verb: "unmount", subjects: [path] }, async (client, output) => {
-      await client.unmount(parsePath(path));
-      answer(output, { path }, () => `Unmounted ${path}`);
-    }),
-  );
+    "unmount /data --force",
+  ])
+    .option(
+      "--force",
+      "for a store that is gone: give up changes and content that it does not have",
+    )
+    .action((path: string, options: CommonOptions & { readonly force?: true }) =>
+      withPaths(context, options, { verb: "unmount", subjects: [path] }, async (client, output) => {
+        const force = options.force === true;
+        const givenUp = await client.unmount(parsePath(path), { force });
+        const lost =
+          givenUp === 0 ? "" : `, and gave up ${countOf(givenUp, "change")} of its store`;
+        answer(output, { path, ...(force ? { givenUp } : {}) }, () => `Unmounted ${path}${lost}`);
+      }),
+    );
   command("mounts", "list the mounts, and whether their stores answer", ["mounts"]).action(
     (options: CommonOptions) =>
       withClient(context, options, async (client, output) => {

@@ -5,7 +5,13 @@
  * 1. Two mounts of which one may be written reach no common object, unless one was made by somebody who knows of it.
  * 2. The root of a mount that is not shared has no mode for its group or for others.
  */
-import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../lib/ids.ts";
+import {
+  type InodeId,
+  type MountId,
+  rootInodeId,
+  rootMountId,
+  type UfsOpId,
+} from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import {
   type Context,
@@ -22,6 +28,7 @@ import { clusterKey, counterKey, mountIdsKey, mountKey } from "./keys.ts";
 import { addLink, needEdge, needLoaded, needValidName, removeLink } from "./links.ts";
 import {
   cluster,
+  type Inode,
   type Link,
   type Mount,
   mount as mountSchema,
@@ -40,6 +47,7 @@ import {
   mountOf,
   mountsOf,
   pathOf,
+  ufsOpOf,
 } from "./queries.ts";
 import {
   flawOfStores,
@@ -51,6 +59,7 @@ import {
   storesOfMount,
 } from "./mount-stores.ts";
 import { privateMode } from "./private-mounts.ts";
+import { forgetOp } from "./ufsop-ends.ts";
 import { chmodList } from "./xattrs.ts";
 import { noteSyncOption } from "./sync-interval.ts";
 
@@ -213,7 +222,10 @@ function cover(context: Context, name: Link): InodeId | undefined {
   return hidden.id;
 }
 
-/** What is below leaves the namespace; the store keeps it. Result: nothing. */
+/** Most queued changes that one command gives up. */
+export const giveUpLimit = 1000;
+
+/** What is below leaves the namespace; the store keeps it. Result: nothing, or how many changes are still to be given up. */
 export function unmount(context: Context, command: Of<"unmount">): CommandResult {
   needSuperuser(context);
   const parent = needDirectory(context, command.parent);
@@ -221,14 +233,17 @@ export function unmount(context: Context, command: Of<"unmount">): CommandResult
   const root = inodeOf(context.state, needEdge(context, parent, command.name).child)!;
   if (!root.mountPoint) refuse("InvalidArgument", `"${command.name}" is no mount point`);
   const of = mountOf(context.state, root.mountId)!;
-  if (of.pendingOps > 0) {
-    refuse("Busy", `${of.pendingOps} changes are not in the store yet`);
-  }
+  if (command.force === undefined) needAllStored(context, of, root);
   for (const other of mountsOf(context.state)) {
     if (other.id === of.id) continue;
     for (const ancestor of ancestorsOf(context.state, other.root)) {
       if (ancestor === root.id) refuse("Busy", `"${other.uri}" is mounted below`);
     }
+  }
+  if (command.force !== undefined) {
+    giveUp(context, of.id, command.force);
+    const { pendingOps } = mountOf(context.state, of.id)!;
+    if (pendingOps > 0) return { ok: true, id: pendingOps };
   }
   patchInode(context, root.id, { mountPoint: false });
   moveToTrash(context, inodeOf(context.state, root.id)!, name);
@@ -242,4 +257,45 @@ export function unmount(context: Context, command: Of<"unmount">): CommandResult
   );
   context.notes.events.push({ kind: "unmounted", mount: of.id });
   return { ok: true };
+}
+
+/**
+ * Refuses to take away what no store has. Who writes a file below, and has not committed, is told by the commit: its mount is
+ * gone.
+ */
+function needAllStored(context: Context, { pendingOps }: Mount, root: Inode): void {
+  if (context.level < 2) {
+    if (pendingOps > 0) refuse("Busy", `${pendingOps} changes are not in the store yet`);
+    return;
+  }
+  const orForce = "or that you give them up (unmount --force)";
+  if (pendingOps > 0) {
+    refuse(
+      "Busy",
+      `${pendingOps} changes are not in the store yet, wanted none (fs effects), ${orForce}`,
+    );
+  }
+  const total = context.usage.totalOf(root);
+  if (total === undefined) {
+    refuse("Busy", `what is below is still being counted, wanted the end of that, ${orForce}`);
+  }
+  if (total.unpersistedBytes > 0) {
+    const path = pathOf(context.state, root.id) ?? "/";
+    const wish = `wanted none (fs persist ${path}), ${orForce}`;
+    refuse(
+      "Busy",
+      `${total.unpersistedBytes} bytes of files below "${path}" are in no store, ${wish}`,
+    );
+  }
+}
+
+/** Forgets queued changes of the mount, as if each was discarded. */
+function giveUp(context: Context, mount: MountId, ops: readonly UfsOpId[]): void {
+  if (ops.length > giveUpLimit) {
+    refuse("InvalidArgument", `${ops.length} changes at once, wanted at most ${giveUpLimit}`);
+  }
+  for (const id of new Set(ops)) {
+    const op = ufsOpOf(context.state, id);
+    if (op?.mountId === mount) forgetOp(context, op);
+  }
 }

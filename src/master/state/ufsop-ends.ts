@@ -120,9 +120,14 @@ export function discardEffect(context: Context, command: Of<"discardEffect">): C
   if (op.action.kind === "rename") {
     refuse("NotSupported", "the bytes lie where it was to move them from, wanted another try");
   }
-  takeOut(context, op);
-  settle(context, op, { fingerprint: undefined, error: op.failed?.error });
+  forgetOp(context, op);
   return { ok: true };
+}
+
+/** Ends an operation that the store will not see. */
+export function forgetOp(context: Context, op: UfsOp): void {
+  takeOut(context, op);
+  settle(context, op, { fingerprint: undefined, error: op.failed?.error ?? "it was given up" });
 }
 
 interface End {

@@ -145,6 +145,16 @@ export class UsageLedger {
     if (to !== undefined) this.#charge(to, whole, 1);
   }
 
+  /** The total below a directory as of now; undefined while some of it is not counted yet. What is below has younger ids. */
+  totalOf(of: Inode): Usage | undefined {
+    const known = this.#tree;
+    if (known === undefined) return undefined;
+    const { countedBelow, countedFrom } = known;
+    if (countedBelow < countedFrom && of.id < countedFrom) return undefined;
+    this.#settle();
+    return this.#settledBelow(of);
+  }
+
   /** What is written and carried for a directory. */
   #settledBelow(of: Inode): Usage {
     const written = of.usage ?? noUsage;

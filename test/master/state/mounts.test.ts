@@ -1,11 +1,24 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { type InodeId, type MountId, rootInodeId, rootMountId } from "../../../src/lib/ids.ts";
+import {
+  type InodeId,
+  type MountId,
+  rootInodeId,
+  rootMountId,
+  type UfsOpId,
+} from "../../../src/lib/ids.ts";
 import { mountInfoOf, mountOf, mountsOf } from "../../../src/master/state/queries.ts";
 import { accessAclName, aclOfMode, encodeAcl } from "../../../src/rpc/acl.ts";
 import type { Command } from "../../../src/rpc/commands.ts";
 import type { MountLayer } from "../../../src/rpc/namespace.ts";
-import { entryOf, Machine, pageOf, requestOf } from "./machine-fixture.ts";
+import {
+  commitCommand,
+  entryOf,
+  extentsOver,
+  Machine,
+  pageOf,
+  requestOf,
+} from "./machine-fixture.ts";
 
 type Of<K extends Command["kind"]> = Extract<Command, { kind: K }>;
 
@@ -292,6 +305,95 @@ describe("the mount table", () => {
     assert.match(machine.refused("ReadOnly", create), /read-only/);
     machine.done(update(id, { readOnly: false }));
     machine.done(create);
+  });
+
+  describe("an unmount", () => {
+    const away: Of<"unmount"> = { kind: "unmount", parent: rootInodeId, name: "m" };
+    const queued = (id: MountId) =>
+      machine
+        .pending()
+        .filter(({ mountId }) => mountId === id)
+        .map((op) => op.id);
+    /** A file that no store gets by itself. */
+    const cacheOnly = (path: string, session = machine.openSession()) => {
+      const keepers = [machine.worker("w")];
+      machine.write(path, 7, { keepers, session, writeType: "MUST_CACHE" });
+    };
+
+    it("is refused while content below is in no store, with the path, the bytes and the cure", () => {
+      mount("m", "file:///a");
+      machine.done(pageOf(machine.at("/m").id, []));
+      machine.mkdir("/m/d", { writeType: "MUST_CACHE" });
+      cacheOnly("/m/d/f");
+      assert.match(
+        machine.refused("Busy", away),
+        /7 bytes of files below "\/m" are in no store, wanted none \(fs persist \/m\), .*--force/,
+      );
+      machine.done({ kind: "unlink", parent: machine.at("/m/d").id, name: "f", held: false });
+      machine.done(away);
+      assert.ok(!machine.exists("/m"));
+    });
+
+    it("knows of content that the same entry wrote", () => {
+      mount("m", "file:///a");
+      machine.done(pageOf(machine.at("/m").id, []));
+      const session = machine.openSession();
+      const { inode } = machine.create("/m/f", { writeType: "MUST_CACHE" });
+      const { writeId } = machine.done({ kind: "lease", inode }, session);
+      const keepers = [machine.worker("w")];
+      const extents = extentsOver(writeId!, 0, 3);
+      const written = commitCommand({ inode, writeId: writeId!, size: 3, extents, keepers });
+      const { results } = machine.apply(
+        requestOf([written], { session, sequence: 1, acknowledgedBelow: 1 }),
+        requestOf([away]),
+      );
+      assert.deepEqual(
+        results.flat().map(({ ok }) => ok),
+        [true, false],
+      );
+    });
+
+    it("gives up what is queued and what is in no store only by force, and then leaves nothing of it", () => {
+      const id = mount("m", "file:///a");
+      const other = mount("other", "file:///b");
+      queueOne("/m");
+      queueOne("/other");
+      cacheOnly("/m/d/only-here");
+      assert.match(machine.refused("Busy", away), /changes are not in the store yet.*--force/);
+      const [first, ...rest] = queued(id);
+      assert(rest.length > 0);
+      const part = machine.done({ ...away, force: [first!, first!, ...queued(other)] });
+      assert.equal(part.id, rest.length);
+      assert.ok(machine.exists("/m/d/f"));
+      assert.equal(mountOf(machine.state, other)!.pendingOps, queued(other).length);
+      machine.done({ ...away, force: rest });
+      assert.ok(!machine.exists("/m"));
+      assert.deepEqual(queued(id), []);
+      assert(queued(other).length > 0);
+    });
+
+    it("is told to who was still writing below: the next commit fails", () => {
+      mount("m", "file:///a");
+      machine.done(pageOf(machine.at("/m").id, [entryOf("x")]));
+      const session = machine.openSession();
+      const inode = machine.at("/m/x").id;
+      const { writeId } = machine.done({ kind: "lease", inode }, session);
+      machine.done(away);
+      const keepers = [machine.worker("w")];
+      const late = commitCommand({ inode, writeId: writeId!, size: 3, keepers });
+      assert.match(machine.refused("NotFound", late, session), /its mount is gone/);
+    });
+
+    it("is forced for the superuser alone, past no other mount, and a thousand changes at once", () => {
+      mount("m", "file:///a");
+      machine.done(pageOf(machine.at("/m").id, []));
+      const force = Array.from({ length: 1001 }, (_, i) => i as UfsOpId);
+      assert.match(machine.refused("InvalidArgument", { ...away, force }), /1001 changes at once/);
+      const { results } = machine.apply(requestOf([{ ...away, force: [] }], { caller: user }));
+      assert.equal((results[0]![0] as { code?: string }).code, "NotPermitted");
+      machine.done({ ...mountCommand("in", "file:///b"), parent: machine.at("/m").id });
+      assert.match(machine.refused("Busy", { ...away, force: [] }), /is mounted below/);
+    });
   });
 
   it("agrees with a plain table through any mounts, updates and unmounts", () => {

@@ -18,6 +18,12 @@ describe("raft host: weight of the log", () => {
         for (const [place, { bytes, limit }] of entries.entries()) {
           weight.add((place + 1) as Index, bytes);
           all.push(bytes);
+          for (const at of [0, last, place - 3, place + 1]) {
+            if (at < last) continue;
+            const told = weight.behind(at);
+            assert(told >= behind(at), "it weighs less than it is");
+            assert(told <= behind(at) + keptBytes / 16 + 400, "it weighs more than a step more");
+          }
           const index = weight.forgettable(limit);
           assert(index <= limit || index === last);
           if (index === 0) continue;

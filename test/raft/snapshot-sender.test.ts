@@ -6,7 +6,10 @@ import { silentLogger } from "../../src/lib/logger.ts";
 import { encode } from "../../src/lib/schema.ts";
 import { FramedSocket } from "../../src/raft/host/framed-socket.ts";
 import { done, end, keepMs, snapshotResume } from "../../src/raft/host/snapshot-protocol.ts";
-import { SnapshotSender } from "../../src/raft/host/snapshot-sender.ts";
+import {
+  besideCommandsBytesPerSecond,
+  SnapshotSender,
+} from "../../src/raft/host/snapshot-sender.ts";
 import type { Transport } from "../../src/raft/transport.ts";
 import type { Index } from "../../src/raft/types.ts";
 import { eventually } from "../lib/eventually.ts";
@@ -32,6 +35,11 @@ describe("raft: sender of snapshots", () => {
   let applied: number;
   let match: number | undefined;
   let over: number;
+  let chunkBytes: number;
+  let lastIndex: number;
+  /** The log grows with each chunk. */
+  let isBusy: boolean;
+  let isUrgent: boolean;
   /** What the follower does once it has read the header. */
   let follow: (socket: FramedSocket) => Promise<void>;
   const sockets = new Set<FramedSocket>();
@@ -42,6 +50,9 @@ describe("raft: sender of snapshots", () => {
     applied = 100;
     match = 0;
     over = 0;
+    chunkBytes = 1000;
+    lastIndex = 100;
+    isBusy = isUrgent = false;
     server = createServer((raw) => {
       const socket = new FramedSocket(raw);
       sockets.add(socket);
@@ -67,7 +78,7 @@ describe("raft: sender of snapshots", () => {
       take: async () => ({
         meta: { index: applied, term: 1 },
         async *chunks() {
-          for (let place = 0; place < 4; place++) yield Buffer.alloc(1000, place);
+          for (let place = 0; place < 4; place++) yield Buffer.alloc(chunkBytes, place);
         },
         close: async () => undefined,
       }),
@@ -76,6 +87,8 @@ describe("raft: sender of snapshots", () => {
       logger: silentLogger,
       term: () => 1,
       matchOf: () => match as Index | undefined,
+      lastIndex: () => (isBusy ? ++lastIndex : lastIndex) as Index,
+      isUrgent: () => isUrgent,
       onOver: () => over++,
     });
   });
@@ -172,5 +185,62 @@ describe("raft: sender of snapshots", () => {
     assert.notEqual(sender.floor(500), nobody, "it was not heard to the end");
     // A machine without power says nothing: that shows in seconds.
     assert.ok(Math.max(...own.waits) <= 30_000, String(own.waits));
+  });
+
+  describe("beside commands", () => {
+    let arrived: number;
+
+    beforeEach(() => {
+      chunkBytes = besideCommandsBytesPerSecond / 10;
+      arrived = 0;
+      follow = async (socket) => {
+        socket.write([encode(snapshotResume, { chunks: 0, crc: 0 })]);
+        while ((await socket.next(5000)).length > 0) arrived++;
+        socket.write([done]);
+        await socket.next(5000);
+      };
+    });
+
+    /** What has arrived once nothing more does. */
+    async function settled(): Promise<number> {
+      for (let before = -1, quiet = 0; quiet < 20; quiet++) {
+        if (arrived !== before) quiet = 0;
+        before = arrived;
+        await sleep(1);
+      }
+      return arrived;
+    }
+
+    it("sends so many bytes in a second, and no more", async () => {
+      isBusy = true;
+      sender.send("f");
+      for (let chunks = 0; chunks < 4; chunks++) {
+        await eventually("a chunk that waits", () => clock.waiting === 1);
+        assert.equal(await settled(), chunks);
+        clock.advance(99);
+        assert.equal(await settled(), chunks);
+        clock.advance(1);
+      }
+      await eventually("the end", () => over === 1);
+      assert.equal(arrived, 4);
+    });
+
+    it("sends at once when none come in", async () => {
+      await attempt();
+      assert.equal(arrived, 4);
+    });
+
+    it("sends at once when the log behind the snapshot is about to be forgotten", async () => {
+      isBusy = isUrgent = true;
+      await attempt();
+      assert.equal(arrived, 4);
+    });
+
+    it("ends at once when it is stopped", async () => {
+      isBusy = true;
+      sender.send("f");
+      await eventually("a chunk that waits", () => clock.waiting === 1);
+      await sender.stop();
+    });
   });
 });

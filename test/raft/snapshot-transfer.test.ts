@@ -10,6 +10,7 @@ import type { HeldSnapshot, SnapshotMachine } from "../../src/raft/host/snapshot
 import { SnapshotReceiver } from "../../src/raft/host/snapshot-receiver.ts";
 import { SnapshotSender } from "../../src/raft/host/snapshot-sender.ts";
 import type { Transport } from "../../src/raft/transport.ts";
+import { zeroIndex } from "../../src/raft/types.ts";
 import { withTempDir } from "../lib/temp-dir.ts";
 import { wire, type WireFault } from "./lib/wire.ts";
 
@@ -172,6 +173,8 @@ class Transfers {
       logger: silentLogger,
       term: () => 1,
       matchOf: () => undefined,
+      lastIndex: () => zeroIndex,
+      isUrgent: () => false,
       onOver: () => this.#whenOver(),
     });
   }

@@ -261,6 +261,11 @@ export class Driver {
     for (const to of output.snapshots) this.#options.sendSnapshot(to);
   }
 
+  /** Whether half of what is held for snapshots at most has come behind `index` by now. */
+  isHalfHeld(index: number): boolean {
+    return this.#heldWeight.behind(index) * 2 > heldFactor * this.#options.retainedBytes;
+  }
+
   #weigh({ index, payload }: Entry): void {
     this.#weight.add(index, payload.length);
     this.#heldWeight.add(index, payload.length + entryOverheadBytes);

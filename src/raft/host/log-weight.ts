@@ -33,6 +33,12 @@ export class LogWeight {
     this.#marks.push({ index, bytes: this.#bytes });
   }
 
+  /** The weight of all behind `index`, or a step more; of what is longer than what is to be kept, at least that. */
+  behind(index: number): number {
+    const mark = this.#marks.findLast((each) => each.index <= index);
+    return this.#bytes - (mark?.bytes ?? 0);
+  }
+
   /**
    * The highest marked index that is at most `limit` and has what is to be kept behind it; 0 when there is none. Marks below
    * are dropped.

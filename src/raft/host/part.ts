@@ -88,6 +88,8 @@ export class Part {
       take: () => machine.snapshot(),
       term: () => driver.core.term,
       matchOf: (follower) => driver.core.progressOf(follower)?.matchIndex,
+      lastIndex: () => driver.core.lastIndex,
+      isUrgent: (index) => driver.isHalfHeld(index),
       // If all went well the follower has said so itself by now, or will before this makes for another attempt.
       onOver: (to) => driver.step({ kind: "snapshotDone", to, ok: false, index: zeroIndex }),
     });

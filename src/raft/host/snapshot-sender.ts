@@ -8,10 +8,12 @@
  *    it, and then until the follower has caught up, for as long as it gets on with that.
  * 3. None goes to a node of the first version, which cannot read the rows of this one's state.
  * 4. In memory is what the socket has not taken of at most two chunks, plus `highWaterBytes` of FramedSocket.
+ * 5. Commands go first: while the log grows, snapshots leave at a bounded rate, unless so much of the log has come behind
+ *    one that it may be of no use when it arrives.
  */
 import { randomUUID } from "node:crypto";
 import { crc32 } from "node:zlib";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, sleepOn } from "../../lib/clock.ts";
 import { hasCode, WeirError } from "../../lib/errors.ts";
 import type { Logger } from "../../lib/logger.ts";
 import { decode, encode } from "../../lib/schema.ts";
@@ -32,6 +34,12 @@ import {
 /** The first version of the protocol between masters whose nodes can read a state as it is written now. */
 const oldestReader = 2;
 
+/**
+ * Of all snapshots that are on their way, while commands come in: a sixth of what a core reads, sums up and sends in that
+ * time.
+ */
+export const besideCommandsBytesPerSecond = 6 * 1024 * 1024;
+
 export interface SnapshotSenderOptions {
   readonly take: () => Promise<HeldSnapshot>;
   readonly transport: Transport;
@@ -41,6 +49,10 @@ export interface SnapshotSenderOptions {
   readonly term: () => number;
   /** How much of the log a follower is known to hold; undefined when this node does not lead it. */
   readonly matchOf: (follower: NodeId) => Index | undefined;
+  /** Of this node's log. */
+  readonly lastIndex: () => Index;
+  /** Whether so much of the log has come behind an index that a snapshot of it has to arrive soon. */
+  readonly isUrgent: (index: number) => boolean;
   /** A transfer is over, well or not. */
   readonly onOver: (to: NodeId) => void;
 }
@@ -51,6 +63,8 @@ interface Held {
   /** The furthest chunk that an attempt came to, and when that was. */
   furthest: number;
   advancedMs: number;
+  /** Where the log ended when the last chunk left. */
+  lastIndex: number;
   cancelExpiry: () => void;
 }
 
@@ -69,10 +83,14 @@ export class SnapshotSender {
   readonly #sockets = new Set<FramedSocket>();
   /** To whom none can be sent, as was said. */
   readonly #unread = new Set<NodeId>();
-  #isStopped = false;
+  readonly #stopping = new AbortController();
 
   constructor(options: SnapshotSenderOptions) {
     this.#options = options;
+  }
+
+  get #isStopped(): boolean {
+    return this.#stopping.signal.aborted;
   }
 
   /**
@@ -117,7 +135,7 @@ export class SnapshotSender {
 
   /** Ends all transfers; resolves when no snapshot is held any more. */
   async stop(): Promise<void> {
-    this.#isStopped = true;
+    this.#stopping.abort();
     for (const socket of this.#sockets) socket.close();
     await Promise.all(this.#running.values());
     await Promise.all([...this.#held.keys()].map((to) => this.#drop(to)));
@@ -163,6 +181,7 @@ export class SnapshotSender {
     let ownCrc = 0;
     for await (const chunk of snapshot.chunks()) {
       if (chunk.length === 0) continue;
+      await this.#giveWay(held, chunk.length);
       if (place++ >= skip) {
         await socket.writeSlowly(chunk, stallTimeoutMs);
         this.#advanced(held, place);
@@ -182,6 +201,17 @@ export class SnapshotSender {
         throw new WeirError("Unavailable", `Cannot wait for ${to}: it installs for too long`);
       }
     }
+  }
+
+  /** Waits for as long as so many bytes take, if commands came in since the chunk before. */
+  async #giveWay(held: Held, bytes: number): Promise<void> {
+    const { clock, isUrgent } = this.#options;
+    const lastIndex = this.#options.lastIndex();
+    const isBusy = lastIndex > held.lastIndex;
+    held.lastIndex = lastIndex;
+    if (!isBusy || isUrgent(held.snapshot.meta.index)) return;
+    const seconds = (bytes * this.#running.size) / besideCommandsBytesPerSecond;
+    await sleepOn(clock, seconds * 1000, this.#stopping.signal);
   }
 
   #advanced(held: Held, place: number): void {
@@ -209,6 +239,7 @@ export class SnapshotSender {
       snapshot,
       furthest: 0,
       advancedMs: this.#options.clock.monotonicMs(),
+      lastIndex: this.#options.lastIndex(),
       cancelExpiry: () => undefined,
     };
     this.#held.set(to, held);

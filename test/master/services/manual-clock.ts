@@ -5,6 +5,11 @@ export class ManualClock implements Clock {
   #nowMs = 1000;
   #timers: { atMs: number; callback: () => void }[] = [];
 
+  /** Timers that have not fired. */
+  get waiting(): number {
+    return this.#timers.length;
+  }
+
   monotonicMs(): number {
     return this.#nowMs;
   }

@@ -18,8 +18,11 @@ import type { Generation } from "./generation.ts";
 import type { Overlay, Sealed } from "./overlay.ts";
 import { hashRow, StateHash } from "./state-hash.ts";
 
-/** Rows of a generation that are encoded in one turn of the event loop: about a millisecond. */
-const rowsPerTurn = 500;
+/**
+ * Bytes in the heap of the rows that are encoded in one turn of the event loop: about 500 small ones, or a few large ones,
+ * in about a millisecond.
+ */
+const bytesPerTurn = 256 * 1024;
 
 export interface FlusherOptions {
   readonly clock: Clock;
@@ -135,12 +138,16 @@ export class Flusher {
   /** Resolves with the sum over what is on disk then. */
   async #write({ generation, index, term }: Sealed): Promise<string> {
     const batch = this.#database.batch();
-    const { cells } = generation;
-    for (let place = 0; place < cells.length; place++) {
-      if (place % rowsPerTurn === rowsPerTurn - 1) await nextTurn();
-      const cell = cells[place]!;
+    let bytes = 0;
+    for (const cell of generation.cells) {
+      if (bytes >= bytesPerTurn) {
+        await nextTurn();
+        bytes = 0;
+      }
       const contents = generation.contentsOf(cell);
-      if (contents !== undefined) this.#count(cell, bytesOf(contents), batch);
+      if (contents === undefined) continue;
+      this.#count(cell, bytesOf(contents), batch);
+      bytes += contents.weight;
     }
     const hash = this.#hash.digest();
     await batch.write({ index, term, hash });

@@ -67,6 +67,36 @@ describe("state store on LevelDB", () => {
   });
   afterEach(() => rm(root, { recursive: true, force: true }));
 
+  it("encodes few rows in a turn of the event loop when they are large", async () => {
+    const store = await open();
+    const record = struct({ count: unsigned(), label: name });
+    const rowBytes = 128 * 1024;
+    let inTurn = 0;
+    let most = 0;
+    for (let i = 0; i < 40; i++) {
+      const value = {
+        count: i,
+        get label() {
+          most = Math.max(most, ++inTurn);
+          return "x".repeat(rowBytes);
+        },
+      };
+      store.write(record, `inode/${String(i)}`, value);
+    }
+    store.applied(1, 1);
+    inTurn = most = 0;
+    let isOver = false;
+    const onTurn = () => {
+      inTurn = 0;
+      if (!isOver) setImmediate(onTurn);
+    };
+    onTurn();
+    await store.flush();
+    isOver = true;
+    assert.ok(most > 0 && most <= 8, `${String(most)} rows in one turn`);
+    await store.close();
+  });
+
   it("flushes by itself when its timer fires, and sets none while there is nothing to flush", async () => {
     const store = await open();
     assert.equal(clock.timers, 0);

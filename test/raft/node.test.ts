@@ -81,6 +81,25 @@ describe("raft node", function () {
     assert(member!.journal.state.baseIndex <= 47);
   });
 
+  it("applies after a crash what was not flushed, and of the log that it kept nothing more", async () => {
+    cluster = await LoopbackCluster.make(1, { retainedEntries: 1000 });
+    await cluster.startAll();
+    for (let i = 0; i < 60; i++) await cluster.write(`flushed ${i}`);
+    const [member] = cluster.members;
+    const flushed = member!.machine.appliedIndex;
+    member!.machine.flush();
+    for (let i = 0; i < 5; i++) await cluster.write(`applied ${i}`);
+    await cluster.crash(0);
+    await cluster.start(0);
+    await cluster.write("next");
+    const { machine, journal } = member!;
+    assert.equal(journal.state.baseIndex, 0);
+    assert.equal(machine.texts.length, 66);
+    // Five, the no-op of the new term, and the one after it.
+    assert.equal(machine.appliedCount, 7);
+    assert.equal(machine.appliedIndex, flushed + 7);
+  });
+
   it("commits many proposals of one turn together, in order", async () => {
     cluster = await LoopbackCluster.make(3);
     await cluster.startAll();

@@ -14,6 +14,8 @@ export class ListMachine implements StateMachineHost {
   items: Item[];
   appliedIndex: number;
   appliedTerm: number;
+  /** Entries that it applied since it was made. */
+  appliedCount = 0;
   #durable: { items: Item[]; index: number; term: number };
   /** Bytes of the chunks that were read of snapshots so far. */
   snapshotBytesRead = 0;
@@ -47,6 +49,7 @@ export class ListMachine implements StateMachineHost {
       );
       this.appliedIndex = index;
       this.appliedTerm = term;
+      this.appliedCount++;
     }
   }
 

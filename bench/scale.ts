@@ -7,6 +7,7 @@
  * Pauses are those of the leader's event loop. On a machine that does other work too, they and the rates say little: the
  * CPU time per operation is told beside them.
  */
+import { rmSync } from "node:fs";
 import { mkdtemp, readdir, readFile, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,6 +26,7 @@ import {
 import { eventually } from "../test/lib/eventually.ts";
 import { buildForBench } from "./build.ts";
 import { type Figure, figure } from "./figure.ts";
+import { onInterruption } from "./interruption.ts";
 import type { BenchOptions } from "./main.ts";
 import { cpuUs } from "./process-cpu.ts";
 
@@ -48,13 +50,20 @@ const warmFiles = 4096;
 export async function run(options: BenchOptions): Promise<Figure[]> {
   buildForBench();
   const directory = await mkdtemp(join(tmpdir(), "weir-bench-scale-"));
-  const cluster = await MasterCluster.start(directory, {
+  const cluster = await MasterCluster.prepare(directory, {
     count: options.masters,
     master: { retainedEntries },
+  });
+  const goOn = onInterruption(() => {
+    for (const each of cluster.masters) each.signal("SIGKILL");
+    // Those that are being killed may still make a file.
+    rmSync(directory, { recursive: true, force: true, maxRetries: 10 });
   });
   let connection: MasterConnection | undefined;
   let worker: ListingWorker | undefined;
   try {
+    for (const each of cluster.masters) each.start();
+    await Promise.all(cluster.masters.map((each) => each.ready(startMs)));
     connection = cluster.connect();
     worker = await ListingWorker.start(cluster);
     return await new Scale(cluster, connection, options).measure();
@@ -62,6 +71,7 @@ export async function run(options: BenchOptions): Promise<Figure[]> {
     await worker?.stop();
     connection?.close();
     await cluster.close();
+    goOn();
   }
 }
 

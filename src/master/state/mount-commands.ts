@@ -51,9 +51,9 @@ import {
 } from "./queries.ts";
 import {
   flawOfStores,
-  isSameReach,
   overlapOf,
   overlapWithin,
+  reachFurther,
   type Stores,
   storesAfter,
   storesOfMount,
@@ -180,7 +180,7 @@ export function updateMount(context: Context, command: Of<"updateMount">): Comma
   if (stores.readOnly && !of.readOnly && of.pendingOps > 0) {
     refuse("Busy", `${of.pendingOps} changes are not in the store yet, and could not get there`);
   }
-  if (command.overlap !== true && !isSameReach(stores, of)) {
+  if (command.overlap !== true && reachFurther(stores, of)) {
     needStoresOfItsOwn(context, stores, of.id);
   }
   patchMount(context, of.id, stores);

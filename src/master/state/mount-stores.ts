@@ -104,14 +104,18 @@ function each({ uri, readOnly, options, layers }: Stores): readonly OneStore[] {
   return layers.map((layer) => ({ ...layer, readOnly: readOnly || layer.readOnly }));
 }
 
-/** Whether the two reach the same places by the same rights. */
-export function isSameReach(a: Stores, b: Stores): boolean {
-  const reachOf = (stores: Stores) =>
-    each(stores)
-      .map(({ uri, readOnly, options }) => `${readOnly ? "r" : "w"} ${placeOfStore(uri, options)}`)
-      .sort()
-      .join("\n");
-  return reachOf(a) === reachOf(b);
+/** Whether stores reach a place that those before did not, or may write where those could only read. */
+export function reachFurther(stores: Stores, before: Stores): boolean {
+  const known = new Set<string>();
+  for (const { uri, readOnly, options } of each(before)) {
+    const place = placeOfStore(uri, options);
+    known.add(`r ${place}`);
+    if (!readOnly) known.add(`w ${place}`);
+  }
+  return each(stores).some(
+    ({ uri, readOnly, options }) =>
+      !known.has(`${readOnly ? "r" : "w"} ${placeOfStore(uri, options)}`),
+  );
 }
 
 /** How the first of two mounts' stores overlap, of which one may be written; undefined when they do not. */

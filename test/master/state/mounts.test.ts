@@ -155,6 +155,13 @@ describe("the mount table", () => {
       machine.refused("Busy", update(y, { set: { endpoint: "http://x" } }));
     });
 
+    it("lets one become read-only beside another that may be written, and not writable again", () => {
+      const one = mount("one", "file:///a");
+      mount("two", "file:///a", { overlap: true });
+      machine.done(update(one, { readOnly: true }));
+      machine.refused("Busy", update(one, { readOnly: false }));
+    });
+
     it("looks at the root's store as well", () => {
       assert.match(machine.refused("Busy", mountCommand("m", "file:///root/sub")), /at "\/"/);
     });

@@ -364,6 +364,15 @@ const leaderCommands = {
   },
   /** Takes up to a bounded number of extents away that count no more. Result: `id` 1 while more is to do. */
   clearExtents: { inode, generation: unsigned() },
+  /**
+   * Bytes [from, to) of a file that has very many small extents are to be put together, on a worker that is to read them
+   * from now on. The result's `writeId` names the container; it is over when one of these bytes changes.
+   */
+  startCompaction: { inode, from: unsigned(), to: unsigned() },
+  /** The container has the bytes of the range from its start on, at these keepers, and takes the place of what is there. */
+  compactContent: { inode, writeId, keepers: list(workerId) },
+  /** The container is not to be made. Without a write id: nothing of the file is to be put together for now. */
+  endCompaction: { inode, writeId: optional(writeId) },
   /** Takes up to a bounded number of names out of a directory in the trash. */
   reapTrash: { directory: inode, names: list(name) },
   /** Counts inodes [from, to), at most 1,000, that were made before totals were kept; `id` 1: there are more. */
@@ -431,6 +440,9 @@ const sinceLevel: Partial<Record<Command["kind"], number>> = {
   setDataPolicy: 2,
   deleteDataPolicy: 2,
   runDataPolicy: 2,
+  startCompaction: 2,
+  compactContent: 2,
+  endCompaction: 2,
 };
 
 /** The level that the state must have for a command: by its kind, or by a field that it has. */

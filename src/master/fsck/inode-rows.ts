@@ -33,6 +33,7 @@ export const inodeTables = [
   "reading/",
   "recall/",
   "clearing/",
+  "compact/",
   "extent/",
   "extents/",
   "container/",
@@ -59,6 +60,7 @@ export class InodeRows {
   /** From where on the extents of a generation wait to be taken away. */
   readonly #clearings = new Map<number, number>();
   #isRecalled = false;
+  #isToCompact = false;
   #readings: model.Readings = [];
   /** Of the extents, by write: their number, and how far they reach in the container. */
   readonly #uses = new Map<WriteId, { count: number; reach: number }>();
@@ -126,6 +128,9 @@ export class InodeRows {
       case "recall/":
         this.#isRecalled = true;
         break;
+      case "compact/":
+        this.#isToCompact = true;
+        break;
       case "clearing/": {
         const clearing = recordOf(this.#context, model.clearing, key, value);
         if (clearing !== undefined) {
@@ -179,7 +184,7 @@ export class InodeRows {
     this.#extentCount = this.#contentEnd = this.#edgeCount = this.#directoryCount = 0;
     this.#uses.clear();
     this.#clearings.clear();
-    this.#isRecalled = false;
+    this.#isRecalled = this.#isToCompact = false;
     this.#readings = [];
     this.#ownerless.clear();
   }
@@ -363,6 +368,7 @@ export class InodeRows {
       const is = isCut ? "has extents taken away that count" : "has a tail that is not taken away";
       this.#report("content", subject, is, "what its inode says of the tail");
     }
+    this.#compaction(of);
     const shown = of.source?.shown ?? 0;
     if (shown > of.size || shown > (of.source?.size ?? 0)) {
       const is = `shows ${shown} bytes of a store's object of ${of.source?.size ?? 0}`;
@@ -379,6 +385,25 @@ export class InodeRows {
     if (of.source?.size !== of.size) {
       const is = `has ${of.size} bytes of a store's object of ${of.source?.size ?? "none"}`;
       this.#report("content", subject, is, "all of the object");
+    }
+  }
+
+  #compaction(of: model.Inode): void {
+    const { isWanted = false, running } = of.compaction ?? {};
+    const subject = `inode ${of.id}`;
+    if (this.#isToCompact !== isWanted) {
+      const is = isWanted ? "wants compaction without a row for it" : "has a row of no compaction";
+      this.#report("content", subject, is, "both or none");
+    }
+    if (running === undefined) return;
+    const { from, to, writeId } = running;
+    const end = Math.min(of.size, of.cleared?.tailFrom ?? of.size);
+    if (!isWanted || of.form !== "extents" || from >= to || to > end) {
+      const is = `has bytes ${from} to ${to} put together, of ${end} in extents`;
+      this.#report("content", subject, is, "a range that it has, where that is wanted");
+    }
+    if (indexOfPosition(writeId) > this.#context.index) {
+      this.#report("content", subject, `is compacted by write ${writeId}`, "one that was applied");
     }
   }
 

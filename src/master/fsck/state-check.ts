@@ -44,6 +44,7 @@ const words = [
   "answers/",
   "arrival/",
   "clearing/",
+  "compact/",
   "container/",
   "datapolicy/",
   "edge/",

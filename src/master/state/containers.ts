@@ -8,10 +8,20 @@
  *    and lease. A garbage key alone proves nothing: reaping looks again.
  */
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
-import { type Context, patchUnseen } from "./context.ts";
+import { type Context, patchUnseen, refuse } from "./context.ts";
 import { containerKey, garbageKey, keptKey, retainedKey, wholeInode } from "./keys.ts";
 import { type Container, container, type Inode, presence } from "./model.ts";
-import { containerOf, inodeOf, readingsOf } from "./queries.ts";
+import { containerOf, inodeOf, readingsOf, workerOf } from "./queries.ts";
+
+/** Refuses keepers that are none: none at all, or workers that are not known. */
+export function needKeepers(context: Context, keepers: readonly WorkerId[]): void {
+  if (keepers.length === 0) refuse("InvalidArgument", "no worker keeps the bytes");
+  for (const keeper of keepers) {
+    if (workerOf(context.state, keeper) === undefined) {
+      refuse("InvalidArgument", `no worker ${keeper} is registered`);
+    }
+  }
+}
 
 /** Says who keeps the container from now on, and how long it is; makes its record if there is none. */
 export function setKeepers(

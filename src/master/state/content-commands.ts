@@ -1,7 +1,7 @@
 /** Commands of content: leases, commits, sizes, and what holds content beyond its name. */
-import type { SessionId, WorkerId } from "../../lib/ids.ts";
+import type { SessionId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
-import { holdInode, retireInode, setKeepers } from "./containers.ts";
+import { holdInode, needKeepers, retireInode, setKeepers } from "./containers.ts";
 import { changeContent } from "./content.ts";
 import {
   type Context,
@@ -11,13 +11,14 @@ import {
   patchUnseen,
   refuse,
 } from "./context.ts";
+import { replaceLimit } from "./extent-rows.ts";
 import { flawOf, reachOf } from "./extents.ts";
 import { readingKey, retainedKey } from "./keys.ts";
 import { endLease, grantLease, needFile, needNoOtherLease } from "./leases.ts";
 import { type Inode, readings } from "./model.ts";
 import { shown } from "./namespace-commands.ts";
 import { modeAfterWrite, needWrite, needWriteOrOwn } from "./permissions.ts";
-import { inodeOf, readingsOf, ufsPathOf, workerOf } from "./queries.ts";
+import { inodeOf, readingsOf, ufsPathOf } from "./queries.ts";
 import {
   persistByWriteType,
   persistFile,
@@ -45,13 +46,18 @@ function needLease(context: Context, command: Of<"commit"> | Of<"releaseLease">)
   return of;
 }
 
-/** Result: the status with the new version. Without extents and at the old size the content stays as it is. */
+/**
+ * Result: the status with the new version. Without extents and at the old size the content stays as it is. One that
+ * replaces more extents than go at once does the first part of it and answers `Busy`: sent again it goes on.
+ */
 export function commit(context: Context, command: Of<"commit">): CommandResult {
   const of = needLease(context, command);
   needWritable(context, of);
   const { writeId, size, extents } = command;
   const keepers = context.level < 2 ? command.keepers : [...new Set(command.keepers)];
-  if (command.baseVersion !== of.version) {
+  const part = of.lease?.part;
+  const isRest = part?.of === command.baseVersion && part.is === of.version;
+  if (command.baseVersion !== of.version && !isRest) {
     refuse("VersionConflict", `it has version ${of.version}, wanted ${command.baseVersion}`);
   }
   const { blockSizeBytes } = context;
@@ -63,21 +69,21 @@ export function commit(context: Context, command: Of<"commit">): CommandResult {
     setKeepers(context, { inode: of.id, writeId }, { keepers, size: length });
   }
   if (extents.length > 0 || size !== of.size) {
-    changeContent(context, of, { added: extents, size });
+    const { isWhole } = changeContent(context, of, { added: extents, size });
     dropSetId(context, of);
+    if (!isWhole) return partDone(context, of.id, command.baseVersion);
   }
   if (command.mtime !== undefined) patchInode(context, of.id, { mtime: command.mtime });
   if (command.release) endLease(context, of.id);
   return shown(context, of.id);
 }
 
-function needKeepers(context: Context, keepers: readonly WorkerId[]): void {
-  if (keepers.length === 0) refuse("InvalidArgument", "no worker keeps the bytes");
-  for (const keeper of keepers) {
-    if (workerOf(context.state, keeper) === undefined) {
-      refuse("InvalidArgument", `no worker ${keeper} is registered`);
-    }
-  }
+/** Notes for the rest of a commit, which comes with the same base, that the version moved on by its first part. */
+function partDone(context: Context, id: Inode["id"], baseVersion: number): CommandResult {
+  const { lease: held, version } = inodeOf(context.state, id)!;
+  patchUnseen(context, id, { lease: { ...held!, part: { of: baseVersion, is: version } } });
+  const detail = `it replaces more than ${replaceLimit} extents, the first part is done`;
+  return { ok: false, code: "Busy", detail };
 }
 
 /** Nobody is to run with the owner's rights what somebody else has written. */

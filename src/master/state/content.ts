@@ -8,21 +8,24 @@
  * 2. Bytes of `source` are in the file where they are in the object, those that show between extents and those of an extent
  *    that names `source.writeId`. So a later object of the same file has the same bytes there, as long as they show.
  * 3. A file whose source shows between extents has no extents that name the source.
- * 4. One command touches as many rows as it overlaps and adds; what it would take away beyond that goes in steps
- *    (clearing.ts).
+ * 4. One command touches as many rows as it adds, and a bounded number besides: what it would take away beyond that goes in
+ *    steps (clearing.ts), and what it would replace beyond that is replaced by the same command, sent again.
  */
 import type { WriteId } from "../../lib/ids.ts";
 import type { Extent } from "../../rpc/namespace.ts";
 import { clearExtents, startClearing } from "./clearing.ts";
+import { compactionAfter, withoutRunning } from "./compaction.ts";
 import { type Context, patchInode, patchUnseen, refuse } from "./context.ts";
 import {
   clearStepLimit,
   type ContentChange,
+  cutRanges,
   decodeExtent,
   ExtentRows,
   extentsFrom,
   isClearedAtOnce,
-  rangesOfChange,
+  replacedRanges,
+  replaceLimit,
 } from "./extent-rows.ts";
 import {
   type ByteRange,
@@ -31,10 +34,11 @@ import {
   endOf,
   follows,
   joined,
+  partBefore,
   singleWriteOf,
   wholeBlocks,
 } from "./extents.ts";
-import { extentRange } from "./keys.ts";
+import { extentRange, offsetOfExtent } from "./keys.ts";
 import type { Inode } from "./model.ts";
 import { containerOf } from "./queries.ts";
 
@@ -43,6 +47,9 @@ import { containerOf } from "./queries.ts";
  * a row then, and the master that writes them serves nobody meanwhile. With blocks of 64 MiB, files of 16 TiB.
  */
 const maxBlocksAtOnce = 2 ** 18;
+
+/** Stored extents that each range of a change may overlap or touch and that do not count: a commit has few ranges. */
+const rowsPerRange = 3;
 
 /** All stored extents of a file. */
 function storedExtents(context: Context, of: Inode): Extent[] {
@@ -65,12 +72,16 @@ function sourceBlocks(
   return wholeBlocks({ writeId: source.writeId, size: kept, blockSizeBytes });
 }
 
-/** The stored extents that a change overlaps, those that end where it begins, and whether it cuts off too many. */
-function met(
-  context: Context,
-  of: Inode,
-  change: ContentChange,
-): { readonly extents: readonly Extent[]; readonly isTailLong: boolean } {
+interface Met {
+  readonly extents: readonly Extent[];
+  /** The change cuts off more than goes at once. */
+  readonly isTailLong: boolean;
+  /** From here on the change replaces more than goes at once. */
+  readonly until?: number | undefined;
+}
+
+/** The stored extents that a change overlaps, and those that end where it begins. */
+function met(context: Context, of: Inode, change: ContentChange): Met {
   const { state, blockSizeBytes, level } = context;
   if (of.extentCount === 0) return { extents: [], isTailLong: false };
   if (level < 2) {
@@ -79,29 +90,48 @@ function met(
     return { extents, isTailLong: false };
   }
   const byOffset = new Map<number, Extent>();
+  const inOrder = () => [...byOffset.values()].sort((a, b) => a.fileOffset - b.fileOffset);
+  let left = replaceLimit;
+  for (const range of replacedRanges(of, change, blockSizeBytes)) {
+    const found = state.scan(range).map(decodeExtent);
+    for (const row of found.slice(0, left)) byOffset.set(row.fileOffset, row);
+    const next = found[left];
+    if (next !== undefined) {
+      const until = Math.max(next.fileOffset, offsetOfExtent(range.from));
+      return { extents: inOrder(), isTailLong: false, until };
+    }
+    left -= Math.max(0, found.length - rowsPerRange);
+  }
   let isTailLong = false;
-  for (const range of rangesOfChange(of, change, blockSizeBytes)) {
+  for (const range of cutRanges(of, change, blockSizeBytes)) {
     const found = state.scan(range);
     if (range.limit !== undefined && found.length > clearStepLimit) isTailLong = true;
     else for (const row of found.map(decodeExtent)) byOffset.set(row.fileOffset, row);
   }
-  const extents = [...byOffset.values()].sort((a, b) => a.fileOffset - b.fileOffset);
-  return { extents, isTailLong };
+  return { extents: inOrder(), isTailLong };
 }
 
 /**
  * The next version of a file: `added` (in order) replaces what it overlaps, all beyond `size` is cut. The link to a lineage
- * is broken, the store has an older version.
+ * is broken, the store has an older version. Of a change that replaces too many extents only the first part is done:
+ * `isWhole` false, and the file keeps its size.
  */
-export function changeContent(context: Context, of: Inode, change: ContentChange): Inode {
-  const { added, size } = change;
-  needOutsideTail(of, added);
+export function changeContent(
+  context: Context,
+  of: Inode,
+  change: ContentChange,
+): { readonly isWhole: boolean } {
+  needOutsideTail(of, change.added);
+  const isStored = of.form === "extents" || context.level >= 2;
+  const found: Met = isStored
+    ? met(context, of, change)
+    : { extents: sourceBlocks(context, of.source!, change.size), isTailLong: false };
+  const { extents, isTailLong, until } = found;
+  const isWhole = until === undefined;
+  const added = isWhole ? change.added : partBefore(change.added, until);
+  const size = isWhole ? change.size : of.size;
   const removed: ByteRange[] = [...coveredBy(added)];
   if (size < of.size) removed.push({ from: size, to: Number.MAX_SAFE_INTEGER });
-  const isStored = of.form === "extents" || context.level >= 2;
-  const { extents, isTailLong } = isStored
-    ? met(context, of, change)
-    : { extents: sourceBlocks(context, of.source!, size), isTailLong: false };
 
   const rows = new ExtentRows(context, of);
   const ends = new Map<number, Extent>();
@@ -121,18 +151,21 @@ export function changeContent(context: Context, of: Inode, change: ContentChange
   rows.settle();
   const cleared = isTailLong ? startClearing(context, of, size) : of.cleared;
   const extentCount = isTailLong && size === 0 ? 0 : rows.count;
-  return patchInode(context, of.id, {
+  const compaction = compactionAfter(context, of, { removed, extentCount, size });
+  patchInode(context, of.id, {
     form: "extents",
     extentCount,
     size,
     source: sourceAfter(context, of, { size, extentCount }),
     cleared,
+    compaction,
     version: of.version + 1,
     persistence: of.persistOp === undefined ? "none" : "pending",
     lineageId: undefined,
     mtime: context.wallTime,
     ctime: context.wallTime,
   });
+  return { isWhole };
 }
 
 /** Refuses to add extents where others wait to be taken away. */
@@ -182,6 +215,7 @@ export function setContent(
     version: content.version,
     source: undefined,
     cleared,
+    compaction: withoutRunning(of.compaction),
     persistence: isSame || of.persistOp !== undefined ? of.persistence : "none",
     mtime: isSame ? of.mtime : context.wallTime,
     ctime: context.wallTime,
@@ -209,6 +243,7 @@ export function markPersisted(
       form: "source",
       extentCount: 0,
       cleared,
+      compaction: withoutRunning(of.compaction),
       source: { writeId, fingerprint, size: of.size },
       persistence: "persisted",
       persistedVersion: of.version,

@@ -257,6 +257,7 @@ export function patchUnseen(
       | "removeOp"
       | "aside"
       | "syncedAtMs"
+      | "compaction"
     >
   >,
 ): void {

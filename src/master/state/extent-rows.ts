@@ -19,6 +19,9 @@ import { type Inode, storedExtent } from "./model.ts";
 /** Most extents that one command takes away because the file ends before them. */
 export const clearStepLimit = 250;
 
+/** Most stored extents in whose place one command puts others. */
+export const replaceLimit = 1000;
+
 /** A change of content, as far as it says which extents it meets: `added` are in order, the file gets `size`. */
 export interface ContentChange {
   readonly added: readonly Extent[];
@@ -47,19 +50,35 @@ function behind(of: Inode, size: number): ScanRange {
   return { ...extentRange(of, size, end), limit: clearStepLimit + 1 };
 }
 
+/** What lies where a change adds something: of each range one row more than are replaced at once. */
+export function replacedRanges(
+  of: Inode,
+  { added }: ContentChange,
+  blockSizeBytes: number,
+): readonly ScanRange[] {
+  const limit = replaceLimit + 1;
+  return coveredBy(added).map((range) => ({ ...reaching(of, range, blockSizeBytes), limit }));
+}
+
+/** What a change cuts off, or shortens. */
+export function cutRanges(
+  of: Inode,
+  { size }: ContentChange,
+  blockSizeBytes: number,
+): readonly ScanRange[] {
+  if (size >= of.size) return [];
+  const ranges = [reaching(of, { from: size, to: size }, blockSizeBytes)];
+  if (size < (of.cleared?.tailFrom ?? of.size)) ranges.push(behind(of, size));
+  return ranges;
+}
+
 /** What of a file's extents a change looks at. */
 export function rangesOfChange(
   of: Inode,
   change: ContentChange,
   blockSizeBytes: number,
 ): readonly ScanRange[] {
-  const ranges = coveredBy(change.added).map((range) => reaching(of, range, blockSizeBytes));
-  const { size } = change;
-  if (size < of.size) {
-    ranges.push(reaching(of, { from: size, to: size }, blockSizeBytes));
-    if (size < (of.cleared?.tailFrom ?? of.size)) ranges.push(behind(of, size));
-  }
-  return ranges;
+  return [...replacedRanges(of, change, blockSizeBytes), ...cutRanges(of, change, blockSizeBytes)];
 }
 
 /** Whether no step is needed to take all extents away: then a command may scan all. */

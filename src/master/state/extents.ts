@@ -69,6 +69,13 @@ function part(of: Extent, from: number, to: number): Extent {
   return { ...of, fileOffset: from, length: to - from, offset: of.offset + skipped };
 }
 
+/** What of the extents lies before an offset of the file. */
+export function partBefore(extents: readonly Extent[], end: number): Extent[] {
+  return extents
+    .filter(({ fileOffset }) => fileOffset < end)
+    .map((extent) => part(extent, extent.fileOffset, Math.min(endOf(extent), end)));
+}
+
 /** The ranges that `extents` cover, joined where they touch. */
 export function coveredBy(extents: readonly Extent[]): ByteRange[] {
   const ranges: { from: number; to: number }[] = [];

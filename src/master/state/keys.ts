@@ -243,6 +243,12 @@ export function clearingOfKey(key: string): { inode: InodeId; generation: number
   };
 }
 
+/** Says that a file has very many small extents. */
+export function compactKey(inode: InodeId): string {
+  return `compact/${id(inode)}`;
+}
+export const compactRange = prefixRange("compact/");
+
 export function containerKey(inode: InodeId, writeId: WriteId): string {
   return `container/${id(inode)}/${id(writeId)}`;
 }
@@ -332,7 +338,7 @@ export function readingKey(inode: InodeId): string {
 export function retainedRange(session: SessionId): KeyRange {
   return prefixRange(`retained/${id(session)}/`);
 }
-/** The inode in a `leaseKey`, a `recallKey`, a `retainedKey`, a `treeDirectoryKey` or a `policyRowKey`. */
+/** The inode in a `leaseKey`, a `recallKey`, a `compactKey`, a `retainedKey`, a `treeDirectoryKey` or a `policyRowKey`. */
 export function inodeAtEnd(key: string): InodeId {
   return idAt(key, key.length - idLength) as InodeId;
 }

@@ -28,6 +28,7 @@ import {
   retain,
 } from "./content-commands.ts";
 import { clearExtentsStep } from "./clearing.ts";
+import { compactContent, endCompaction, startCompaction } from "./compaction.ts";
 import { fenceLease } from "./leases.ts";
 import {
   ChangeNotes,
@@ -298,6 +299,9 @@ const leaderOnly: ReadonlySet<Command["kind"]> = new Set([
   "fenceLease",
   "reapGarbage",
   "clearExtents",
+  "startCompaction",
+  "compactContent",
+  "endCompaction",
   "reapTrash",
   "stepTreeOp",
   "countUsage",
@@ -431,6 +435,12 @@ function dispatch(context: Context, command: Command): CommandResult {
       return reapGarbage(context, command);
     case "clearExtents":
       return clearExtentsStep(context, command);
+    case "startCompaction":
+      return startCompaction(context, command);
+    case "compactContent":
+      return compactContent(context, command);
+    case "endCompaction":
+      return endCompaction(context, command);
     case "reapTrash":
       return reapTrash(context, command);
     case "stepTreeOp":

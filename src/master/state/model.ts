@@ -164,6 +164,8 @@ export const inode = struct({
       writeId,
       /** Cluster time at which another session first asked for it: from then on the holder is to let it go. */
       recalledAtMs: appended(unsigned()),
+      /** A commit that follows version `of` has been done in part, and `is` is the version by that. */
+      part: appended(struct({ of: unsigned(), is: unsigned() })),
     }),
   ),
   /** Sessions that hold the inode beyond its last name (`retained/…`). */
@@ -199,6 +201,19 @@ export const inode = struct({
   aside: appended(boolean),
   /** Of a directory: cluster time at which the last whole listing of it in its store began. Absent: unknown, or never. */
   syncedAtMs: appended(unsigned()),
+  /** Of a file that has or had very many small extents. */
+  compaction: appended(
+    struct({
+      /** With no more extents it is left as it is. */
+      above: unsigned(),
+      /** The key `compact/<id>` is there. */
+      isWanted: boolean,
+      /** Bytes [from, to) of the file are being put together in the container of this write. */
+      running: optional(struct({ writeId, from: unsigned(), to: unsigned() })),
+      /** The last one that took the place of what was there. */
+      done: optional(writeId),
+    }),
+  ),
 });
 export type Inode = Infer<typeof inode>;
 

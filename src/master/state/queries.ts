@@ -466,6 +466,7 @@ export function containerUse(
   if (owner === undefined) return "unknown";
   if (owner.source?.writeId === of.writeId) return "source";
   if (owner.lease?.writeId === of.writeId) return "writing";
+  if (owner.compaction?.running?.writeId === of.writeId) return "writing";
   if (owner.lineageId === undefined) return "unknown";
   const running = lineageOf(reader, owner.lineageId)?.running;
   return running?.epoch === of.writeId ? "writing" : "unknown";

@@ -12,6 +12,7 @@ import type { InodeId, SessionId } from "../../lib/ids.ts";
 import type { Command, EntryPayload } from "../../rpc/commands.ts";
 import type { PointReader, ScanRange } from "../store/types.ts";
 import { clearingStep } from "./clearing.ts";
+import { rangesOfCompaction } from "./compaction.ts";
 import { type ContentChange, isClearedAtOnce, rangesOfChange } from "./extent-rows.ts";
 import {
   allExtents,
@@ -41,6 +42,7 @@ const scanning: ReadonlySet<Command["kind"]> = new Set([
   "closeSession",
   "reapGarbage",
   "clearExtents",
+  "compactContent",
   "countUsage",
 ]);
 const none: readonly ScanRange[] = [];
@@ -100,6 +102,9 @@ class Wanted {
       }
     } else if (command.kind === "clearExtents") {
       this.#clearing(command);
+    } else if (command.kind === "compactContent") {
+      const { inode, writeId } = command;
+      this.#extents(inode, (of) => rangesOfCompaction(of, writeId, this.#blockSizeBytes));
     }
   }
 

@@ -6,10 +6,12 @@ import type { InodeId } from "../../lib/ids.ts";
 import type { Command, CommandResult } from "../../rpc/commands.ts";
 import type { ScanRange } from "../store/types.ts";
 import { clearExtents } from "./clearing.ts";
+import { withoutRunning } from "./compaction.ts";
 import { dropContainer, isInodeUnused, reapContainer } from "./containers.ts";
 import { type Context, deleteInode, needDirectory, patchUnseen, refuse } from "./context.ts";
 import { clearStepLimit, isClearedAtOnce } from "./extent-rows.ts";
 import {
+  compactKey,
   containerRange,
   extentRange,
   parseGarbageKey,
@@ -58,7 +60,12 @@ function reapInode(context: Context, of: Inode): { rows: number; isGone: boolean
   if (!isWhole && (!isClearedAtOnce(of) || (of.cleared?.pending ?? 0) > 0)) {
     // The steps that take the extents away come first; the inode stays garbage.
     if (of.extentCount > 0) {
-      patchUnseen(context, of.id, { cleared: clearExtents(context, of), extentCount: 0 });
+      const compaction = withoutRunning(of.compaction);
+      patchUnseen(context, of.id, {
+        cleared: clearExtents(context, of),
+        extentCount: 0,
+        compaction,
+      });
     }
     return { rows: 1, isGone: false };
   }
@@ -66,7 +73,7 @@ function reapInode(context: Context, of: Inode): { rows: number; isGone: boolean
   const isGone = isWhole || containers.length <= clearStepLimit;
   if (!isGone) {
     clearExtents(context, of);
-    patchUnseen(context, of.id, { extentCount: 0 });
+    patchUnseen(context, of.id, { extentCount: 0, compaction: withoutRunning(of.compaction) });
   } else if (of.extentCount > 0) {
     for (const [key] of context.state.scan(extentRange(of))) context.state.delete(key);
   }
@@ -75,6 +82,7 @@ function reapInode(context: Context, of: Inode): { rows: number; isGone: boolean
   }
   if (isGone) {
     dropXattrs(context, of);
+    if (of.compaction?.isWanted === true) context.state.delete(compactKey(of.id));
     if (of.aside === true) queueForgetAside(context, of.mountId, of.id);
     deleteInode(context, of.id);
   }

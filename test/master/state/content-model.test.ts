@@ -6,7 +6,12 @@ import { rootInodeId } from "../../../src/lib/ids.ts";
 import { extentsOf } from "../../../src/master/services/listings.ts";
 import { clearStepLimit, decodeExtent } from "../../../src/master/state/extent-rows.ts";
 import { clearingOfKey, extentRange } from "../../../src/master/state/keys.ts";
-import { containerOf, isMoot, levelOfState } from "../../../src/master/state/queries.ts";
+import {
+  containerOf,
+  containerUse,
+  isMoot,
+  levelOfState,
+} from "../../../src/master/state/queries.ts";
 import { type Command, newestLevel } from "../../../src/rpc/commands.ts";
 import type { Extent } from "../../../src/rpc/namespace.ts";
 import { blockSizeBytes, commitCommand, entryOf, Machine, pageOf } from "./machine-fixture.ts";
@@ -26,6 +31,15 @@ const step = fc.oneof(
   /** Many extents that nothing joins: more than one command takes away. */
   fc.record({ kind: fc.constant("scatter"), at: fc.nat(300), count: fc.constantFrom(501, 700) }),
   fc.record({ kind: fc.constant("cutTail"), at: fc.nat(300), keeps: fc.nat(300) }),
+  /** More extents than one command replaces, and a write over all of them. */
+  fc.record({ kind: fc.constant("cover"), over: fc.nat(300) }),
+  fc.record({
+    kind: fc.constant("compact"),
+    from: fc.nat(1200),
+    length: fc.integer({ min: 1, max: 1500 }),
+  }),
+  fc.record({ kind: fc.constant("compacted"), how: fc.constantFrom("done", "twice", "given up") }),
+  fc.record({ kind: fc.constant("compactedAll") }),
   fc.record({ kind: fc.constant("truncate"), size: fc.oneof(fc.nat(500), fc.nat(1500)) }),
   fc.record({ kind: fc.constant("truncateTwice"), sizes: fc.tuple(fc.nat(500), fc.nat(500)) }),
   fc.record({ kind: fc.constant("start") }),
@@ -53,6 +67,8 @@ class World {
   /** A session that reads: the version that it holds, and where the bytes of it lie in containers. */
   readonly reader: SessionId;
   held: { version: number; extents: readonly Extent[] } | undefined;
+  /** What a worker has read to put it together, and the write id of that. */
+  compacting: { writeId: WriteId; bytes: readonly Byte[] } | undefined;
   /** A persist that a worker executes: it read the content when it started. */
   underWay: { op: UfsOpId; bytes: readonly Byte[] } | undefined;
 
@@ -83,7 +99,11 @@ class World {
     else if ("keeps" in of) {
       this.scatter(of.at, 700);
       this.truncate(of.at + of.keeps);
-    } else if ("size" in of) this.truncate(of.size);
+    } else if ("over" in of) this.cover(of.over);
+    else if ("length" in of) this.compact(of.from, of.length);
+    else if ("how" in of) this.compacted(of.how);
+    else if (of.kind === "compactedAll") this.compactedAll();
+    else if ("size" in of) this.truncate(of.size);
     else if ("sizes" in of) this.truncate(...of.sizes);
     else if (of.kind === "start") this.start();
     else if ("fails" in of) this.finish(of.fails);
@@ -208,6 +228,102 @@ class World {
     machine.allDone([...cut, commit], this.session);
   }
 
+  /** In parts, each of which is a version: what it changes, it changes from the start on. */
+  cover(over: number): void {
+    const { machine, inode } = this;
+    if (levelOfState(machine.state) < 2) return;
+    this.scatter(0, 700);
+    this.scatter(1400, 700);
+    const before = [...this.bytes];
+    const leased = machine.done({ kind: "lease", inode }, this.session);
+    const writeId = leased.writeId!;
+    const container = this.containers.get(writeId) ?? [];
+    this.containers.set(writeId, container);
+    const extents: Extent[] = [];
+    const to = 2800 - over;
+    for (let fileOffset = over; fileOffset < to; ) {
+      const place = container.length;
+      const offset = place % blockSizeBytes;
+      const length = Math.min(to - fileOffset, blockSizeBytes - offset);
+      const blockIndex = (place - offset) / blockSizeBytes;
+      extents.push({ fileOffset, length, writeId, blockIndex, offset });
+      for (let i = 0; i < length; i++) {
+        this.bytes[fileOffset + i] = `write ${String(writeId)} ${String(place + i)}`;
+        container.push(this.bytes[fileOffset + i]!);
+      }
+      fileOffset += length;
+    }
+    const { version, size } = leased.status!;
+    const keepers = [this.worker];
+    const of = { inode, writeId, baseVersion: version, size: Math.max(size, to), extents, keepers };
+    for (let parts = 1; ; parts++) {
+      const result = machine.run(commitCommand(of), this.session);
+      if (result.ok) break;
+      assert.equal(result.code, "Busy");
+      assert.ok(parts < 10, "it does not come to an end");
+      assert.equal(machine.inode(inode).version, version + parts);
+      const found = this.#readBy(this.#stored());
+      const end = found.findIndex((byte, i) => byte !== this.bytes[i]);
+      assert.deepEqual(found.slice(end), before.slice(end), "it is done from the start on");
+    }
+  }
+
+  /** A worker is asked to put a range together, and reads it. */
+  compact(from: number, length: number): void {
+    const { machine, inode } = this;
+    const of = machine.inode(inode);
+    if (of.compaction?.isWanted !== true) return;
+    const to = Math.min(from + length, of.size, of.cleared?.tailFrom ?? of.size);
+    const command = { kind: "startCompaction", inode, from, to } as const;
+    if (of.compaction.running !== undefined) {
+      machine.refused("Busy", command);
+      return;
+    }
+    if (of.form !== "extents" || from >= to) {
+      machine.refused("InvalidArgument", command);
+      return;
+    }
+    const writeId = machine.done(command).writeId!;
+    const bytes = this.bytes.slice(from, to);
+    assert.equal(containerUse(machine.state, { inode, writeId }), "writing");
+    this.compacting = { writeId, bytes };
+  }
+
+  compacted(how: "done" | "twice" | "given up"): void {
+    const { machine, inode, compacting, worker } = this;
+    if (compacting === undefined) return;
+    this.compacting = undefined;
+    const { writeId, bytes } = compacting;
+    const before = machine.inode(inode);
+    const ended = { kind: "endCompaction", inode, writeId } as const;
+    if (how === "given up") machine.done(ended);
+    const command = { kind: "compactContent", inode, writeId, keepers: [worker] } as const;
+    const result = machine.run(command);
+    const { extentCount, compaction, ...after } = machine.inode(inode);
+    if (result.ok) {
+      this.containers.set(writeId, [...bytes]);
+      assert.ok(extentCount < before.extentCount);
+      assert.equal(after.version, before.version);
+    } else {
+      const isOver = before.compaction?.running?.writeId !== writeId || how === "given up";
+      assert.equal(result.code, isOver ? "Stale" : "InvalidArgument", result.detail);
+      machine.done(ended);
+      assert.equal(containerUse(machine.state, { inode, writeId }), "unknown");
+    }
+    if (how === "twice" || !result.ok) machine.refused("Stale", command);
+    assert.equal(machine.inode(inode).compaction?.running, undefined);
+    assert.ok(compaction);
+  }
+
+  compactedAll(): void {
+    const { machine, inode } = this;
+    const { compaction } = machine.inode(inode);
+    const command = { kind: "endCompaction", inode, writeId: undefined } as const;
+    if (levelOfState(machine.state) < 2) return;
+    if (compaction?.running !== undefined) machine.refused("Busy", command);
+    else machine.done(command);
+  }
+
   /** Where something waits to be taken away nothing is added: a client tries again. */
   #refusedAtTail(): void {
     const { machine, inode, session } = this;
@@ -264,13 +380,17 @@ class World {
 
   /** The file as a reader finds it, through extents, containers and the store. */
   async read(): Promise<Byte[]> {
+    const { size } = this.machine.inode(this.inode);
+    return this.#readBy(await extentsOf(this.machine.state, this.inode, { from: 0, to: size }));
+  }
+
+  #readBy(extents: readonly Extent[]): Byte[] {
     const file = this.machine.inode(this.inode);
     if (file.form === "source") return [...this.objects.get(file.source!.fingerprint)!];
     const bytes: Byte[] = Array.from({ length: file.size }, () => 0 as const);
     for (let i = 0; i < (file.source?.shown ?? 0); i++) {
       bytes[i] = this.objects.get(file.source!.fingerprint)![i]!;
     }
-    const extents = await extentsOf(this.machine.state, this.inode, { from: 0, to: file.size });
     for (const { fileOffset, length, writeId, blockIndex, offset } of extents) {
       const { source } = file;
       const from =
@@ -350,6 +470,7 @@ describe("content", () => {
           "extent/",
           "extents/",
           "clearing/",
+          "compact/",
           "container/",
           "kept/",
           "garbage/",

@@ -8,6 +8,7 @@ import {
   clearingKey,
   clearingOfKey,
   arrivalKey,
+  compactKey,
   containerKey,
   containerRange,
   treeKey,
@@ -240,6 +241,7 @@ function checkInode(state: InspectableState, inode: model.Inode): void {
     }
   }
   checkClearing(state, inode);
+  checkCompaction(state, inode);
   const shown = inode.form === "extents" ? inode.source?.shown : undefined;
   if (shown !== undefined) {
     assert.ok(shown > 0 && shown <= inode.size && shown <= inode.source!.size);
@@ -309,6 +311,16 @@ function checkClearing(state: InspectableState, { id, cleared }: model.Inode): v
   }
 }
 
+/** Who is to be compacted is found by the leader, and what is being put together is still there. */
+function checkCompaction(state: InspectableState, of: model.Inode): void {
+  const { isWanted = false, running } = of.compaction ?? {};
+  assert.equal(state.get(compactKey(of.id)) !== undefined, isWanted, "a row of no compaction");
+  if (running === undefined) return;
+  assert.ok(isWanted && of.form === "extents", "nothing is to be put together");
+  const end = Math.min(of.size, of.cleared?.tailFrom ?? of.size);
+  assert.ok(running.from < running.to && running.to <= end, "what is put together is gone");
+}
+
 function hasGarbage(state: InspectableState, inode: InodeId, writeId: WriteId): boolean {
   const end = garbageKey({ retiredAtMs: 0, inode, writeId }).slice("garbage/".length + 8);
   return state.entries("garbage/").some(([key]) => key.endsWith(end));
@@ -360,7 +372,15 @@ function checkOwners(state: InspectableState, inodes: readonly model.Inode[]): v
   }
   for (const inode of inodes)
     assert.equal(inode.holds, holds.get(inode.id) ?? 0, "holds are wrong");
-  for (const prefix of ["extent/", "extents/", "clearing/", "container/", "recall/", "reading/"]) {
+  for (const prefix of [
+    "extent/",
+    "extents/",
+    "clearing/",
+    "compact/",
+    "container/",
+    "recall/",
+    "reading/",
+  ]) {
     for (const [key] of state.entries(prefix)) {
       const id = Buffer.from(key, "latin1").readBigUInt64BE(prefix.length);
       assert.ok(byId.has(Number(id) as InodeId), `"${prefix}" of nobody`);

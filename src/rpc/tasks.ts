@@ -129,6 +129,18 @@ export const task = union({
     /** Also when the worker keeps them: the committed state says that they are garbage. */
     kept: boolean,
   },
+  /**
+   * Puts bytes [from, to) of a file, which the layout has, together in the container of this write, on all workers of the
+   * chain. Only for a worker that says `compacts`, the first one of the chain.
+   */
+  compact: {
+    taskId: unsigned(),
+    layout: fileLayout,
+    writeId: unsigned<WriteId>(),
+    from: unsigned(),
+    to: unsigned(),
+    chain: list(unsigned<WorkerId>()),
+  },
 });
 export type Task = Infer<typeof task>;
 
@@ -165,6 +177,8 @@ export const taskResult = union({
     ),
   },
   dropped: { taskId: unsigned() },
+  /** These workers have the whole container, and keep it. */
+  compacted: { taskId: unsigned(), keepers: list(unsigned<WorkerId>()) },
   failed: {
     taskId: unsigned(),
     code: text,
@@ -225,6 +239,8 @@ export const heartbeat = struct({
   term: appended(unsigned()),
   /** Side effects that have not ended here yet, and whose results nobody waits for: of earlier terms, or hanging. */
   ending: appended(list(unsigned<UfsOpId>())),
+  /** The worker knows the task `compact`. */
+  compacts: appended(boolean),
 });
 
 export const heartbeatReply = struct({

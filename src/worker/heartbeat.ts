@@ -217,6 +217,7 @@ export class WorkerHeartbeat {
             waitMs,
             complete: !report.more,
             jobs: this.#options.jobs,
+            compacts: true,
             unhealthy: this.#options.unhealthy(),
             term: this.#tasks.term,
             ending: this.#tasks.ending,

@@ -24,6 +24,16 @@ export function readWholeFile(
   options: LayoutSourceOptions,
   signal: AbortSignal,
 ): AsyncIterable<Uint8Array> {
+  return readRangeOf(layout, { offset: 0, length: layout.status.size }, options, signal);
+}
+
+/** As `readWholeFile`, of a part of the file that the layout has. */
+export function readRangeOf(
+  layout: FileLayout,
+  range: { readonly offset: number; readonly length: number },
+  options: LayoutSourceOptions,
+  signal: AbortSignal,
+): AsyncIterable<Uint8Array> {
   const own = options.worker();
   const { ufs } = layout;
   const lengths = new Map<string, number>();
@@ -37,7 +47,6 @@ export function readWholeFile(
       locations: segment.locations.filter((worker) => worker !== own),
     })),
   };
-  const range = { offset: 0, length: layout.status.size };
   return readLayout(others, range, {
     client: options.client,
     anyWorker: () => [],

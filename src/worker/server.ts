@@ -27,8 +27,7 @@ import { bindToCluster } from "./cluster-binding.ts";
 import { ContainerWriters } from "./container-sink.ts";
 import { serveControl } from "./control-server.ts";
 import { WorkerHeartbeat } from "./heartbeat.ts";
-import type { JobOptions } from "./job-task.ts";
-import { readWholeFile } from "./layout-source.ts";
+import { type LayoutSourceOptions, readRangeOf, readWholeFile } from "./layout-source.ts";
 import { BlockLeases } from "./leases.ts";
 import { TaskExecutor } from "./task-executor.ts";
 import { openTiers, usageOf, workerUuid } from "./tiers.ts";
@@ -109,16 +108,19 @@ export async function startWorker(
   const leases = new BlockLeases({ store, clock: systemClock, leaseMs: own.blockLeaseMs });
 
   let id: WorkerId | undefined;
-  const readFile: JobOptions["readFile"] = (layout, signal) => {
-    const read: WorkerBlockService["read"] = (request, ended) => service.read(request, ended);
-    return readWholeFile(layout, { read, client, worker: () => id }, signal);
+  const sources: LayoutSourceOptions = {
+    read: (request, ended) => service.read(request, ended),
+    client,
+    worker: () => id,
   };
   const executor = new TaskExecutor({
     store,
     writers,
     runner: new LocalRunner(),
     scratchDir,
-    readFile,
+    readFile: (layout, signal) => readWholeFile(layout, sources, signal),
+    readRange: (layout, range, signal) => readRangeOf(layout, range, sources, signal),
+    client,
     mounts,
     jobs: own.jobs,
     jobSlots: own.jobSlots,

@@ -5,10 +5,11 @@ import { type FileLayout, replacedSource } from "../rpc/namespace.ts";
 import { type Task, type TaskResult, type UfsAction, unmountedId } from "../rpc/tasks.ts";
 import { UnionFileSystem } from "../ufs/union.ts";
 import type { UnderFileSystem } from "../ufs/types.ts";
+import { compact, type CompactOptions } from "./compact-task.ts";
 import { type JobOptions, runJob, type RunJobTask } from "./job-task.ts";
 import type { UfsMounts } from "./ufs-mounts.ts";
 
-export interface TaskOptions extends JobOptions {
+export interface TaskOptions extends JobOptions, CompactOptions {
   readonly mounts: Pick<UfsMounts, "use" | "useOnce">;
   /** Whether jobs may run here, and how many at once. */
   readonly jobs: boolean;
@@ -80,6 +81,8 @@ export class TaskExecutor {
         }
         return { kind: "dropped", taskId };
       }
+      case "compact":
+        return compact(task, this.#options, signal);
     }
   }
 

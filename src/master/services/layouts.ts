@@ -3,7 +3,7 @@ import { WeirError } from "../../lib/errors.ts";
 import type { InodeId, WorkerId, WriteId } from "../../lib/ids.ts";
 import { unlinkedPath } from "../../lib/store-names.ts";
 import type { Extent, FileLayout, Segment, UfsObject } from "../../rpc/namespace.ts";
-import { withSource } from "../state/extents.ts";
+import { endOf, withSource } from "../state/extents.ts";
 import { ufsOpKey } from "../state/keys.ts";
 import { type Inode, type UfsOp, ufsOp } from "../state/model.ts";
 import { nearestValue } from "../state/path-policies.ts";
@@ -43,13 +43,15 @@ export class Layouts {
   }
 
   /**
-   * The layout of bytes [offset, offset + length) of a file, cut at its end.
+   * The layout of bytes [offset, offset + length) of a file, cut at its end, and where it would have more than `most`
+   * extents, behind these.
    * @throws WeirError `NotFound`, `IsDirectory`, `InvalidArgument` (no file)
    */
   async layoutOf(
     inode: InodeId,
     offset = 0,
     length = Number.MAX_SAFE_INTEGER,
+    most?: number,
   ): Promise<FileLayout> {
     const file = inodeOf(this.#reader, inode);
     if (file === undefined) {
@@ -63,14 +65,17 @@ export class Layouts {
     }
     const { blockSizeBytes } = clusterOf(this.#reader)!;
     const from = Math.min(offset, file.size);
-    const to = Math.min(file.size, from + Math.min(length, file.size - from));
+    const asked = Math.min(file.size, from + Math.min(length, file.size - from));
     const ufs = this.#objectOf(file);
     const containerSizes = new Map<WriteId, number>();
     // Everything below but the extents is read in one turn: the answer is of one version.
-    const stored = file.form === "source" ? [] : await this.#extentStretches(file, from, to);
+    const range = { from, to: asked, limit: most };
+    const stored = file.form === "source" ? [] : await this.#extentStretches(file, range);
+    const last = stored[stored.length - 1];
+    const to = last !== undefined && stored.length === most ? endOf(last) : asked;
     const stretches = withSource(stored, shownSource(file), { from, to, blockSizeBytes });
     if (!isSameContent(inodeOf(this.#reader, inode), file)) {
-      return this.layoutOf(inode, offset, length);
+      return this.layoutOf(inode, offset, length, most);
     }
     const segments: Segment[] = [];
     let at = from;
@@ -97,7 +102,14 @@ export class Layouts {
       at = stretch.fileOffset + stretch.length;
     }
     if (at < to) segments.push(hole(at, to));
-    return { status: statusOf(file), blockSizeBytes, segments, ufs, cache: this.#cacheOf(inode) };
+    return {
+      status: statusOf(file),
+      blockSizeBytes,
+      segments,
+      ufs,
+      cache: this.#cacheOf(inode),
+      end: to < asked ? to : undefined,
+    };
   }
 
   /** False where a policy says that reads leave no copies. */
@@ -119,10 +131,14 @@ export class Layouts {
     return (file !== undefined && isUnmade(this.#reader, file)) || hasLostBytes(layout);
   }
 
-  async #extentStretches(file: Inode, from: number, to: number): Promise<Extent[]> {
+  async #extentStretches(
+    file: Inode,
+    range: { readonly from: number; readonly to: number; readonly limit: number | undefined },
+  ): Promise<Extent[]> {
+    const { from, to } = range;
     if (from >= to) return [];
     const stretches: Extent[] = [];
-    for (const extent of await extentsOf(this.#reader, file.id, { from, to })) {
+    for (const extent of await extentsOf(this.#reader, file.id, range)) {
       const start = Math.max(extent.fileOffset, from);
       const end = Math.min(extent.fileOffset + extent.length, to);
       if (start >= end) continue;
@@ -183,13 +199,14 @@ export class Layouts {
   }
 }
 
-/** Whether a file's bytes are still where they were: a persist moves them without another version. */
+/** Whether a file's bytes are still where they were: persists and compactions move them without another version. */
 function isSameContent(now: Inode | undefined, before: Inode): boolean {
   return (
     now?.version === before.version &&
     now.form === before.form &&
     now.source?.writeId === before.source?.writeId &&
-    now.cleared?.generation === before.cleared?.generation
+    now.cleared?.generation === before.cleared?.generation &&
+    now.compaction?.done === before.compaction?.done
   );
 }
 

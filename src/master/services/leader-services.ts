@@ -6,6 +6,7 @@ import type { Logger } from "../../lib/logger.ts";
 import { inodeOf, workerOf, workersOf } from "../state/queries.ts";
 import type { StateReader } from "../store/types.ts";
 import { type Copy, dropCopies } from "./cached-copies.ts";
+import { Compactor } from "./compactor.ts";
 import { DirectoryLoader } from "./directory-loader.ts";
 import { endingElsewhere } from "./effect-fence.ts";
 import { Housekeeping } from "./housekeeping.ts";
@@ -120,6 +121,19 @@ export class LeaderServices {
       logger,
     });
     new PolicySchedule({ reader, propose, reign, clock, logger });
+    new Compactor({
+      reader,
+      propose,
+      layoutOf: (inode, offset, length) => layouts.layoutOf(inode, offset, length),
+      run: (task, placement, signal) => dispatcher.run(task, placement, signal),
+      workers: () =>
+        workersOf(reader)
+          .filter(({ id, state }) => state === "live" && registry.silentMs(id) < 3000)
+          .map(({ id }) => ({ id, compacts: registry.compacts(id) })),
+      reign,
+      clock,
+      logger,
+    });
     new LevelRaiser({ reader, oldestVersion, propose, reign, clock, logger });
     const drop = (copies: readonly Copy[], signal: AbortSignal) => {
       const patience = AbortSignal.timeout(dropTimeoutMs);

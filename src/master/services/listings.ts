@@ -21,6 +21,8 @@ import { endOf } from "../state/extents.ts";
 import {
   clearingOfKey,
   clearingRange,
+  compactKey,
+  compactRange,
   containerOfKept,
   containerRange,
   edgeKey,
@@ -246,6 +248,16 @@ export async function clearingsPage(
 ): Promise<{ inode: InodeId; generation: number }[]> {
   const page = await reader.iterate(clearingRange, limit);
   return page.map(([key]) => clearingOfKey(key));
+}
+
+/** Files that are to be compacted, in the order of their ids, `after` exclusive. */
+export async function inodesToCompact(
+  reader: StateReader,
+  page: { readonly after: InodeId | undefined; readonly limit: number },
+): Promise<InodeId[]> {
+  const last = page.after === undefined ? undefined : compactKey(page.after);
+  const found = await reader.iterate(after(compactRange, last), page.limit);
+  return found.map(([key]) => inodeAtEnd(key));
 }
 
 /** The first `limit` inodes whose write lease is recalled. */

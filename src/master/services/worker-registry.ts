@@ -47,6 +47,7 @@ interface Heard {
   life: number;
   completeSequence: number | undefined;
   jobs: boolean;
+  compacts: boolean;
   /** The term that the worker follows, and side effects of earlier ones that go on there; as far as it says. */
   term: number | undefined;
   ending: readonly UfsOpId[];
@@ -79,6 +80,7 @@ export class WorkerRegistry {
     heard.usedBytes = beat.usedBytes;
     heard.unhealthy = beat.unhealthy ?? [];
     heard.jobs = beat.jobs !== false;
+    heard.compacts = beat.compacts === true;
     heard.term = beat.term;
     heard.ending = beat.ending ?? [];
     for (const [op, reports] of heard.goingOn) {
@@ -166,6 +168,11 @@ export class WorkerRegistry {
     return this.#heard.get(worker)?.jobs !== false;
   }
 
+  /** Whether the worker knows the task `compact`. */
+  compacts(worker: WorkerId): boolean {
+    return this.#heard.get(worker)?.compacts === true;
+  }
+
   /**
    * Side effects that go on at the worker though nobody waits for them, as it said when it followed `term`; undefined while it has
    * not said so. A worker of an earlier version never says: then nothing is known to go on.
@@ -237,6 +244,7 @@ export class WorkerRegistry {
       life: 0,
       completeSequence: undefined,
       jobs: beat.jobs !== false,
+      compacts: beat.compacts === true,
       term: beat.term,
       ending: beat.ending ?? [],
       goingOn: new Map(),

@@ -119,6 +119,7 @@ export function obey(task: Task): TaskResult {
       return { kind: "ufsDone", taskId, op: task.op, fingerprint: `print ${String(task.op)}` };
     case "dropContainers":
       return { kind: "dropped", taskId };
+    case "compact":
     case "runJob":
       return { kind: "failed", taskId, code: "NotSupported", message: "no jobs here" };
   }

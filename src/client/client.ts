@@ -43,6 +43,7 @@ import { processCaller } from "./caller.ts";
 import { ChangeFeed, type ChangeListener } from "./change-feed.ts";
 import type { DirectoryEntry, FileHandle, RenameOptions } from "./file-system.ts";
 import { InodeClient } from "./inode-client.ts";
+import { inPages } from "./layouts.ts";
 import { MetadataCache } from "./metadata-cache.ts";
 import { PathPolicies } from "./path-policies.ts";
 import { type PathPlace, splitPath } from "./path-names.ts";
@@ -673,11 +674,14 @@ export class WeirClient {
 
   async locations(path: string): Promise<FileLocations> {
     const { inode, size } = await this.stat(path);
-    const { layout } = await this.masters.call(
-      masterApi.layout,
-      { inode, offset: 0, length: size, consistency: "linearizable" },
-      { deadlineMs: this.#config.master.recoveryWaitMs, idempotent: true },
-    );
+    const layout = await inPages({ offset: 0, length: size }, async (page) => {
+      const answer = await this.masters.call(
+        masterApi.layout,
+        { inode, consistency: "linearizable", ...page },
+        { deadlineMs: this.#config.master.recoveryWaitMs, idempotent: true },
+      );
+      return answer.layout;
+    });
     const { status, blockSizeBytes, segments, ufs } = layout;
     return { status, blockSizeBytes, segments, ufs, workers: await this.workers() };
   }

@@ -10,6 +10,10 @@ import type { MetadataCache } from "./metadata-cache.ts";
 /** Bytes of a file whose layout is fetched at once. */
 export const layoutWindowBytes = 256 * 1024 ** 2;
 const capacity = 10_000;
+/** Most extents that are asked for at once. */
+const mostExtents = 4096;
+/** How often another version may come while a layout is put together from several answers, before it is asked for as a whole. */
+const mostRestarts = 5;
 
 interface Known {
   readonly version: number;
@@ -82,16 +86,11 @@ export class Layouts {
     for (;;) {
       const leftMs = endMs - this.#clock.monotonicMs();
       try {
-        const layout = await this.#ask(
-          {
-            inode,
-            offset: window * layoutWindowBytes,
-            length: layoutWindowBytes,
-            opened: !opening,
-            changed,
-          },
-          Math.min(leftMs, this.#operationTimeoutMs),
-        );
+        const range = { offset: window * layoutWindowBytes, length: layoutWindowBytes };
+        const layout = await inPages(range, (page) => {
+          const deadlineMs = Math.min(leftMs, this.#operationTimeoutMs);
+          return this.#ask({ inode, opened: !opening, changed, ...page }, deadlineMs);
+        });
         this.#keep(inode, window, layout);
         return layout;
       } catch (error) {
@@ -114,6 +113,7 @@ export class Layouts {
       length: number;
       opened?: boolean;
       changed?: string | undefined;
+      most?: number | undefined;
     },
     deadlineMs: number,
   ): Promise<FileLayout> {
@@ -137,6 +137,36 @@ export class Layouts {
     this.#known.set(inode, known);
     if (this.#known.size > capacity) this.#known.delete(this.#known.keys().next().value!);
   }
+}
+
+/** A part of a file, and the most extents that are to be told of. */
+interface Page {
+  readonly offset: number;
+  readonly length: number;
+  readonly most: number | undefined;
+}
+
+/** The layout of a range, put together from answers that end where they have told of many extents. */
+export async function inPages(
+  { offset, length }: { readonly offset: number; readonly length: number },
+  ask: (page: Page) => Promise<FileLayout>,
+): Promise<FileLayout> {
+  for (let restarts = 0; ; restarts++) {
+    const most = restarts < mostRestarts ? mostExtents : undefined;
+    const first = await ask({ offset, length, most });
+    const segments = [...first.segments];
+    let last = first;
+    while (last.end !== undefined && isSame(first, last)) {
+      last = await ask({ offset: last.end, length: offset + length - last.end, most });
+      for (const segment of last.segments) segments.push(segment);
+    }
+    if (isSame(first, last)) return { ...last, segments };
+  }
+}
+
+/** Whether two parts of a layout fit together. */
+function isSame(a: FileLayout, b: FileLayout): boolean {
+  return a.status.version === b.status.version && a.ufs?.fingerprint === b.ufs?.fingerprint;
 }
 
 /** The segment of `layout` that holds byte `offset`; undefined where nothing was ever written. */

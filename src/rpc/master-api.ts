@@ -171,7 +171,7 @@ export const masterApi = {
    * recovery by its lineage within the deadline, or `Lost` with what can be done. Needs the right to read, unless no bytes
    * are asked for; `opened`: it was asked for before, when the file was opened, and the file's owner need not have it still.
    * `changed` is the fingerprint of a store's object that a worker did not find there: the store is asked anew before that
-   * is answered again.
+   * is answered again. `most`: of more extents than that only the first ones are told, and the layout says where it ends.
    */
   layout: method(
     "layout",
@@ -183,6 +183,7 @@ export const masterApi = {
       caller: by,
       opened: appended(boolean),
       changed: appended(text),
+      most: appended(unsigned()),
     }),
     struct({ appliedIndex, layout: fileLayout }),
   ),

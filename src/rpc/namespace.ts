@@ -329,6 +329,8 @@ export const fileLayout = struct({
   ufs: optional(ufsObject),
   /** False: workers are not to keep what is read from the store for this reader. */
   cache: appended(boolean),
+  /** Of bytes from here on nothing is said, though they were asked for. Absent: it has all that were. */
+  end: appended(unsigned()),
 });
 export type FileLayout = Infer<typeof fileLayout>;
 

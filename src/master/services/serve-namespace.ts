@@ -149,18 +149,18 @@ export function serveNamespace(server: RpcServer, parts: MasterParts): void {
   });
 
   server.handle(masterApi.layout, async (request, { signal }) => {
-    const { inode, offset, length, consistency, caller, opened, changed } = request;
+    const { inode, offset, length, consistency, caller, opened, changed, most } = request;
     await readPoint(parts, consistency, { signal });
     if (length > 0) needReadable(store, caller, inode, opened ?? false);
     const leader = await parts.leader(signal);
     if (changed !== undefined) await lookAgain(parts, inode, changed, signal);
     let reflects = appliedIndex();
-    let layout = await leader.layouts.layoutOf(inode, offset, length);
+    let layout = await leader.layouts.layoutOf(inode, offset, length, most);
     if (leader.layouts.isLost(layout)) {
       const patience = AbortSignal.timeout(config.master.recoveryWaitMs);
       await leader.recovery.recover(inode, AbortSignal.any([signal, patience]));
       reflects = appliedIndex();
-      layout = await leader.layouts.layoutOf(inode, offset, length);
+      layout = await leader.layouts.layoutOf(inode, offset, length, most);
       if (leader.layouts.isLost(layout)) {
         throw new WeirError(
           "Lost",

@@ -155,4 +155,30 @@ describe("Layouts", () => {
     );
     await assert.rejects(layouts.layoutOf(999 as never), (error) => hasCode(error, "NotFound"));
   });
+
+  it("ends behind as many extents as are wanted, and goes on there", async () => {
+    const machine = start();
+    const worker = machine.worker("w");
+    const session = machine.openSession();
+    const { inode, writeId } = machine.write("/f", 10, { keepers: [worker], session });
+    const lease = machine.done({ kind: "lease", inode }, session);
+    const extents = [20, 40, 60].map((fileOffset, blockIndex) => {
+      return { fileOffset, length: 5, writeId: lease.writeId!, blockIndex, offset: 0 };
+    });
+    const of = { inode, writeId: lease.writeId!, size: 90, extents, keepers: [worker] };
+    machine.done(commitCommand({ ...of, baseVersion: 2 }), session);
+    assert.notEqual(writeId, lease.writeId);
+    const whole = await layouts.layoutOf(inode);
+    assert.equal(whole.end, undefined);
+    const segments: unknown[] = [];
+    for (let at: number | undefined = 0, ends = [25, 65, undefined]; at !== undefined; ) {
+      const page = await layouts.layoutOf(inode, at, 1000, 2);
+      segments.push(...page.segments);
+      assert.equal(page.end, ends.shift());
+      at = page.end;
+    }
+    const told = whole.segments.filter(({ block }) => block !== undefined);
+    const found = (segments as typeof told).filter(({ block }) => block !== undefined);
+    assert.deepEqual(found, told);
+  });
 });

@@ -4,13 +4,15 @@ import type { Mutant } from "./mutant.ts";
 const content = [
   "test/master/state/content.test.ts test/master/state/content-cost.test.ts test/master/state/content-model.test.ts",
 ];
+const compaction = ["test/master/state/compaction.test.ts"];
+const compactor = ["test/master/services/compactor.test.ts"];
 const writer = ["test/client/inode-writer.test.ts"];
 
 export const contentMutants: readonly Mutant[] = [
   {
     name: "adds extents where others wait to be taken away",
     file: "src/master/state/content.ts",
-    find: "  needOutsideTail(of, added);\n",
+    find: "  needOutsideTail(of, change.added);\n",
     replace: "",
     suites: content,
   },
@@ -76,5 +78,54 @@ export const contentMutants: readonly Mutant[] = [
     find: "    if (this.#lease === undefined || this.#failure !== undefined) return;\n    void this.#exclusively",
     replace: "    if (this.#lease !== undefined) return;\n    void this.#exclusively",
     suites: writer,
+  },
+  {
+    name: "puts what a worker has read over what was written since",
+    file: "src/master/state/compaction.ts",
+    find: "  const after = isHit ? withoutRunning(known) : known;",
+    replace: "  const after = known;",
+    suites: compaction,
+  },
+  {
+    name: "takes a container for nobody's while it is put together",
+    file: "src/master/state/queries.ts",
+    find: '  if (owner.compaction?.running?.writeId === of.writeId) return "writing";\n',
+    replace: "",
+    suites: compaction,
+  },
+  {
+    name: "asks for compaction of what cannot be compacted again and again",
+    file: "src/master/state/compaction.ts",
+    find: "Math.max(fewExtents, 2 * extentCount)",
+    replace: "fewExtents",
+    suites: compaction,
+  },
+  {
+    name: "leaves the row of a file that goes while it is to be compacted",
+    file: "src/master/state/reap-commands.ts",
+    find: "    if (of.compaction?.isWanted === true) context.state.delete(compactKey(of.id));\n",
+    replace: "",
+    suites: compaction,
+  },
+  {
+    name: "lets the rest of a commit follow any version",
+    file: "src/master/state/content-commands.ts",
+    find: "part?.of === command.baseVersion && part.is === of.version",
+    replace: "part !== undefined && part.is === of.version",
+    suites: compaction,
+  },
+  {
+    name: "loses a part of a commit over very many extents",
+    file: "src/master/state/content.ts",
+    find: "      const until = Math.max(next.fileOffset, offsetOfExtent(range.from));",
+    replace: "      const until = next.fileOffset + 1;",
+    suites: content,
+  },
+  {
+    name: "puts bytes in the place of others that fewer workers keep",
+    file: "src/master/services/compactor.ts",
+    find: "keepers.length < chain.length || ",
+    replace: "",
+    suites: compactor,
   },
 ];

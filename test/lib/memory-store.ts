@@ -8,6 +8,7 @@ import { needPermit, refuseIfAborted } from "../../src/ufs/errors.ts";
 import {
   assertLength,
   componentsOf,
+  needLasting,
   placesOf,
   replacedName,
   splitPath,
@@ -88,6 +89,7 @@ export class MemoryStore implements UnderFileSystem {
     options: { size: number; attributes?: UfsAttributes; keeps?: string | undefined } & Going,
   ): Promise<string> {
     componentsOf(path, "Cannot write");
+    needLasting(path, "Cannot write");
     const parts: Uint8Array[] = [];
     for await (const part of source) {
       refuseIfAborted(options.signal, "Cannot write");
@@ -153,6 +155,7 @@ export class MemoryStore implements UnderFileSystem {
 
   async mkdir(path: string, attributes: UfsAttributes = {}, going: Going = {}): Promise<void> {
     componentsOf(path, "Cannot make");
+    needLasting(path, "Cannot make");
     await this.#change(going, "make directory", path, () => {
       this.#makeParents(path);
       const present = this.nodes.get(path);
@@ -165,6 +168,7 @@ export class MemoryStore implements UnderFileSystem {
 
   async symlink(path: string, target: string, going: Going = {}): Promise<void> {
     componentsOf(path, "Cannot make");
+    needLasting(path, "Cannot make");
     await this.#change(going, "make symbolic link", path, () => {
       this.#makeParents(path);
       this.#put(path, "symlink", {}, nothing, target);

@@ -100,6 +100,10 @@ export function create(context: Context, command: Of<"create">): CommandResult {
   if ((command.fileKind === "symlink") !== (command.target !== undefined)) {
     refuse("InvalidArgument", "a symbolic link has a target, and nothing else has one");
   }
+  needIds(context, command);
+  if (context.level >= 2 && (command.target === "" || command.target?.includes("\0") === true)) {
+    refuse("InvalidArgument", "the target is empty or has a zero byte in it");
+  }
   if (command.target !== undefined && command.target.length > maxTargetBytes) {
     const detail = `the target has ${command.target.length} bytes, wanted at most ${maxTargetBytes}`;
     refuse("NameTooLong", detail);
@@ -347,11 +351,33 @@ function dropReplaced(
   else dropFileLink(context, of.target, of.to);
 }
 
+/** The largest user or group: the one above says "leave it as it is" to chown(2). */
+const greatestId = 2 ** 32 - 2;
+
+function needIds(
+  context: Context,
+  { uid, gid }: { readonly uid?: number | undefined; readonly gid?: number | undefined },
+): void {
+  if (context.level < 2) return;
+  for (const id of [uid, gid]) {
+    if (id === undefined || id <= greatestId) continue;
+    refuse("InvalidArgument", `user or group ${id}, wanted at most ${greatestId}`);
+  }
+}
+
+/** chown(2) that leaves both as they are, for one: it is allowed to everybody, and no time moves by it. */
+function changesNothing(command: Of<"setAttributes">): boolean {
+  const { mode, uid, gid, atime, mtime, touch } = command;
+  return [mode, uid, gid, atime, mtime, touch].every((each) => each === undefined);
+}
+
 /** Result: the status. */
 export function setAttributes(context: Context, command: Of<"setAttributes">): CommandResult {
   const of = needInode(context, command.inode);
   needWritable(context, of);
   const { uid, gid } = command;
+  needIds(context, command);
+  if (context.level >= 2 && changesNothing(command)) return shown(context, of.id);
   const { atime, mtime } = timesOf(context, command);
   if (command.touch === true) needWriteOrOwn(context, of);
   else if (atime !== undefined || mtime !== undefined) needOwner(context, of);

@@ -82,6 +82,14 @@ describe("limits of commands", () => {
     });
   });
 
+  it("refuses a target that is none", () => {
+    const machine = Machine.make();
+    for (const target of ["", "a\0b"]) {
+      const link = createCommand(rootInodeId, "l", { fileKind: "symlink", target });
+      machine.refused("InvalidArgument", link);
+    }
+  });
+
   it("refuses the target of a symbolic link that Linux would not take, and passes it over in a store", () => {
     const machine = Machine.make();
     const symlink = (bytes: number) =>

@@ -205,6 +205,26 @@ describe("rename", () => {
 });
 
 describe("setAttributes", () => {
+  it("changes nothing, and no time, when nothing is to be changed", () => {
+    const machine = Machine.make();
+    const { inode, ctime } = machine.create("/f");
+    const nothing = { mode: undefined, uid: undefined, gid: undefined };
+    const none = { ...nothing, atime: undefined, mtime: undefined };
+    const { status } = machine.done({ kind: "setAttributes", inode, ...none });
+    assert.deepEqual(status!.ctime, ctime);
+  });
+
+  it("refuses users and groups that no system has, of new inodes too", () => {
+    const machine = Machine.make();
+    const { inode } = machine.create("/f");
+    const none = { mode: undefined, gid: undefined, atime: undefined, mtime: undefined };
+    for (const uid of [2 ** 32 - 1, 2 ** 40]) {
+      machine.refused("InvalidArgument", { kind: "setAttributes", inode, uid, ...none });
+      machine.refused("InvalidArgument", createCommand(rootInodeId, "g", { gid: uid }));
+    }
+    machine.done({ kind: "setAttributes", inode, uid: 2 ** 32 - 2, ...none });
+  });
+
   it("sets what is given and leaves the rest", () => {
     const machine = Machine.make();
     const { inode } = machine.create("/a", { mode: 0o600, uid: 1, gid: 2 });

@@ -371,8 +371,11 @@ const leaderCommands = {
   startCompaction: { inode, from: unsigned(), to: unsigned() },
   /** The container has the bytes of the range from its start on, at these keepers, and takes the place of what is there. */
   compactContent: { inode, writeId, keepers: list(workerId) },
-  /** The container is not to be made. Without a write id: nothing of the file is to be put together for now. */
-  endCompaction: { inode, writeId: optional(writeId) },
+  /**
+   * The container is not to be made. Without a write id: nothing of the file is to be put together for now, as it was at
+   * `version`; `Stale` when it has another one.
+   */
+  endCompaction: { inode, writeId: optional(writeId), version: appended(unsigned()) },
   /** Takes up to a bounded number of names out of a directory in the trash. */
   reapTrash: { directory: inode, names: list(name) },
   /** Counts inodes [from, to), at most 1,000, that were made before totals were kept; `id` 1: there are more. */

@@ -155,7 +155,11 @@ export class Compactor {
       return false;
     }
     if (range === undefined) {
-      await this.#end(inode, undefined);
+      // What was written while it was looked at may be worth it: it is looked at again, later each time.
+      if (!(await this.#end(inode, undefined, of.version))) {
+        progress.doneTo = 0;
+        this.#putOff(progress);
+      }
       return false;
     }
     const isDone = await this.#compact(inode, range);
@@ -227,11 +231,13 @@ export class Compactor {
     return [first, ...others.slice(0, wanted - 1)];
   }
 
-  /** `writeId` undefined: nothing of the file is to be done for now. */
-  async #end(inode: InodeId, writeId: WriteId | undefined): Promise<void> {
-    const command = { kind: "endCompaction", inode, writeId } as const;
+  /** `writeId` undefined: nothing of the file is to be done for now, as it was at `version`. Answers whether that is so. */
+  async #end(inode: InodeId, writeId: WriteId | undefined, version?: number): Promise<boolean> {
+    const command = { kind: "endCompaction", inode, writeId, version } as const;
     const [result] = await this.#options.propose([command], this.#options.reign.signal);
-    if (writeId === undefined && result?.ok === true) this.#progress.delete(inode);
+    const isEnded = result?.ok === true;
+    if (writeId === undefined && isEnded) this.#progress.delete(inode);
+    return isEnded;
   }
 
   async #propose(command: Command, doing: string) {

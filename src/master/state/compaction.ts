@@ -132,7 +132,7 @@ export function compactContent(context: Context, command: Of<"compactContent">):
 
 /** One that is over already is fine. */
 export function endCompaction(context: Context, command: Of<"endCompaction">): CommandResult {
-  const { compaction, id, extentCount } = needInode(context, command.inode);
+  const { compaction, id, extentCount, version } = needInode(context, command.inode);
   if (compaction === undefined) return { ok: true };
   const { writeId } = command;
   if (writeId !== undefined) {
@@ -143,6 +143,9 @@ export function endCompaction(context: Context, command: Of<"endCompaction">): C
   }
   if (compaction.running !== undefined) {
     refuse("Busy", `compaction ${compaction.running.writeId} is under way`);
+  }
+  if (command.version !== undefined && command.version !== version) {
+    refuse("Stale", `it has version ${version}, looked at was ${command.version}`);
   }
   context.state.delete(compactKey(id));
   // What could not be put together is not looked at again before there is much more of it.

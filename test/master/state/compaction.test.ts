@@ -169,6 +169,19 @@ describe("compaction of extents", function () {
     machine.refused("Stale", world.compactCommand(second));
   });
 
+  it("is not over for a file that was written since it was looked at", () => {
+    const world = new Scattered();
+    const { machine, inode } = world;
+    const { version } = world.of;
+    world.write([1600]);
+    const wanted = () => machine.state.entries("compact/").length;
+    machine.refused("Stale", { kind: "endCompaction", inode, writeId: undefined, version });
+    assert.equal(wanted(), 1);
+    const now = world.of.version;
+    machine.done({ kind: "endCompaction", inode, writeId: undefined, version: now });
+    assert.equal(wanted(), 0);
+  });
+
   it("is for ranges of a bounded number of extents, with keepers, that become fewer", () => {
     const world = new Scattered();
     const { machine, inode } = world;

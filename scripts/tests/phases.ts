@@ -23,7 +23,7 @@ export const phases: readonly Phase[] = [
     command: undefined,
   },
   { name: "simulation", budgetMs: 3 * minute, folders: ["sim"], command: undefined },
-  { name: "integration", budgetMs: 11 * minute, folders: ["integration"], command: undefined },
+  { name: "integration", budgetMs: 13 * minute, folders: ["integration"], command: undefined },
   {
     name: "jepsen",
     budgetMs: 4 * minute,
